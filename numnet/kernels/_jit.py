@@ -1,0 +1,124 @@
+"""How every kernel of numnet is compiled: two decorators, one cache, one check mode.
+
+``@row`` makes a *row function*: plain arithmetic on a few long vectors. It is inlined into the kernels that call
+it and never compiled on its own. Its arrays are promised not to overlap (LLVM's ``noalias``), so the compiler
+vectorises without testing every pair of pointers first; on the depthwise rows that promise was worth 1.4×. The
+price of the promise: a row function never works in place.
+
+``@kernel`` makes a *pass*: one ``prange`` over tiles, compiled once and kept on disk for the next process.
+
+What each choice is for:
+
+* **Flags.** ``{"contract"}`` alone lets a·b + c become one fused multiply-add; without it there is none.
+  ``reassoc=True`` is asked for, kernel by kernel, where a sum must be reordered to vectorise. Never
+  ``fastmath=True``: it makes ``isnan`` answer no.
+* **Cache.** Numba looks only at the file of the cached function: edit a row function in another file and it
+  would run the old machine code. Our folder's name is a hash of all kernel sources, Numba's version and the CPU,
+  so an edit anywhere starts a new folder; folders not used for a month are removed. Numba reads its global
+  ``CACHE_DIR`` only while a function is decorated, so we set it for just that moment and the user's own kernels
+  keep theirs.
+* **Check mode.** ``NUMNET_CHECK=1`` compiles every kernel serial and with index checks (inside a ``prange``
+  Numba's check reports nothing). Slow; the tests run once that way.
+* ``NUMBA_DISABLE_JIT=1`` runs the same sources as plain Python: to debug, and to count operations.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+import numba
+from llvmlite import binding as llvm
+from numba.core.compiler import Compiler
+
+CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
+FLAGS = {"contract"}
+MONTH = 30 * 24 * 3600
+
+
+def _fingerprint() -> str:
+    """16 hex digits that change with any kernel source, with Numba, with the CPU and with the check mode."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()} {CHECK}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _private(folder: Path) -> bool:
+    """Make the folder if need be; true if it is ours alone to write (a cache file is code that will be run)."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        return ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and os.access(folder, os.W_OK)
+    except OSError:
+        return False
+
+
+def _cache_folder() -> Path | None:
+    """The folder of this version's machine code: $NUMNET_CACHE, else the user's cache, else a temporary one."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    homes = [Path(tempfile.gettempdir()) / f"numnet-{user}"]
+    if os.environ.get("NUMNET_CACHE"):
+        homes.insert(0, Path(os.environ["NUMNET_CACHE"]))
+    elif os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME") or os.name == "nt":
+        from platformdirs import user_cache_path
+
+        homes.insert(0, user_cache_path("numnet", appauthor=False))
+    for home in homes:
+        folder = home / "kernels" / _fingerprint()
+        if _private(folder):
+            _remove_unused(folder)
+            return folder
+    return None
+
+
+def _remove_unused(current: Path) -> None:
+    """Touch our folder, and delete sisters that no process has touched for a month."""
+    try:
+        os.utime(current)
+        for folder in current.parent.iterdir():
+            if folder != current and time.time() - folder.stat().st_mtime > MONTH:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass  # another process removed it first
+
+
+CACHE_FOLDER = _cache_folder()
+
+
+class _NoAlias(Compiler):
+    """Numba's compiler with the arguments' ``noalias`` promise switched on."""
+
+    def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
+        flags = flags.copy()
+        flags.noalias = True
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+
+def row(function):
+    """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode."""
+    if CHECK:
+        return numba.njit(boundscheck=True)(function)
+    return numba.njit(fastmath=FLAGS, pipeline_class=_NoAlias)(function)
+
+
+def kernel(function=None, *, parallel=True, reassoc=False):
+    """Compile a pass. ``parallel=False`` for short serial work, ``reassoc=True`` where a sum must be reordered."""
+    if function is None:
+        return lambda function: kernel(function, parallel=parallel, reassoc=reassoc)
+    flags = FLAGS | {"reassoc"} if reassoc else FLAGS
+    numbas_own = numba.config.CACHE_DIR
+    if CACHE_FOLDER is not None:
+        numba.config.CACHE_DIR = str(CACHE_FOLDER)
+    try:
+        cache = CACHE_FOLDER is not None
+        if CHECK:
+            return numba.njit(boundscheck=True, cache=cache)(function)
+        return numba.njit(parallel=parallel, fastmath=flags, cache=cache)(function)
+    finally:
+        numba.config.CACHE_DIR = numbas_own
