@@ -1,0 +1,259 @@
+"""Standard convolution: every output channel sees every input channel; in a MobileNet, the stem alone.
+
+(1)  y[n, p, q, f]  = Σ_uvc x[n, p·s + u − top, q·s + v − left, c] · w[u, v, c, f]         forward
+(2)  dx[n, p·s + u − top, q·s + v − left, c] += Σ_f dy[n, p, q, f] · w[u, v, c, f]          for every p, q, u, v
+(3)  dw[u, v, c, f] = Σ_npq x[n, p·s + u − top, q·s + v − left, c] · dy[n, p, q, f]
+
+with x = 0 outside the image (Howard et al. 2017, equation 1). The K·K·C numbers that one output pixel sees are its
+*patch*. With the patches of some output rows gathered into a tile X̃ (pixels × K·K·C), all three are products of
+matrices, as on the pointwise page:
+
+    Y = X̃ W        dX̃ = dY Wᵀ, scattered back and added where patches overlap        dW = X̃ᵀ dY
+
+The tile stays in the second-level cache; the whole matrix of patches (im2col), K·K times the input, never exists. In
+NHWC the K·C numbers of one kernel row lie side by side in the image, so gathering copies K stretches a pixel. Patches
+of two tiles may overlap in an image: a part therefore owns whole images, and no two threads add to the same dx.
+
+Multiplications: exactly K·K·C·F·N·P·Q in each product; taps on the padding multiply a gathered 0.
+Not supported: dilation, groups (depthwise has its own page), different strides along H and W.
+"""
+
+import numpy as np
+from numba import prange
+
+from numnet.kernels import _check
+from numnet.kernels._blas import one_thread
+from numnet.kernels._cost import Cost
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.batchnorm import add_moments, parts_of, unit_gradient
+from numnet.kernels.activations import IDENTITY
+from numnet.kernels.batchnorm import empty_pack
+from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.pointwise import sum_parts
+from numnet.kernels.rows import add, copy, repeated, row_length, share
+
+CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
+
+
+@row
+def rows_of_tile(patch, filters, columns, rows):
+    """Output rows a tile holds: as many as fit CACHE, at least one, and enough for 128 pixels where there are so many."""
+    pixels = max(CACHE // (patch + filters), 128)
+    return min(max(pixels // columns, 1), rows)
+
+
+@row
+def stretch(column, taps, width):
+    """Taps lo … hi − 1 of a kernel row that starts at this image column fall inside the image."""
+    return min(max(-column, 0), taps), max(min(width - column, taps), 0)
+
+
+@row
+def gather_row(image, top, left, stride, channels, patches):
+    """The patches (Q, K, K·C) of one output row. ``image`` (H, W·C); its first tap lies at (top, left)."""
+    height, size = image.shape
+    width = size // channels
+    taps = patches.shape[2] // channels
+    for q in range(patches.shape[0]):
+        column = left + q * stride
+        lo, hi = stretch(column, taps, width)
+        for u in range(patches.shape[1]):
+            patch = patches[q, u]
+            if top + u < 0 or top + u >= height or lo >= hi:
+                patch[:] = 0
+            else:
+                patch[: lo * channels] = 0
+                line = image[top + u]
+                copy(line[(column + lo) * channels : (column + hi) * channels], patch[lo * channels : hi * channels])
+                patch[hi * channels :] = 0
+
+
+@row
+def scatter_row(patches, top, left, stride, channels, image):
+    """The way back: each patch of one output row is added to the pixels it was gathered from."""
+    height, size = image.shape
+    width = size // channels
+    taps = patches.shape[2] // channels
+    for q in range(patches.shape[0]):
+        column = left + q * stride
+        lo, hi = stretch(column, taps, width)
+        for u in range(patches.shape[1]):
+            if 0 <= top + u < height and lo < hi:
+                line = image[top + u]
+                add(line[(column + lo) * channels : (column + hi) * channels], patches[q, u, lo * channels : hi * channels])
+
+
+@kernel
+def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
+    """(1). x (N, H, W·C); w (K·K·C, F); y (N, P, Q, F); moments (parts, 3, F), zero, or empty."""
+    images, rows, columns, filters = y.shape
+    patch = w.shape[0]
+    step = rows_of_tile(patch, filters, columns, images * rows)
+    for part in prange(parts):  # each part writes its own images of y and its own moments
+        first, last = share(part, parts, images)
+        patches = np.empty((step * columns, patch), x.dtype)
+        flat = y[first:last].reshape(-1, filters)
+        for lo in range(0, (last - first) * rows, step):
+            hi = min(lo + step, (last - first) * rows)
+            for r in range(lo, hi):
+                tile = patches[(r - lo) * columns : (r - lo + 1) * columns]
+                gather_row(
+                    x[first + r // rows],
+                    r % rows * stride - top,
+                    -left,
+                    stride,
+                    channels,
+                    tile.reshape(columns, side_u, patch // side_u),
+                )
+            out = flat[lo * columns : hi * columns]
+            np.dot(patches[: (hi - lo) * columns], w, out)  # (1)
+            if moments.size:
+                add_moments(out.reshape(-1), filters, moments[part])
+
+
+@kernel
+def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top, left, dx, dw):
+    """(2) and (3). dw (parts, K·K·C, F); dx (N, H, W·C) or empty; y_pack and means as on the pointwise page."""
+    images, rows, columns, filters = dy.shape
+    patch = w.shape[0]
+    step = rows_of_tile(patch, filters, columns, images * rows)
+    pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
+    means_y = repeated(means, row_length(filters) if y_pack.size else 0)
+    for part in prange(dw.shape[0]):  # each part writes its own images of dx and its own dw
+        first, last = share(part, dw.shape[0], images)
+        patches = np.empty((step * columns, patch), x.dtype)
+        raw = np.empty((step * columns if pack_y.size else 0, filters), x.dtype)
+        product = np.empty((patch, filters), x.dtype)
+        flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
+        if dx.size:
+            dx[first:last] = 0
+        for lo in range(0, (last - first) * rows, step):
+            hi = min(lo + step, (last - first) * rows)
+            tile = patches[: (hi - lo) * columns]
+            for r in range(lo, hi):
+                gather_row(
+                    x[first + r // rows],
+                    r % rows * stride - top,
+                    -left,
+                    stride,
+                    channels,
+                    tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(columns, side_u, patch // side_u),
+                )
+            d = flat_dy[lo * columns : hi * columns]
+            if pack_y.size:
+                d = raw[: (hi - lo) * columns]
+                here = flat_y[lo * columns : hi * columns]
+                unit_gradient(
+                    flat_dy[lo * columns : hi * columns].reshape(-1),
+                    here.reshape(-1),
+                    pack_y,
+                    means_y,
+                    y_code,
+                    d.reshape(-1),
+                )
+            if lo == 0:
+                np.dot(tile.T, d, dw[part])  # (3)
+            else:
+                np.dot(tile.T, d, product)
+                add(dw[part].reshape(-1), product.reshape(-1))
+            if dx.size:
+                np.dot(d, w.T, tile)  # (2), over the patches, which are used up
+                for r in range(lo, hi):
+                    scatter_row(
+                        tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(columns, side_u, patch // side_u),
+                        r % rows * stride - top,
+                        -left,
+                        stride,
+                        channels,
+                        dx[first + r // rows],
+                    )
+
+
+# ------------------------------------------------------------------------------------ used by conv–BN–activation units
+
+
+def unit_forward(x, w, stride, pads, y, moments):
+    """y (N, P, Q, F) from x (N, H, W, C), finished, and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
+    images, height = x.shape[:2]
+    with one_thread():
+        _forward(
+            x.reshape(images, height, -1),
+            x.shape[3],
+            w.reshape(-1, w.shape[3]),
+            w.shape[0],
+            stride,
+            pads[0][0],
+            pads[1][0],
+            y,
+            moments,
+            moments.shape[0] or parts_of(images),
+        )
+
+
+def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, dw, partial):
+    """dw (K, K, C, F), and dx where it has a size; ``partial`` (parts, K·K·C, F) is scratch. No checks."""
+    images, height = x.shape[:2]
+    with one_thread():
+        _backward(
+            dy,
+            y,
+            y_pack,
+            means,
+            y_code,
+            x.reshape(images, height, -1),
+            x.shape[3],
+            w.reshape(-1, w.shape[3]),
+            w.shape[0],
+            stride,
+            pads[0][0],
+            pads[1][0],
+            dx.reshape(len(dx), height, -1) if dx.size else dx.reshape(0, 0, 0),
+            partial,
+        )
+        sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
+
+
+# ---------------------------------------------------------------------------------------------- public
+
+
+def conv_forward(x, w, stride=1, padding="same", out=None):
+    """y (N, P, Q, F) for x (N, H, W, C) and w (K, K, C, F), equation (1).
+
+    stride ≥ 1; padding: see the padding page. float32 or float64, C-contiguous; N may be 0. Raises ValueError naming
+    the argument that is wrong.
+    """
+    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    out = _check.output("out", out, shape, x.dtype)
+    _check.apart(out, x=x, w=w)
+    if out.size:
+        unit_forward(x, w, stride, pads, out, np.empty((0, 3, 0)))
+    return out
+
+
+def conv_backward(dy, x, w, stride=1, padding="same", out=None):
+    """dx (N, H, W, C) by (2) and dw (K, K, C, F) by (3), for dy (N, P, Q, F). Raises like forward."""
+    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    dy = _check.tensor("dy", dy, shape, x.dtype)
+    out = _check.output("out", out, x.shape, x.dtype)
+    _check.apart(out, x=x, w=w, dy=dy)
+    dw = np.zeros(w.shape, x.dtype)
+    if out.size and dy.size:
+        none = empty_pack(x.dtype)
+        partial = np.empty((parts_of(len(x)), dw.size // dw.shape[3], dw.shape[3]), x.dtype)
+        unit_backward(dy, dy, none, none, IDENTITY, x, w, stride, pads, out, dw, partial)
+    return out, dw
+
+
+def _arguments(x, w, stride, padding):
+    x = _check.tensor("x", x, (None, None, None, None))
+    w = _check.tensor("w", w, (None, None, x.shape[3], None), x.dtype)
+    stride = _check.positive("stride", stride)
+    pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
+    sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]
+    return x, w, stride, pads, (x.shape[0], *sides, w.shape[3])
+
+
+def conv_cost(n: int, p: int, q: int, k: int, c: int, f: int, *, h: int, w: int) -> Cost:
+    """K²·C·F·N·P·Q MACs in each product (Howard et al. 2017, equation 2), from an H×W input to a P×Q output."""
+    macs = n * p * q * k * k * c * f
+    return Cost(macs, macs, macs, params=k * k * c * f, inputs=n * h * w * c, outputs=n * p * q * f)

@@ -1,0 +1,169 @@
+"""Pooling: the mean or the largest of many pixels, channel by channel.
+
+(1)  global average   y[n, c] = Σ_hw x[n, h, w, c] / (H·W)          dx = dy / (H·W) at every pixel
+(2)  global maximum   y[n, c] = max_hw x[n, h, w, c]                dx = dy at the first largest pixel, else 0
+(3)  maximum          y[n, p, q, c] = max_uv x[n, p·s + u − top, q·s + v − left, c]
+                      dx gains dy at the first largest pixel of each window; pixels outside the image never win
+
+(1) is the end of every MobileNet and of GoogLeNet (Lin, Chen and Yan 2014): it turns an H×W map into one number a
+channel, has no parameters, and works at any resolution. It reads a raw map through its pack like any other unit.
+In (2) and (3) a NaN wins, so that it is not hidden, and of equal numbers the first in row-major order, as in PyTorch.
+Not supported: windows that lie in the padding altogether.
+"""
+
+import numpy as np
+from numba import prange
+
+from numnet.kernels import _check
+from numnet.kernels._cost import Cost
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.activations import IDENTITY
+from numnet.kernels.batchnorm import empty_pack, normalise_activate
+from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.rows import add, copy, fold, repeated, row_length
+
+
+@kernel
+def _average(x, x_pack, code, y):
+    """(1). x (N, H·W, C), finished (pack empty) or raw."""
+    images, pixels, channels = x.shape
+    length = row_length(channels)
+    pack = repeated(x_pack, length if x_pack.size else 0)
+    for n in prange(images):  # each image has its own row of y
+        long, finished = np.zeros(length, x.dtype), np.empty(length, x.dtype)
+        image = x[n].reshape(-1)
+        for lo in range(0, image.size, length):
+            hi = min(lo + length, image.size)
+            line = image[lo:hi]
+            if pack.size:
+                line = finished[: hi - lo]
+                normalise_activate(image[lo:hi], pack, code, line)
+            add(long[: hi - lo], line)
+        y[n] = 0
+        fold(long, y[n])
+        for c in range(channels):
+            y[n, c] /= pixels
+
+
+@kernel
+def _average_backward(dy, dx):
+    images, pixels, channels = dx.shape
+    for n in prange(images):  # each image has its own dx
+        share = dy[n] / dy.dtype.type(pixels)
+        for p in range(pixels):
+            copy(share, dx[n, p])
+
+
+@row
+def take_larger(line, place, best, where):
+    """best = max(best, line), where = the place of the winner; a NaN wins, and the first of equals stays."""
+    for c in range(line.size):
+        if line[c] > best[c] or (line[c] != line[c] and best[c] == best[c]):
+            best[c] = line[c]
+            where[c] = place
+
+
+@kernel
+def _maximum(x, side_u, side_v, stride, top, left, y, where):
+    """(3). ``where`` (N, P, Q, C) int32: the winner's pixel h·W + w."""
+    images, height, width, _ = x.shape
+    for n in prange(images):  # each image has its own y and where
+        for p in range(y.shape[1]):
+            for q in range(y.shape[2]):
+                fresh = True
+                for h in range(max(p * stride - top, 0), min(p * stride - top + side_u, height)):
+                    for w in range(max(q * stride - left, 0), min(q * stride - left + side_v, width)):
+                        if fresh:
+                            copy(x[n, h, w], y[n, p, q])
+                            where[n, p, q] = h * width + w
+                            fresh = False
+                        else:
+                            take_larger(x[n, h, w], h * width + w, y[n, p, q], where[n, p, q])
+
+
+@kernel
+def _maximum_backward(dy, where, dx):
+    """dx (N, H·W, C) gains dy (N, P·Q, C) at the winners."""
+    for n in prange(dy.shape[0]):  # each image has its own dx
+        dx[n] = 0
+        for p in range(dy.shape[1]):
+            for c in range(dy.shape[2]):
+                dx[n, where[n, p, c], c] += dy[n, p, c]
+
+
+def unit_average(x, x_pack, code, y):
+    """y (N, C): the global average of finished(x). No checks."""
+    _average(x.reshape(x.shape[0], -1, x.shape[3]), x_pack, code, y)
+
+
+def global_average_forward(x, out=None):
+    """y (N, C) for x (N, H, W, C), equation (1). Raises ValueError for a wrong shape or dtype, or an empty map."""
+    x = _map("x", x)
+    out = _check.output("out", out, (x.shape[0], x.shape[3]), x.dtype)
+    unit_average(x, empty_pack(x.dtype), IDENTITY, out)
+    return out
+
+
+def global_average_backward(dy, shape, out=None):
+    """dx of ``shape`` (N, H, W, C) for dy (N, C): only the shape of x is needed. Raises like forward."""
+    n, h, w, c = shape
+    dy = _check.tensor("dy", dy, (n, c))
+    out = _check.output("out", out, tuple(shape), dy.dtype)
+    _average_backward(dy, out.reshape(n, h * w, c))
+    return out
+
+
+def max_forward(x, kernel_side, stride=None, padding=0, out=None):
+    """y (N, P, Q, C) by equation (3) and the winners' pixels (N, P, Q, C), int32, which backward needs.
+
+    ``stride``: kernel_side if None. Raises ValueError for a wrong shape or dtype and for padding ≥ kernel_side.
+    """
+    x = _map("x", x)
+    k = _check.positive("kernel_side", kernel_side)
+    stride = _check.positive("stride", k if stride is None else stride)
+    pads = resolve(padding, x.shape[1:3], (k, k), stride)
+    if max(n for pair in pads for n in pair) >= k:
+        raise ValueError(f"padding: expected less than the kernel side {k}, got {pads}")
+    sides = [output_side(n, k, stride, *pad) for n, pad in zip(x.shape[1:3], pads)]
+    shape = (x.shape[0], *sides, x.shape[3])
+    out = _check.output("out", out, shape, x.dtype)
+    where = np.empty(shape, np.int32)
+    _maximum(x, k, k, stride, pads[0][0], pads[1][0], out, where)
+    return out, where
+
+
+def max_backward(dy, where, shape, out=None):
+    """dx of ``shape`` (N, H, W, C) for dy and the winners of forward. Raises ValueError for a wrong shape or dtype."""
+    n, h, w, c = shape
+    dy = _check.tensor("dy", dy, where.shape)
+    if where.size and not (0 <= where.min() and where.max() < h * w):
+        raise ValueError(f"where: expected pixels 0 to {h * w - 1}, got {where.min()} to {where.max()}")
+    out = _check.output("out", out, tuple(shape), dy.dtype)
+    _maximum_backward(dy.reshape(n, -1, c), where.reshape(n, -1, c), out.reshape(n, h * w, c))
+    return out
+
+
+def global_max_forward(x):
+    """y (N, C) and the winners (N, C), equation (2), for x (N, H, W, C). Raises like ``max_forward``."""
+    x = _map("x", x)
+    n, h, w, c = x.shape
+    y, where = np.empty((n, 1, 1, c), x.dtype), np.empty((n, 1, 1, c), np.int32)
+    _maximum(x, h, w, 1, 0, 0, y, where)
+    return y[:, 0, 0], where[:, 0, 0]
+
+
+def global_max_backward(dy, where, shape, out=None):
+    """dx of ``shape`` (N, H, W, C) for dy (N, C) and the winners of forward. Raises like ``max_backward``."""
+    return max_backward(dy[:, None, None], where[:, None, None], shape, out)
+
+
+def _map(name, x):
+    x = _check.tensor(name, x, (None, None, None, None))
+    if x.shape[1] * x.shape[2] == 0:
+        raise ValueError(f"{name}: a map of {x.shape[1]}×{x.shape[2]} pixels has no mean and no maximum")
+    return x
+
+
+def pooling_cost(n: int, h: int, w: int, c: int, p: int = 1, q: int = 1) -> Cost:
+    """No MACs; N·H·W·C numbers are added or compared."""
+    return Cost(elementwise=n * h * w * c, inputs=n * h * w * c, outputs=n * p * q * c)
