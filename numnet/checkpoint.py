@@ -1,0 +1,174 @@
+"""One file in, one file out: named arrays and a JSON document, as safetensors. Knows nothing of nets.
+
+The file: 8 bytes with the length of a JSON header, the header (name -> dtype, shape, place), the arrays'
+bytes. Our own document stands as JSON text under the key "numnet" of the header's metadata, so that any
+safetensors reader opens the file, and nothing in it is ever executed.
+
+A file is written whole or not at all: to a temporary name beside, flushed to the disk, renamed over the old
+one, and the folder flushed too. Whoever pulls the plug finds the old file or the new one.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save
+
+from numnet.errors import NumnetError
+
+KEY = "numnet"
+HEADER_LIMIT = 100_000_000  # bytes; the limit that the safetensors format sets itself
+# The format's names of the types that NumPy has. Brain floats and 8-bit floats are not among them.
+DTYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BOOL": np.bool_,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
+}  # fmt: skip
+
+
+def write(path, tensors: dict, meta: dict) -> None:
+    """Write arrays and a JSON-able dict to ``path``, replacing what was there only when all is on the disk.
+
+    Raises NumnetError if the file cannot be written (the old one is then untouched), TypeError or ValueError
+    for a ``meta`` that is not JSON.
+    """
+    document = json.dumps(meta, allow_nan=False)
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    replace(path, save(arrays, metadata={KEY: document}))
+
+
+def replace(path, content: bytes) -> None:
+    """Put ``content`` in the place of the file ``path``, whole or not at all; raises NumnetError."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise NumnetError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """The rename itself is on the disk only when the folder is. Windows knows no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path) -> tuple[dict, dict]:
+    """The arrays (name -> a fresh ndarray) and the document of a file that ``write`` made.
+
+    Raises NumnetError that names the file and what is wrong with it: missing, cut short, no safetensors file,
+    none of numnet's, an array of a type that NumPy does not have.
+    """
+    tensors, metadata = read_safetensors(path)
+    return tensors, _document(path, metadata)
+
+
+def read_meta(path) -> dict:
+    """Only the document of a file that ``write`` made: the arrays are not read."""
+    return _document(path, _header(path).get("__metadata__", {}))
+
+
+def read_safetensors(path) -> tuple[dict, dict]:
+    """The arrays and the metadata (str -> str) of any safetensors file; raises NumnetError as ``read`` does."""
+    for name, entry in _header(path).items():
+        if name != "__metadata__" and isinstance(entry, dict) and entry.get("dtype") not in DTYPES:
+            raise NumnetError(
+                f"{path}: the array {name!r} has the type {entry.get('dtype')!r}; "
+                f"expected one of {', '.join(DTYPES)}"
+            )
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise NumnetError(f"{path}: damaged safetensors file ({_one_line(error)})") from error
+
+
+def find(path, name: str) -> Path:
+    """The checkpoint that a user means: the file ``path``, or "best" or "last" (``name``) of that run directory.
+
+    A run that was stopped in its first epoch has no best yet; its last then stands in. Raises NumnetError if
+    there is neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise NumnetError(f"{path}: no such checkpoint; expected a .safetensors file or a run directory")
+        return path
+    for candidate in (name, "last"):
+        if (path / f"{candidate}.safetensors").exists():
+            return path / f"{candidate}.safetensors"
+    raise NumnetError(f"{path}: no run in this directory; expected a file {name}.safetensors in it")
+
+
+def _header(path) -> dict:
+    """The JSON header, after checks of everything that can be checked without reading the arrays."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise NumnetError(f"{path} is a directory; expected a .safetensors file")
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8:
+                raise NumnetError(f"{path}: {size} bytes are no safetensors file")
+            if length > HEADER_LIMIT:
+                raise NumnetError(f"{path}: no safetensors file (its header would be {length:,} bytes long)")
+            if 8 + length > size:
+                raise NumnetError(
+                    f"{path}: cut short within its header, or no safetensors file "
+                    f"({size:,} bytes of at least {8 + length:,})"
+                )
+            text = file.read(length)
+    except FileNotFoundError:
+        raise NumnetError(f"{path}: no such file") from None
+    except OSError as error:
+        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise ValueError("not a JSON object")
+    except (ValueError, RecursionError) as error:
+        raise NumnetError(f"{path}: no safetensors file ({_one_line(error)} in its header)") from error
+    ends = [8 + length]
+    for entry in header.values():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if isinstance(offsets, list) and len(offsets) == 2 and isinstance(offsets[1], int):
+            ends.append(8 + length + offsets[1])
+    if max(ends) > size:
+        raise NumnetError(f"{path}: cut short ({size:,} bytes of {max(ends):,})")
+    return header
+
+
+def _document(path, metadata) -> dict:
+    """numnet's JSON document among a file's metadata."""
+    if not isinstance(metadata, dict) or KEY not in metadata:
+        raise NumnetError(
+            f"{path}: a safetensors file, but no checkpoint of numnet (its metadata has no {KEY!r})"
+        )
+    try:
+        document = json.loads(metadata[KEY])
+        if not isinstance(document, dict):
+            raise ValueError("not a JSON object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NumnetError(f"{path}: damaged checkpoint ({_one_line(error)} in its metadata)") from error
+    return document
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,74 @@
+"""Adam and AdamW: a step whose length is fitted to each parameter. One pass over the vectors, in place.
+
+For each parameter w with gradient g, at step t = 1, 2, … (Kingma and Ba 2015, algorithm 1):
+
+(1)  g' = g + λ·w                                  "L2" weight decay, λ a number for each parameter
+(2)  w  = w − η·λ·w                                decoupled instead (AdamW, Loshchilov and Hutter 2019)
+(3)  m  = β₁·m + (1 − β₁)·g'                       running mean of the gradient, from 0
+(4)  s  = β₂·s + (1 − β₂)·g'²                      running mean of its square, from 0
+(5)  m̂ = m / (1 − β₁ᵗ),   ŝ = s / (1 − β₂ᵗ)        started at 0, both are too small by exactly these factors
+(6)  w  = w − η·m̂ / (√ŝ + ε)                       the paper's algorithm, and PyTorch
+(7)  w  = w − η·√(1 − β₂ᵗ)/(1 − β₁ᵗ)·m/(√s + ε)    the paper's faster order (section 2), TensorFlow and Keras
+
+(7) is (6) with ε/√(1 − β₂ᵗ) in place of ε: 32 times as much at t = 1 and β₂ = 0.999. One kernel serves both,
+as w − a·m/(b·√s + ε):
+
+(8)  a = η/(1 − β₁ᵗ), b = 1/√(1 − β₂ᵗ)  for (6);    a = η·√(1 − β₂ᵗ)/(1 − β₁ᵗ), b = 1  for (7)
+
+Shapes: w, g, m, s and decay (= λ) (n,), float32 or float64, all of one dtype. Raises ValueError for other
+shapes and dtypes. Not supported: AMSGrad, Nesterov's form (NAdam). np.divide, unlike /, raises no
+ZeroDivisionError, whose test would keep the loop off the vector unit.
+"""
+
+from math import sqrt
+
+import numpy as np
+from numba import prange
+
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.sgd import CHUNK, step_arrays
+
+
+@row
+def adam_stretch(w, g, m, s, decay, a, b, beta1, beta2, epsilon, l2, shrink):
+    """Equations (1) to (4) and (8) for a stretch of the vectors: l2 = 1 for (1), shrink = η for (2)."""
+    one = w.dtype.type(1)
+    for i in range(w.size):
+        gi = g[i] + l2 * decay[i] * w[i]
+        wi = w[i] - shrink * decay[i] * w[i]
+        mi = beta1 * m[i] + (one - beta1) * gi
+        si = beta2 * s[i] + (one - beta2) * gi * gi
+        m[i] = mi
+        s[i] = si
+        w[i] = wi - np.divide(a * mi, b * sqrt(si) + epsilon)
+
+
+@kernel
+def _adam(w, g, m, s, decay, a, b, beta1, beta2, epsilon, l2, shrink):
+    for chunk in prange((w.size + CHUNK - 1) // CHUNK):  # each chunk writes its own stretch of w, m and s
+        lo, hi = chunk * CHUNK, min((chunk + 1) * CHUNK, w.size)
+        adam_stretch(
+            w[lo:hi], g[lo:hi], m[lo:hi], s[lo:hi], decay[lo:hi], a, b, beta1, beta2, epsilon, l2, shrink
+        )
+
+
+def adam_step(
+    w, g, m, s, decay, rate, t, beta1=0.9, beta2=0.999, epsilon=1e-8, decoupled=False, style="pytorch"
+) -> None:
+    """Step number ``t`` (from 1) of Adam; of AdamW with ``decoupled``. Changes ``w``, ``m`` and ``s``.
+
+    ``style``: "pytorch" for equation (6), "tensorflow" for (7); another one, or t < 1, raises ValueError.
+    """
+    w, g, decay = step_arrays(w, g, decay, m=m, s=s)
+    if t < 1:
+        raise ValueError(f"t: expected the number of the step, counted from 1, got {t}")
+    a, root = rate / (1.0 - beta1**t), sqrt(1.0 - beta2**t)
+    if style == "pytorch":
+        a, b = a, 1.0 / root
+    elif style == "tensorflow":
+        a, b = a * root, 1.0
+    else:
+        raise ValueError(f"style: expected 'pytorch' or 'tensorflow', got {style!r}")
+    l2, shrink = (0.0, rate) if decoupled else (1.0, 0.0)
+    scalar = w.dtype.type
+    _adam(w, g, m, s, decay, *(scalar(v) for v in (a, b, beta1, beta2, epsilon, l2, shrink)))

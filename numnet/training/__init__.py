@@ -1,0 +1,1 @@
+"""Training: optimisers, schedules, recipes, the loop, evaluation, sweeps. No arithmetic on activations."""
