@@ -1,3 +1,18 @@
-"""numnet: MobileNet from first principles in NumPy and Numba."""
+"""numnet: MobileNet from first principles in NumPy and Numba.
 
+    net = numnet.build("mobilenet_v1", width=0.25, resolution=32, classes=10, strides="cifar")
+    logits = net.forward(x, training=True)
+    loss, dlogits = numnet.softmax_cross_entropy(logits, labels)
+    net.backward(dlogits)
+
+The kernels' pages, in reading order: ``help(numnet.kernels)``.
+"""
+
+from numnet import kernels as kernels
 from numnet._version import __version__ as __version__
+from numnet.errors import NumnetError as NumnetError
+from numnet.kernels.loss import softmax_cross_entropy as softmax_cross_entropy
+from numnet.models import build as build
+from numnet.models import describe as describe
+from numnet.models import models as models
+from numnet.net import Net as Net

@@ -1,0 +1,279 @@
+"""The conv–BN–activation unit: what every MobileNet is made of, three convolutions in one frame.
+
+A unit reads the map before it, finished or *pending* (raw output and pack), writes its own raw output once, and hands
+on a pending map: its normalisation and activation are applied by whoever reads it next. Backward gets the gradient of
+its finished activation, and reads and writes each map once again. So a unit costs two passes over memory forward and
+three backward, where separate layers for convolution, batch norm and activation cost six and nine.
+
+Without batch norm a unit has a bias instead, or neither; a bias is a pack with mean 0, inv_std 1, γ 1 and β = bias, so
+it takes the same way.
+"""
+
+import numpy as np
+
+from numnet.kernels import batchnorm, conv, depthwise, pointwise
+from numnet.kernels._cost import Cost
+from numnet.kernels.activations import IDENTITY, code_of
+from numnet.kernels.padding import output_side, resolve
+from numnet.layers.layer import Layer, Pending, Row, source
+
+
+class Unit(Layer):
+    """Convolution, then batch norm (or a bias, or nothing), then an activation. See the subclasses.
+
+    ``norm``: a ``Norm`` or None; ``bias``: only without norm. Gives a Pending, or an array if nothing is pending.
+    """
+
+    def __init__(self, activation="identity", norm=None, bias=False, name=None):
+        super().__init__(name)
+        if norm is not None and bias:
+            raise ValueError("unit: a bias before batch norm is cancelled by it; expected norm or bias, not both")
+        self.activation, self.code, self.norm, self.bias = activation, code_of(activation), norm, bias
+        self.pending = None
+
+    # -------------------------------------------------------------- what a kind of convolution defines
+
+    def run(self, x, y, moments):
+        """y and its moments from x, array or Pending."""
+        raise NotImplementedError
+
+    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+        """grads["weight"], and dx and x_sums where they have a size."""
+        raise NotImplementedError
+
+    def parts(self, images):
+        """Number of partial sums for a batch."""
+        return batchnorm.parts_of(images)
+
+    # -------------------------------------------------------------- the frame
+
+    def frame(self, channels):
+        """State what comes after the convolution."""
+        if self.norm is not None:
+            self.needs("bn.gamma", (channels,), "gamma")
+            self.needs("bn.beta", (channels,), "beta")
+            self.keeps("bn.mean", (channels,))
+            self.keeps("bn.variance", (channels,))
+        elif self.bias:
+            self.needs("bias", (channels,), "bias", *self.specs["weight"][2:])
+
+    @property
+    def finished(self):
+        """True if nothing comes after the convolution: its raw output is the result."""
+        return self.norm is None and not self.bias and self.code == IDENTITY
+
+    def forward(self, x, training):
+        self.x, self.training = x, training
+        dtype = self.params["weight"].dtype
+        images = x.shape[0]
+        y = self.memory.array("y", (images, *self.output_shape), dtype)
+        filters = self.output_shape[2]
+        counts = self.norm is not None and training
+        moments = np.zeros((self.parts(images) if counts else 0, 3, filters))
+        self.run(x, y, moments)
+        self.y = y
+        if self.finished:
+            return y
+        pack = self.memory.array("pack", (4, filters), dtype)
+        if self.norm is None:
+            pack[:] = np.array([0, 1, 1, 0], dtype)[:, None]
+            if self.bias:
+                pack[batchnorm.BETA] = self.params["bias"]
+        else:
+            gamma, beta = self.params["bn.gamma"], self.params["bn.beta"]
+            mean, variance = self.buffers["bn.mean"], self.buffers["bn.variance"]
+            if training:
+                batchnorm.close_moments(
+                    moments, gamma, beta, self.norm.eps, self.norm.momentum, self.norm.unbiased, mean, variance, pack
+                )
+            else:
+                batchnorm.running_pack(mean, variance, gamma, beta, self.norm.eps, pack)
+        self.pending = Pending(y, pack, self.code)
+        return self.pending
+
+    def backward(self, dy, input_gradient=True):
+        x, y = self.x, self.y
+        raw = source(x)[0]
+        dx = self.workspace.borrow(raw.shape, raw.dtype) if input_gradient else np.empty((0, 0, 0, 0), raw.dtype)
+        x_sums = np.zeros((0, 2, 0))
+        if input_gradient and isinstance(x, Pending):
+            x_sums = np.zeros((self.parts(len(raw)), 2, raw.shape[3]))
+        if self.finished:
+            none = batchnorm.empty_pack(raw.dtype)
+            self.gradients(dy, y, none, none, IDENTITY, x, dx, x_sums)
+        else:
+            pack, sums = self.pending.pack, self.pending.sums
+            if sums is None:
+                sums = batchnorm.gradient_sums_of(dy, y, pack, self.code)
+            filters = y.shape[3]
+            means = np.empty((2, filters), raw.dtype)
+            spare = np.empty(filters, raw.dtype)
+            count = y.size // filters if self.norm is not None and self.training else 0
+            batchnorm.close_gradient_sums(
+                sums,
+                count,
+                self.grads.get("bn.gamma", spare),
+                self.grads["bn.beta"] if self.norm else self.grads.get("bias", np.empty_like(spare)),
+                means,
+            )
+            self.gradients(dy, y, pack, means, self.code, x, dx, x_sums)
+        if len(x_sums):
+            x.sums = x_sums
+        return dx if input_gradient else None
+
+    def cost(self):
+        """A row each for the convolution, the batch norm and the activation."""
+        p, q, f = self.output_shape
+        cost = self.convolution_cost()
+        rows = [Row("", self.kind, self.output_shape, cost._replace(params=cost.params + f * self.bias))]
+        if self.norm is not None:
+            rows.append(Row("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
+        if self.code != IDENTITY:
+            size = p * q * f
+            rows.append(Row("act", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size)))
+        return rows
+
+
+class Norm:
+    """Batch norm's settings: ε, the share m of the old running statistics, and whether the variance is unbiased."""
+
+    def __init__(self, eps=1e-3, momentum=0.9, unbiased=False):
+        if not eps > 0:
+            raise ValueError(f"bn_eps: expected a number > 0, got {eps!r}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"bn_momentum: expected 0 ≤ m < 1, got {momentum!r}")
+        self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
+
+
+class Windowed(Unit):
+    """A unit whose convolution has a K×K window, a stride and padding."""
+
+    def __init__(self, kernel, stride=1, padding="same", **frame):
+        super().__init__(**frame)
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def place(self, shape):
+        """Resolve the padding for an input (H, W, C); the output's (P, Q)."""
+        self.input_shape = tuple(shape)
+        k, s = self.kernel, self.stride
+        self.pads = resolve(self.padding, shape[:2], (k, k), s)
+        return tuple(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads))
+
+
+class Conv(Windowed):
+    """Standard K×K convolution from C to F channels."""
+
+    kind = "conv"
+
+    def __init__(self, filters, kernel=3, stride=1, padding="same", **frame):
+        super().__init__(kernel, stride, padding, **frame)
+        self.filters = filters
+
+    def connect(self, shape):
+        p, q = self.place(shape)
+        k, c, f = self.kernel, shape[2], self.filters
+        self.needs("weight", (k, k, c, f), "conv", k * k * c, k * k * f)
+        self.output_shape = (p, q, f)
+        self.frame(f)
+        return self.output_shape
+
+    def run(self, x, y, moments):
+        conv.unit_forward(x, self.params["weight"], self.stride, self.pads, y, moments)
+
+    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+        w = self.params["weight"]
+        partial = self.memory.array("partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype)
+        conv.unit_backward(
+            dy, y, pack, means, code, x, w, self.stride, self.pads, dx, self.grads["weight"], partial
+        )
+
+    def convolution_cost(self):
+        (h, w, c), (p, q, f) = self.input_shape, self.output_shape
+        return conv.conv_cost(1, p, q, self.kernel, c, f, h=h, w=w)
+
+
+class Depthwise(Windowed):
+    """One K×K filter a channel (times the depth multiplier)."""
+
+    kind = "depthwise"
+    reads_pending = True
+
+    def __init__(self, kernel=3, stride=1, padding="same", multiplier=1, **frame):
+        super().__init__(kernel, stride, padding, **frame)
+        self.multiplier = multiplier
+
+    def connect(self, shape):
+        p, q = self.place(shape)
+        k, c, m = self.kernel, shape[2], self.multiplier
+        self.needs("weight", (k, k, c, m), "depthwise", k * k * c, k * k * m)
+        self.output_shape = (p, q, c * m)
+        self.frame(c * m)
+        return self.output_shape
+
+    def run(self, x, y, moments):
+        raw, pack, code = source(x)
+        depthwise.unit_forward(raw, pack, code, self.params["weight"], self.stride, self.pads, y, moments)
+
+    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+        raw, x_pack, x_code = source(x)
+        w = self.params["weight"]
+        partial = self.memory.array("partial", (self.parts(len(raw)), self.kernel**2, y.shape[3]), np.float64)
+        depthwise.unit_backward(
+            dy,
+            y,
+            pack,
+            means,
+            code,
+            raw,
+            x_pack,
+            x_code,
+            w,
+            self.stride,
+            self.pads,
+            dx,
+            self.grads["weight"],
+            x_sums,
+            partial,
+        )
+
+    def convolution_cost(self):
+        (h, w, c), (p, q, _) = self.input_shape, self.output_shape
+        return depthwise.depthwise_cost(1, p, q, self.kernel, c, self.multiplier, h=h, w=w)
+
+
+class Pointwise(Unit):
+    """1×1 convolution from C to F channels."""
+
+    kind = "pointwise"
+    reads_pending = True
+
+    def __init__(self, filters, **frame):
+        super().__init__(**frame)
+        self.filters = filters
+
+    def connect(self, shape):
+        self.input_shape = tuple(shape)
+        c, f = shape[2], self.filters
+        self.needs("weight", (c, f), "pointwise", c, f)
+        self.output_shape = (*shape[:2], f)
+        self.frame(f)
+        return self.output_shape
+
+    def parts(self, images):
+        return batchnorm.parts_of(images * self.input_shape[0] * self.input_shape[1], pointwise.LEAST)
+
+    def run(self, x, y, moments):
+        raw, pack, code = source(x)
+        pointwise.unit_forward(raw, pack, code, self.params["weight"], y, moments)
+
+    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+        raw, x_pack, x_code = source(x)
+        w = self.params["weight"]
+        partial = self.memory.array("partial", (self.parts(len(raw)), *w.shape), w.dtype)
+        pointwise.unit_backward(
+            dy, y, pack, means, code, raw, x_pack, x_code, w, dx, self.grads["weight"], x_sums, partial
+        )
+
+    def convolution_cost(self):
+        (h, w, c), (_, _, f) = self.input_shape, self.output_shape
+        return pointwise.pointwise_cost(1, h, w, c, f)

@@ -1,0 +1,202 @@
+"""Layers that end a net or stand between its blocks: dense, pooling, dropout, flatten, activation."""
+
+import numpy as np
+
+from numnet.kernels import activations, dense, dropout, pooling
+from numnet.kernels._cost import Cost
+from numnet.kernels.padding import output_side, resolve
+from numnet.layers.layer import Layer, Row, source
+
+
+class Dense(Layer):
+    """y (N, F) = x (N, C) · w + b. ``zero``: start from w = 0, so that the first loss is exactly log F."""
+
+    kind = "dense"
+
+    def __init__(self, filters, bias=True, name=None):
+        super().__init__(name)
+        self.filters, self.bias = filters, bias
+
+    def connect(self, shape):
+        super().connect(shape)
+        if len(shape) != 1:
+            raise ValueError(f"Dense: expected vectors (C,), got maps {shape}; put GlobalAverage or Flatten before it")
+        self.needs("weight", (shape[0], self.filters), "dense", shape[0], self.filters)
+        if self.bias:
+            self.needs("bias", (self.filters,), "bias", shape[0], self.filters)
+        self.output_shape = (self.filters,)
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.x = x
+        out = self.memory.array("y", (len(x), self.filters), x.dtype)
+        return dense.dense_forward(x, self.params["weight"], self.params.get("bias"), out)
+
+    def backward(self, dy, input_gradient=True):
+        out = self.workspace.borrow(self.x.shape, self.x.dtype)
+        dx, self.grads["weight"][:], db = dense.dense_backward(dy, self.x, self.params["weight"], out)
+        if self.bias:
+            self.grads["bias"][:] = db
+        return dx
+
+    def cost(self):
+        return [Row("", self.kind, self.output_shape, dense.dense_cost(1, *self.input_shape, self.filters, self.bias))]
+
+
+class GlobalAverage(Layer):
+    """(N, H, W, C) → (N, C), the mean over all pixels; reads a pending map as it is."""
+
+    kind = "global average"
+    reads_pending = True
+
+    def connect(self, shape):
+        super().connect(shape)
+        self.output_shape = (shape[2],)
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.shape = x.shape
+        raw, pack, code = source(x)
+        y = self.memory.array("y", (x.shape[0], x.shape[3]), raw.dtype)
+        pooling.unit_average(raw, pack, code, y)
+        return y
+
+    def backward(self, dy, input_gradient=True):
+        return pooling.global_average_backward(dy, self.shape, self.workspace.borrow(self.shape, dy.dtype))
+
+    def cost(self):
+        return [Row("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
+
+
+class GlobalMax(Layer):
+    """(N, H, W, C) → (N, C), the largest of all pixels."""
+
+    kind = "global max"
+
+    def connect(self, shape):
+        super().connect(shape)
+        self.output_shape = (shape[2],)
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.shape = x.shape
+        y, self.where = pooling.global_max_forward(x)
+        return y
+
+    def backward(self, dy, input_gradient=True):
+        out = self.workspace.borrow(self.shape, dy.dtype)
+        return pooling.global_max_backward(dy, self.where, self.shape, out)
+
+    def cost(self):
+        return [Row("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
+
+
+class MaxPool(Layer):
+    """The largest number of each K×K window. ``ceil``: a last, partial window counts (PyTorch's ceil_mode)."""
+
+    kind = "max pool"
+
+    def __init__(self, kernel, stride=None, padding=0, ceil=False, name=None):
+        super().__init__(name)
+        self.kernel, self.stride, self.padding, self.ceil = kernel, stride or kernel, padding, ceil
+
+    def connect(self, shape):
+        super().connect(shape)
+        k, s = self.kernel, self.stride
+        pads = resolve(self.padding, shape[:2], (k, k), s)
+        if self.ceil:  # pad the end until the last window that starts inside is whole
+            pads = tuple(
+                (before, after + max(0, _ceil_extra(n, k, s, before, after))) for n, (before, after) in zip(shape, pads)
+            )
+        self.pads = pads
+        self.output_shape = (*(output_side(n, k, s, *pad) for n, pad in zip(shape, pads)), shape[2])
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.shape = x.shape
+        out = self.memory.array("y", (len(x), *self.output_shape), x.dtype)
+        y, self.where = pooling.max_forward(x, self.kernel, self.stride, self.pads, out)
+        return y
+
+    def backward(self, dy, input_gradient=True):
+        return pooling.max_backward(dy, self.where, self.shape, self.workspace.borrow(self.shape, dy.dtype))
+
+    def cost(self):
+        cost = pooling.pooling_cost(1, *self.input_shape, *self.output_shape[:2])
+        return [Row("", self.kind, self.output_shape, cost)]
+
+
+def _ceil_extra(n, k, s, before, after):
+    windows = -(-(n + before + after - k) // s) + 1
+    if (windows - 1) * s >= n + before:  # a window that would start in the padding after the image is dropped
+        windows -= 1
+    return (windows - 1) * s + k - n - before - after
+
+
+class Flatten(Layer):
+    """(N, H, W, C) → (N, H·W·C)."""
+
+    kind = "flatten"
+
+    def connect(self, shape):
+        super().connect(shape)
+        self.output_shape = (int(np.prod(shape)),)
+        return self.output_shape
+
+    def forward(self, x, training):
+        return x.reshape(len(x), -1)
+
+    def backward(self, dy, input_gradient=True):
+        return dy.reshape(len(dy), *self.input_shape)
+
+    def cost(self):
+        return [Row("", self.kind, self.output_shape, Cost())]
+
+
+class Dropout(Layer):
+    """In training each number is 0 with probability ``rate`` and scaled by 1/(1 − rate) otherwise."""
+
+    kind = "dropout"
+
+    def __init__(self, rate, name=None):
+        super().__init__(name)
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout: expected 0 ≤ rate < 1, got {rate!r}")
+        self.rate = rate
+
+    def forward(self, x, training):
+        self.key = (self.clock.seed, self.clock.step, self.clock.first_image * x[0].size) if training and len(x) else None
+        if self.key is None or self.rate == 0:
+            return x
+        return dropout.dropout_forward(x, self.rate, *self.key, self.memory.array("y", x.shape, x.dtype))
+
+    def backward(self, dy, input_gradient=True):
+        if self.key is None or self.rate == 0:
+            return dy
+        return dropout.dropout_backward(dy, self.rate, *self.key, self.workspace.borrow(dy.shape, dy.dtype))
+
+    def cost(self):
+        return [Row("", self.kind, self.output_shape, dropout.dropout_cost(1, int(np.prod(self.output_shape))))]
+
+
+class Activation(Layer):
+    """An activation by name, applied to whatever comes; between a convolution and its batch norm use a unit instead."""
+
+    kind = "activation"
+
+    def __init__(self, activation, beta=1.0, name=None):
+        super().__init__(name)
+        self.activation, self.code, self.beta = activation, activations.code_of(activation), beta
+
+    def forward(self, x, training):
+        self.x = x
+        out = self.memory.array("y", x.shape, x.dtype)
+        return activations.activation_forward(x, self.code, self.beta, out)
+
+    def backward(self, dy, input_gradient=True):
+        out = self.workspace.borrow(dy.shape, dy.dtype)
+        return activations.activation_backward(dy, self.x, self.code, self.beta, out)
+
+    def cost(self):
+        size = int(np.prod(self.output_shape))
+        return [Row("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))]

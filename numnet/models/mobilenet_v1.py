@@ -1,0 +1,70 @@
+"""MobileNetV1: Howard et al. 2017, "MobileNets: Efficient convolutional neural networks for mobile vision applications".
+
+A standard convolution, then thirteen depthwise-separable blocks, global average pooling and a dense layer: table 1 of
+the paper as the rows below. ``width`` (the paper's α) thins every layer to ⌊α·c⌋ channels, ``resolution`` (ρ) shrinks
+the input; both cost quadratically less.
+
+Where the sources differ: the paper's figure 3 shows ReLU, its authors' code and Keras use ReLU6 (``variant="paddle"``
+uses ReLU as PaddleClas does). The paper prints stride 2 at the last depthwise layer, whose output is 7×7 like its
+input: the stride is 1. Keras and PaddleClas take ⌊α·c⌋; timm (``variant="torch"``) rounds to multiples of 8.
+
+``separable=False`` is the paper's "Conv MobileNet" (table 4): each block a standard 3×3 convolution of the same stride.
+``shallow=True`` drops the five 512-channel blocks at 14×14 (table 5). ``depth_multiplier`` is Keras's: output channels
+of each depthwise filter; it is not the resolution multiplier that one article takes it for.
+"""
+
+from typing import NamedTuple
+
+from numnet.blocks import Conv, Separable
+from numnet.models.common import Settings, classifier, round_to_8
+
+
+class Row(NamedTuple):
+    """A block of table 1: output channels and the stride of its depthwise convolution."""
+
+    c: int
+    s: int
+
+
+STEM = 32
+ROWS = [
+    Row(64, 1),
+    Row(128, 2),
+    Row(128, 1),
+    Row(256, 2),
+    Row(256, 1),
+    Row(512, 2),
+    Row(512, 1),
+    Row(512, 1),
+    Row(512, 1),
+    Row(512, 1),
+    Row(512, 1),
+    Row(1024, 2),
+    Row(1024, 1),
+]
+SHALLOW = ROWS[:6] + ROWS[11:]
+
+
+def layers(settings: Settings, *, separable=True, depth_multiplier=1, shallow=False) -> list:
+    """The net of table 1 as layers."""
+    activation = settings.pick("activation", keras="relu6", torch="relu6", paddle="relu")
+    frame = {"activation": activation, "norm": settings.norm(eps={"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5})}
+    if settings.variant == "torch":
+
+        def channels(c):
+            return round_to_8(c * settings.width)
+    else:
+
+        def channels(c):
+            return max(int(c * settings.width), 1)
+
+    kernel, padding = settings.kernel or 3, settings.padding
+    net = [Conv(channels(STEM), 3, settings.stem_stride, padding, **frame, name="stem")]
+    for i, row in enumerate(SHALLOW if shallow else ROWS, start=1):
+        name = f"block{i}"
+        if separable:
+            more = {"kernel": kernel, "multiplier": depth_multiplier, "padding": padding}
+            net.append(Separable(channels(row.c), row.s, **more, **frame, name=name))
+        else:
+            net.append(Conv(channels(row.c), kernel, row.s, padding, **frame, name=name))
+    return net + classifier(settings, dropout={"keras": 0.001, "torch": 0.0, "paddle": 0.0})
