@@ -138,11 +138,15 @@ class Average:
         for name, v in self.vectors.items():
             vector.average(self.slots[name], v, decay)
 
+    def take(self) -> None:
+        """Put the averages into the net for good."""
+        for name, v in self.vectors.items():
+            v[:] = self.slots[name]
+
     def __enter__(self):
         """Inside ``with average:`` the net has the averaged weights."""
         self._own = {name: v.copy() for name, v in self.vectors.items()}
-        for name, v in self.vectors.items():
-            v[:] = self.slots[name]
+        self.take()
         return self
 
     def __exit__(self, *error):

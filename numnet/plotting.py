@@ -1,0 +1,145 @@
+"""Figures: learning curves, confusion matrices, sweeps. Each returns a matplotlib Figure and writes it if given a file.
+
+No window, no global state: figures are drawn by matplotlib's Agg, which is loaded at the first figure. Lines differ in
+dash and marker as well as in shade, so that a black-and-white print and every reader can tell them apart.
+"""
+
+import json
+from pathlib import Path
+
+from numnet.errors import NumnetError
+
+DARK, MIDDLE, LIGHT = "#1b3a5c", "#c05a1c", "#7fa9c9"  # in this order of brightness on a grey print too
+
+
+def _figure(width, height, columns=1):
+    """A figure of that many inches and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _write(figure, file):
+    if file is None:
+        return figure
+    try:
+        figure.savefig(file, dpi=150)
+    except ValueError as error:  # an ending that matplotlib does not know
+        raise NumnetError(f"cannot write the figure {file}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise NumnetError(f"cannot write the figure {file}: {error.strerror or error}") from None
+    return figure
+
+
+def learning_curves(history, file=None):
+    """Loss and accuracy of training and validation over the epochs.
+
+    history: what ``numnet.fit`` returns, or the path of a run directory or of its metrics.jsonl. A curve that no epoch
+    has a value for is left out. Raises NumnetError for a run without a finished epoch.
+    """
+    history = _history(history)
+    epochs = [record["epoch"] for record in history]
+    styles = [
+        ("train", "training", dict(color=LIGHT, linestyle="-", marker="s")),
+        ("validation", "validation", dict(color=DARK, linestyle="--", marker="o")),
+        ("ema_validation", "validation, averaged weights", dict(color=MIDDLE, linestyle=":", marker="^")),
+    ]
+    figure, (left, right) = _figure(9, 3.6, columns=2)
+    for axes, key, factor in ((left, "loss", 1), (right, "accuracy", 100)):
+        for prefix, label, style in styles:
+            values = [record.get(f"{prefix}_{key}") for record in history]
+            points = [(epoch, factor * value) for epoch, value in zip(epochs, values) if value is not None]
+            if points:
+                marker = {"markersize": 4, "markevery": max(1, len(points) // 15)}
+                axes.plot(*zip(*points), label=label, **style, **marker)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    left.set_ylabel("loss (mean cross-entropy)")
+    right.set_ylabel("accuracy (%)")
+    right.legend(loc="lower right", frameon=False)
+    last = [record for record in history if record.get("validation_accuracy") is not None]
+    if last:
+        value = 100 * last[-1]["validation_accuracy"]
+        right.set_title(f"last validation accuracy {value:.2f} %", fontsize="medium", loc="left")
+    return _write(figure, file)
+
+
+def _history(source) -> list[dict]:
+    if not isinstance(source, (str, Path)):
+        history = list(source)
+    else:
+        path = Path(source)
+        path = path / "metrics.jsonl" if path.is_dir() else path
+        try:
+            history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except OSError as error:
+            raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except ValueError:
+            raise NumnetError(f"{path}: no metrics; expected a JSON object a line") from None
+    if not history:
+        raise NumnetError("no epoch is finished yet: there is nothing to draw")
+    return history
+
+
+def confusion(matrix, classes, file=None):
+    """A confusion matrix: shade by the part of the true class's images, the count in each cell if there is room.
+
+    matrix: counts, rows the true class, columns the predicted one, as ``evaluate`` returns it; classes: their names.
+    """
+    import numpy as np
+
+    matrix = np.asarray(matrix)
+    if matrix.shape != (len(classes), len(classes)):
+        raise NumnetError(
+            f"a confusion matrix of shape {matrix.shape} does not fit {len(classes)} class names"
+        )
+    count = len(classes)
+    parts = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(max(4.5, 0.55 * count + 1.5), 14)
+    figure, (axes,) = _figure(side + 1, side)
+    image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="part of the true class's images")
+    step = max(1, -(-count // 60))  # more names than that would overlap
+    ticks = range(0, count, step)
+    axes.set_xticks(ticks, [classes[i] for i in ticks], rotation=45 if count <= 20 else 90, ha="right")
+    axes.set_yticks(ticks, [classes[i] for i in ticks])
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    accuracy = np.trace(matrix) / max(matrix.sum(), 1)
+    axes.set_title(f"{matrix.sum():,} images, accuracy {100 * accuracy:.2f} %", fontsize="medium")
+    if count <= 20:
+        for i in range(count):
+            for j in range(count):
+                if matrix[i, j]:
+                    color = "white" if parts[i, j] > 0.5 else "black"
+                    axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8, color=color)
+    return _write(figure, file)
+
+
+def sweep(rows, file=None):
+    """Test accuracy against MACs, parameters and training time: the rows of ``training.sweep.sweep``."""
+    rows = [row for row in rows if row["test_accuracy"] is not None]
+    if not rows:
+        raise NumnetError("no run of the sweep has a test accuracy: there is nothing to draw")
+    figure, panels = _figure(12, 4, columns=3)
+    scales = (
+        ("macs", 1e6, "million multiply-accumulates per image"),
+        ("params", 1e6, "million parameters"),
+        ("train_seconds", 60, "minutes of training"),
+    )
+    for axes, (key, unit, label) in zip(panels, scales):
+        x = [row[key] / unit for row in rows]
+        y = [100 * row["test_accuracy"] for row in rows]
+        error = [100 * (row["deviation"] or 0) for row in rows]
+        axes.errorbar(x, y, yerr=error if any(error) else None, fmt="o", color=DARK, capsize=3)
+        for row, px, py in zip(rows, x, y):
+            axes.annotate(row["name"], (px, py), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.15, y=0.12)
+    panels[0].set_ylabel("test accuracy (%)")
+    return _write(figure, file)

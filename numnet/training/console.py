@@ -1,0 +1,142 @@
+"""What a training says on standard error, and what it hears: the progress bar, Ctrl-C and SIGTERM."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+
+from numnet.kernels import _jit
+
+
+class Signals:
+    """While active, Ctrl-C and SIGTERM are noted in ``received`` instead of interrupting; the second one interrupts.
+
+    Handlers belong to the main thread; in any other this does nothing. Those from before come back at the
+    end.
+    """
+
+    def __init__(self, active):
+        self.received, self._before = None, {}
+        self._active = active and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self):
+        if self._active:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number, frame):
+        if self.received is not None:
+            self.leave()
+        self.received = number
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nstopping after this step; once more stops at once\n")
+
+    def leave(self):
+        """End the process as the signal would have: exit code 130 for Ctrl-C, 143 for SIGTERM."""
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.received)
+
+
+class Bar:
+    """The progress of a ``Run`` on standard error: a bar over all images, and a line for each finished epoch."""
+
+    FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
+
+    def __init__(self, run, shown):
+        self.run, self.shown, self.bar = run, shown, None
+
+    def __enter__(self):
+        if self.shown:
+            from tqdm import tqdm
+
+            self._announce_compilation()
+            done = self.run.epoch * self.run.images + int(self.run.sums["images"])
+            self.bar = tqdm(
+                total=self.run.settings["epochs"] * self.run.images, initial=done, file=sys.stderr,
+                bar_format=self.FORMAT, dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            )  # fmt: skip
+            self._describe()
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, images) -> None:
+        """One batch is done."""
+        if self.bar is None:
+            return
+        sums = self.run.sums
+        text = f"loss {sums['loss'] / sums['images']:.3f}, accuracy {100 * sums['correct'] / sums['images']:.1f} %"
+        if sums["busy_images"]:
+            text += f", {sums['busy_images'] / sums['busy_seconds']:,.0f} images/s"
+        self.bar.set_postfix_str(text, refresh=False)
+        self._describe()
+        self.bar.update(images)
+
+    def epoch(self, record) -> None:
+        """A line for a finished epoch."""
+        text = f"epoch {record['epoch']}/{self.run.settings['epochs']}: loss {record['train_loss']:.4f}, "
+        text += f"accuracy {100 * record['train_accuracy']:.2f} %"
+        for name, label in (("validation", "validation"), ("ema_validation", "averaged weights")):
+            if record.get(f"{name}_accuracy") is not None:
+                text += f"; {label} loss {record[f'{name}_loss']:.4f}, "
+                text += f"accuracy {100 * record[f'{name}_accuracy']:.2f} %"
+        self.line(f"{text}; {record['seconds']:.1f} s")
+
+    def line(self, text) -> None:
+        """A line above the bar; nothing without a bar."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+
+    def say(self, text) -> None:
+        """A line that a person must see, bar or not."""
+        if self.bar is not None:
+            self.bar.close()
+        print(text, file=sys.stderr, flush=True)
+
+    def _describe(self):
+        run = self.run
+        self.bar.set_description_str(
+            f"epoch {min(run.epoch + 1, run.settings['epochs'])}/{run.settings['epochs']}", refresh=False
+        )
+
+    # Whether the machine code that this training needs lies in the cache is known to nobody before it is asked for.
+    # So the first step of a kind of net leaves a mark beside the machine code, and who finds none says what to expect.
+
+    def _announce_compilation(self):
+        mark = self._mark()
+        if mark is None or not mark.exists():
+            print("compiling kernels (first run only)", file=sys.stderr, flush=True)
+
+    def compiled(self):
+        """The first step is over: its machine code is in the cache."""
+        mark = self._mark()
+        if mark is not None:
+            try:
+                mark.touch()
+            except OSError:
+                pass  # a message too many the next time
+
+    def _mark(self):
+        if _jit.CACHE_FOLDER is None:
+            return None
+        run = self.run
+        config = {
+            k: v
+            for k, v in (run.net.config or {}).items()
+            if k not in ("width", "resolution", "classes", "seed")
+        }
+        kind = json.dumps(
+            [config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str
+        )
+        return _jit.CACHE_FOLDER / f"trained-{hashlib.sha256(kind.encode()).hexdigest()[:16]}"

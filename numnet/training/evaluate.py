@@ -1,0 +1,73 @@
+"""How good a net is: accuracy, loss and the confusion matrix over a split of images."""
+
+import numpy as np
+
+from numnet import data as datasets
+from numnet.errors import NumnetError
+from numnet.kernels.loss import softmax, softmax_cross_entropy
+
+
+def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
+    """Run ``net.predict`` over all images of ``split``.
+
+    scaling: {"mean": [3], "std": [3]} of x/255. Returns
+
+    accuracy, top5     parts of the images, 0 … 1; top-5 of fewer than six classes is 1. Equal logits rank by class
+    loss               mean cross-entropy, without label smoothing
+    images             their number
+    per_class          accuracy of each class (its recall); None for a class without images
+    confusion          rows: the true class, columns: the predicted one; counts
+    flip               with ``flip``: accuracy, top5 and loss once more, for the mean of the probabilities of each
+                       image and its mirror image; the figures above are not touched by it
+
+    Raises NumnetError for a split without images and for labels that the net does not have.
+    """
+    if not len(split.labels):
+        raise NumnetError("there are no images to evaluate")
+    if split.labels.max() >= net.classes:
+        raise NumnetError(
+            f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart"
+        )
+    plain, mirrored = _Score(net.classes), _Score(net.classes)
+    batches = datasets.batches(split, batch_size=batch_size, scaling=scaling, shuffle=False)
+    for x, labels in batches:
+        x = x.astype(net.dtype, copy=False)
+        logits = net.predict(x)
+        plain.add(logits, labels)
+        if flip:
+            both = softmax(logits) + softmax(net.predict(np.ascontiguousarray(x[:, :, ::-1])))
+            mirrored.add(np.log(both / 2 + np.finfo(both.dtype).tiny), labels)  # log p are logits of p
+    result = plain.result()
+    if flip:
+        result["flip"] = {
+            key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")
+        }
+    return result
+
+
+class _Score:
+    """Sums over batches, in float64 and in the order of the images."""
+
+    def __init__(self, classes):
+        self.loss, self.first_five = 0.0, 0
+        self.confusion = np.zeros((classes, classes), np.int64)
+
+    def add(self, logits, labels):
+        self.loss += softmax_cross_entropy(logits, labels)[0] * len(labels)
+        own = logits[np.arange(len(labels)), labels][:, None]
+        earlier = np.arange(logits.shape[1]) < labels[:, None]
+        rank = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+        self.first_five += int((rank < 5).sum())
+        np.add.at(self.confusion, (labels, logits.argmax(axis=1)), 1)
+
+    def result(self) -> dict:
+        images, right = self.confusion.sum(axis=1), np.diag(self.confusion)
+        total = int(images.sum())
+        return {
+            "accuracy": int(right.sum()) / total,
+            "top5": self.first_five / total,
+            "loss": self.loss / total,
+            "images": total,
+            "per_class": [int(r) / int(n) if n else None for r, n in zip(right, images)],
+            "confusion": self.confusion.tolist(),
+        }

@@ -1,0 +1,557 @@
+"""The training loop, ``fit``: batches in, steps of the optimiser, validation, checkpoints, a line of metrics an epoch.
+
+Nothing here draws from a generator that has a state. The order of the images, their augmentation and
+dropout's masks are functions of the seed and of the position, so a checkpoint holds the position and the
+vectors, and a resumed run computes the same bits as one that was never stopped.
+
+A run directory holds
+
+    last.safetensors     all that going on needs; written before the first step, after every epoch, every
+                         ``checkpoint_every`` minutes and when the run is told to stop
+    best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without validation
+                         images: the latest epoch); with ``ema`` its averaged weights
+    metrics.jsonl        a line an epoch
+    result.json          when all is done: the test accuracy of best.safetensors, and what it took
+"""
+
+import inspect
+import json
+import math
+import shlex
+import time
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from numnet import checkpoint
+from numnet import data as datasets
+from numnet.errors import NumnetError
+from numnet.kernels import vector
+from numnet.kernels.loss import softmax_cross_entropy
+from numnet.training.console import Bar, Signals
+from numnet.training.evaluate import evaluate
+from numnet.training.optimisers import OPTIMISERS, Average
+from numnet.training.recipes import SETTINGS, check
+from numnet.training.schedules import OPTIONS as SCHEDULES
+from numnet.training.schedules import schedule as make_schedule
+
+FORMAT = 1
+EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
+FREE = (
+    "checkpoint_every",
+    "about",
+)  # settings that change no bit of the result: a resumed run may have others
+# What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
+SUMS = ("loss", "correct", "images", "seconds", "busy_images", "busy_seconds", "data_seconds")
+
+
+class Callback:
+    """Something that a training calls as it goes. Any of the methods may be left out.
+
+    ``run`` has ``net``, ``optimiser``, ``settings``, ``epoch`` (from 0), ``step`` (steps of the optimiser
+    done), ``history`` and ``stop``: set it to True and the training ends with this epoch as if it were
+    complete. What a callback remembers is not in the checkpoint.
+    """
+
+    def on_start(self, run): ...
+
+    def on_gradient(self, run):
+        """After backward, before clipping and the optimiser: ``run.net.flat_grad`` may be changed in place."""
+
+    def on_step(self, run, loss): ...
+
+    def on_epoch(self, run, record): ...
+
+    def on_end(self, run, result): ...
+
+
+def fit(
+    net,
+    data,
+    *,
+    epochs,
+    batch_size=128,
+    optimiser="sgd",
+    lr=None,
+    weight_decay=0.0,
+    decay_depthwise=True,
+    schedule="one_cycle",
+    warmup=None,
+    label_smoothing=0.0,
+    augment=None,
+    scaling="dataset",
+    accumulate=1,
+    clip_norm=None,
+    ema=None,
+    seed=0,
+    checkpoint_every=None,
+    out=None,
+    resume=False,
+    callbacks=(),
+    progress=True,
+    **options,
+):
+    """Train ``net`` on ``data.train``; return the history, a dict an epoch: the lines of ``metrics.jsonl``.
+
+    net                 a ``numnet.Net``. Its weights are changed in place; with ``ema`` it ends with the averages
+    data                a Dataset of ``numnet.data``; validation images, if any, are evaluated after every epoch
+    batch_size          images per step of the optimiser
+    accumulate          parts in which a batch goes through the net, one after another: the memory of a part, the
+                        gradient of the batch. Equal up to rounding, dropout included, where images do not meet in
+                        the net. They do meet in batch normalisation: its statistics are then those of a part
+    optimiser, lr       "sgd", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
+                        (momentum, nesterov, rho, beta1, beta2, epsilon, style) are ``options``
+    weight_decay        on weights, never on biases, gamma and beta; ``decay_depthwise=False``: nor on depthwise ones
+    schedule, warmup    "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs, None:
+                        30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones, every) are
+                        ``options``
+    augment             {"crop": pixels, "flip": True, "cutout": side} or None
+    scaling             of x/255: "dataset" takes off the training set's mean and divides by its deviation, "unit"
+                        leaves 0 … 1, "symmetric" makes it −1 … 1
+    clip_norm           the longest gradient
+    ema                 decay of the averaged weights, which are evaluated and saved beside the others
+    out                 run directory (module docstring); ``resume=True`` goes on from its last checkpoint
+    checkpoint_every    minutes between checkpoints within an epoch
+    callbacks           objects with methods of ``Callback``, or functions called with each epoch's dict
+
+    A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while training, on
+    augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation images), ``seconds``,
+    ``images_per_second`` (of training alone, without a process's first step, which compiles), ``data_seconds``
+    (waiting for data); with ``ema`` also ``ema_validation_loss`` and ``ema_validation_accuracy``.
+
+    Given a run directory, Ctrl-C and SIGTERM finish the step, save, and say how to go on; then
+    KeyboardInterrupt, or SystemExit with code 143. Raises NumnetError for settings that make no sense and for
+    a loss that is not finite.
+    """
+    settings = {name: value for name, value in locals().items() if name in SETTINGS}
+    run = Run(net, data, {**settings, **options}, out=out, callbacks=callbacks, progress=progress)
+    run.train(resume=resume)
+    return run.history
+
+
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(fit).parameters.items()
+    if name in SETTINGS and parameter.default is not parameter.empty
+}
+
+
+class Run:
+    """One training, step by step: what ``fit`` does. ``meta`` goes into the checkpoints' document as it is."""
+
+    def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True):
+        settings = {key: _plain(value) for key, value in {**DEFAULTS, **settings}.items()}
+        self.settings = check(settings, "training")
+        self.net, self.data, self.meta = net, data, meta or {}
+        self.out = None if out is None else Path(out)
+        self.callbacks, self.progress = callbacks, progress
+        self.images = len(data.train.labels)
+        if not self.images:
+            raise NumnetError(f"{data.name}: no images to train on")
+        self.batches = -(
+            -self.images // self.settings["batch_size"]
+        )  # an epoch; the last may be a smaller one
+        self.optimiser = self._optimiser()
+        self.rate = self._rate()
+        self.scaling = scaling_of(data, self.settings["scaling"])
+        ema = self.settings["ema"]
+        self.average = None if ema is None else Average(ema, params=net.flat, buffers=net.flat_buffers)
+        self.epoch = self.batch = 0  # epochs done, and batches of the next one
+        self.history: list[dict] = []
+        self.best = self.result = None
+        self.sums = dict.fromkeys(SUMS, 0)  # of the epoch under way
+        self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
+        self.seconds = 0.0  # from the start of the first step, in all processes
+        self.stop = False
+
+    @property
+    def step(self) -> int:
+        """Steps of the optimiser done."""
+        return self.optimiser.steps
+
+    @property
+    def last(self) -> Path:
+        return self.out / "last.safetensors"
+
+    # ------------------------------------------------------------------------------------------- settings
+
+    def _optimiser(self):
+        settings, cls = self.settings, OPTIMISERS[self.settings["optimiser"]]
+        foreign = {key for other in OPTIMISERS.values() for key in other.DEFAULTS} - set(cls.DEFAULTS)
+        _refuse(settings, foreign, f"the optimiser {cls.name()}", cls.DEFAULTS)
+        mask = self.net.decay_mask
+        if not settings["decay_depthwise"]:
+            mask = mask & ~_positions(self.net, "depthwise")
+        own = {key: settings[key] for key in cls.DEFAULTS if settings.get(key) is not None}
+        return cls(self.net.flat, self.net.flat_grad, mask, settings["weight_decay"], **own)
+
+    def _rate(self):
+        settings, name = self.settings, self.settings["schedule"]
+        foreign = {key for options in SCHEDULES.values() for key in options} - set(SCHEDULES[name])
+        _refuse(settings, foreign, f"the schedule {name}", SCHEDULES[name])
+        warmup, epochs = settings["warmup"], settings["epochs"]
+        if warmup is None:
+            warmup = 0.3 * epochs if name == "one_cycle" else 0
+        if warmup > epochs:
+            raise NumnetError(f"a warm-up of {warmup:g} epochs does not fit into a training of {epochs}")
+        own = {key: settings[key] for key in SCHEDULES[name] if key in settings}
+        lr = self.optimiser.options["lr"]
+        return make_schedule(name, lr, epochs * self.batches, self.batches, warmup * self.batches, **own)
+
+    # ------------------------------------------------------------------------------------------- training
+
+    def train(self, resume=False) -> None:
+        """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
+        if self.out is not None:
+            self._open(resume)
+        elif resume:
+            raise NumnetError("resume=True needs the run directory: out=…")
+        if self.result is not None:
+            return
+        self._fresh = True  # until this process's first step, which compiles, is over
+        with Signals(self.out is not None) as self._signals, Bar(self, self.progress) as self._bar:
+            self._call("on_start")
+            self._began = time.perf_counter() - self.seconds
+            while self.epoch < self.settings["epochs"] and not self.stop:
+                self._train_epoch()
+                self._end_epoch()
+                self._leave_if_told()
+            self._end()
+            self._leave_if_told()
+
+    def _train_epoch(self) -> None:
+        """The batches of this epoch that are still to do."""
+        settings = self.settings
+        self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
+        batches = datasets.batches(
+            self.data.train, batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
+            augment=settings["augment"], scaling=self.scaling, start=self.batch,
+        )  # fmt: skip
+        with closing(batches):
+            asked = time.perf_counter()
+            for x, labels in batches:
+                got = time.perf_counter()
+                loss, correct = self._step(x, labels)
+                now = time.perf_counter()
+                self._count(loss, correct, len(labels), got - asked, now - asked)
+                self._bar.advance(len(labels))
+                self._call("on_step", loss)
+                if self.batch < self.batches:  # the end of an epoch saves anyway
+                    if (
+                        settings["checkpoint_every"] is not None
+                        and now - saved >= 60 * settings["checkpoint_every"]
+                    ):
+                        self._save()
+                        saved = time.perf_counter()
+                    self._leave_if_told()
+                asked = time.perf_counter()
+
+    def _step(self, x, labels) -> tuple[float, int]:
+        """One step of the optimiser on one batch: the mean loss and the number of images that were right."""
+        net, settings = self.net, self.settings
+        loss = correct = 0
+        parts = _cut(len(labels), settings["accumulate"])
+        total = np.zeros_like(net.flat_grad) if len(parts) > 1 else None
+        passes = net.step
+        for lo, hi in parts:
+            net.step, net.first_image = passes, lo  # dropout's masks are those of the whole batch
+            logits = net.forward(x[lo:hi].astype(net.dtype, copy=False), training=True)
+            part_loss, dlogits = softmax_cross_entropy(logits, labels[lo:hi], settings["label_smoothing"])
+            if total is None:
+                net.backward(dlogits, input_gradient=False)
+            else:
+                dlogits *= (hi - lo) / len(labels)  # the mean over the batch, not over the part
+                net.backward(dlogits, input_gradient=False)
+                vector.accumulate(total, net.flat_grad)
+            loss += part_loss * (hi - lo) / len(labels)
+            correct += int((logits.argmax(axis=1) == labels[lo:hi]).sum())
+        net.first_image = 0
+        if total is not None:
+            net.flat_grad[:] = total
+        if not math.isfinite(loss):
+            self._diverged(f"the loss is {loss}")
+        self._call("on_gradient")
+        if settings["clip_norm"] is not None:
+            vector.clip(net.flat_grad, settings["clip_norm"])
+        self.optimiser.step(self.rate(self.step))
+        if self.average is not None:
+            self.average.update(self.step)
+        return loss, correct
+
+    def _count(self, loss, correct, images, waited, took) -> None:
+        """Take note of a step: the position, the sums, the clocks."""
+        sums, now = self.sums, time.perf_counter()
+        self.batch += 1
+        sums["loss"] += loss * images
+        sums["correct"] += correct
+        sums["images"] += images
+        if self._fresh:
+            self._fresh = False
+            self._bar.compiled()
+        else:
+            sums["busy_images"] += images
+            sums["busy_seconds"] += took
+            sums["data_seconds"] += waited
+            self.busy["images"] += images
+            self.busy["seconds"] += took
+        sums["seconds"], self.seconds = now - self._epoch_began, now - self._began
+
+    def _end_epoch(self) -> None:
+        """Validation, the line of metrics, the checkpoints."""
+        sums, validation = self.sums, self._validation()
+        now = time.perf_counter()
+        self.seconds = now - self._began
+        record = {
+            "epoch": self.epoch + 1,
+            "lr": self.rate(self.step - 1),
+            "train_loss": sums["loss"] / sums["images"],
+            "train_accuracy": sums["correct"] / sums["images"],
+            **validation,
+            "seconds": now - self._epoch_began,
+            "images_per_second": sums["busy_images"] / sums["busy_seconds"] if sums["busy_images"] else None,
+            "data_seconds": sums["data_seconds"],
+        }
+        self.history.append(record)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
+        if self.out is not None:
+            with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._note_best(
+            record
+        )  # before the last: killed in between, the epoch is done again and both are right
+        if self.out is not None:
+            self._save()
+        self._bar.epoch(record)
+        self._call("on_epoch", record)
+        for callback in self.callbacks:
+            if not isinstance(callback, type) and callable(callback):
+                callback(record)
+
+    def _validation(self) -> dict:
+        """Loss and accuracy on the validation images, of the net and of the averaged one."""
+        split, values = self.data.validation, {"validation_loss": None, "validation_accuracy": None}
+        nets = [("", nullcontext())]
+        if self.average is not None:
+            nets.append(("ema_", self.average))
+        for prefix, weights in nets:
+            if split is None or not len(split.labels):
+                continue
+            with weights:
+                result = self._evaluate(split)
+            if not math.isfinite(result["loss"]):
+                self._diverged(f"the validation loss is {result['loss']}")
+            values[f"{prefix}validation_loss"] = result["loss"]
+            values[f"{prefix}validation_accuracy"] = result["accuracy"]
+        return values
+
+    def _evaluate(self, split) -> dict:
+        return evaluate(
+            self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH)
+        )
+
+    def _note_best(self, record) -> None:
+        """Keep this epoch's net if it is the best so far: of equal accuracies the smaller loss."""
+        prefix = "" if self.average is None else "ema_"
+        accuracy, loss = (record.get(f"{prefix}validation_{key}") for key in ("accuracy", "loss"))
+        if accuracy is not None and self.best is not None:
+            if (accuracy, -loss) <= (self.best["accuracy"], -self.best["loss"]):
+                return
+        self.best = {"epoch": record["epoch"], "accuracy": accuracy, "loss": loss}
+        if self.out is not None:
+            self._check_finite()
+            with self.average or nullcontext():
+                checkpoint.write(self.out / "best.safetensors", self.net.state(), self._document(**self.best))
+
+    def _end(self) -> None:
+        """The last word: the test images, seen by the best net, and with ``ema`` the averages put into the net."""
+        if self.out is not None:
+            best = self.out / "best.safetensors"
+            test = {"accuracy": None, "top5": None, "loss": None}
+            if self.data.test is not None and len(self.data.test.labels):
+                with _weights_of(self.net, best):
+                    test = self._evaluate(self.data.test)
+            self.result = {
+                "test_accuracy": test["accuracy"],
+                "test_top5": test["top5"],
+                "test_loss": test["loss"],
+                "validation_accuracy": self.best["accuracy"],
+                "best_epoch": self.best["epoch"],
+                "epochs": self.epoch,
+                "train_seconds": self.seconds,
+                "images_per_second": self.busy["images"] / self.busy["seconds"]
+                if self.busy["images"]
+                else None,
+                "checkpoint": str(best),
+            }
+            checkpoint.replace(self.out / "result.json", (json.dumps(self.result, indent=1) + "\n").encode())
+        if self.average is not None:
+            self.average.take()
+        self._call("on_end", self.result)
+
+    def _call(self, method, *arguments) -> None:
+        for callback in self.callbacks:
+            if hasattr(callback, method):
+                getattr(callback, method)(self, *arguments)
+
+    def _diverged(self, what) -> None:
+        raise NumnetError(
+            f"{what} in epoch {self.epoch + 1}, batch {self.batch + 1}: training diverged; "
+            f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
+        )
+
+    def _check_finite(self) -> None:
+        """A net that is no longer one never replaces a checkpoint."""
+        if not (np.isfinite(self.net.flat).all() and np.isfinite(self.net.flat_buffers).all()):
+            self._diverged("a weight is not finite")
+
+    # ------------------------------------------------------------------------------------------- checkpoints
+
+    def _open(self, resume) -> None:
+        """Prepare the run directory: a first checkpoint for a new run, the last one's state for an old one."""
+        here = shlex.quote(str(self.out))
+        if resume:
+            if not self.last.is_file():
+                raise NumnetError(f"{self.out}: no run to resume; expected a file last.safetensors in it")
+            self._load()
+            return
+        if self.last.exists():
+            raise NumnetError(
+                f"{self.out} holds a run already; go on with `numnet train --resume {here}` or name another --out"
+            )
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "metrics.jsonl").write_text("")
+        except OSError as error:
+            raise NumnetError(f"cannot write to the run directory {self.out}: {error.strerror}") from None
+        self._save()
+
+    def _document(self, **training) -> dict:
+        """What a checkpoint says beside its arrays."""
+        return {
+            "format": FORMAT,
+            "config": self.net.config,
+            "input": self.scaling,
+            "classes": list(self.data.classes),
+            "dataset": self.data.name,
+            "recipe": self.settings,
+            **self.meta,
+            "training": training,
+        }
+
+    def _save(self) -> None:
+        """Write last.safetensors."""
+        self._check_finite()
+        tensors = self.net.state()
+        tensors.update({f"optimiser/{name}": slot for name, slot in self.optimiser.slots.items()})
+        if self.average is not None:
+            tensors.update({f"ema/{name}": slot for name, slot in self.average.slots.items()})
+        document = self._document(
+            epoch=self.epoch, batch=self.batch, passes=self.net.step, steps=self.step, images=self.images,
+            best=self.best, sums=self.sums, busy=self.busy, seconds=self.seconds, history=self.history,
+        )  # fmt: skip
+        checkpoint.write(self.last, tensors, document)
+
+    def _load(self) -> None:
+        """Become the run that wrote last.safetensors: weights, vectors, position, history."""
+        tensors, document = checkpoint.read(self.last)
+        state, theirs = document.get("training", {}), document.get("recipe", {})
+        if "history" not in state:
+            raise NumnetError(f"{self.last}: holds a net but no training to resume")
+        for key, value in self.settings.items():
+            if key not in FREE and theirs.get(key, DEFAULTS.get(key)) != value:
+                raise NumnetError(
+                    f"{self.out}: this run was started with {key} = {json.dumps(theirs.get(key))}, "
+                    f"it cannot go on with {json.dumps(value)}"
+                )
+        if state["images"] != self.images:
+            raise NumnetError(
+                f"{self.out}: this run was started with {state['images']:,} training images, "
+                f"{self.data.name} has {self.images:,} now"
+            )
+        self.net.restore(tensors, str(self.last))
+        slots = {
+            name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")
+        }
+        self.optimiser.load(slots, state["steps"])
+        if self.average is not None:
+            for name, slot in self.average.slots.items():
+                slot[:] = tensors[f"ema/{name}"]
+        self.net.step = state["passes"]
+        self.epoch, self.batch, self.best = state["epoch"], state["batch"], state["best"]
+        self.sums, self.busy, self.seconds = state["sums"], state["busy"], state["seconds"]
+        self.history = state["history"]
+        finished = self.out / "result.json"
+        if finished.exists():
+            self.result = json.loads(finished.read_text(encoding="utf-8"))
+            if self.average is not None:
+                self.average.take()
+            return
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        checkpoint.replace(
+            self.out / "metrics.jsonl", lines.encode()
+        )  # without epochs that the checkpoint lacks
+
+    def _leave_if_told(self) -> None:
+        """After Ctrl-C or SIGTERM: save, say how to go on, and end as a process does that was told to."""
+        number = self._signals.received
+        if number is None:
+            return
+        if self.result is None:
+            self._save()
+            self._bar.say(
+                f"stopped in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches; to go on:\n"
+                f"numnet train --resume {shlex.quote(str(self.out))}"
+            )
+        self._signals.leave()
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+
+def scaling_of(data, name) -> dict:
+    """The three numbers each by which x/255 is shifted and divided: "dataset", "unit" or "symmetric"."""
+    if name == "dataset":
+        return {"mean": [float(v) for v in data.mean], "std": [float(v) for v in data.std]}
+    mean, std = (0.0, 1.0) if name == "unit" else (0.5, 0.5)
+    return {"mean": [mean] * 3, "std": [std] * 3}
+
+
+def _plain(value):
+    """NumPy's numbers as Python's, tuples as lists: what a JSON document gives back when it is read."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _refuse(settings, foreign, who, has) -> None:
+    for key in sorted(foreign.intersection(settings)):
+        raise NumnetError(f"{who} has no {key}; it has {', '.join(has) or 'no options'}")
+
+
+def _cut(count, parts) -> list[tuple[int, int]]:
+    """``count`` images in ``parts`` parts as equal as can be; none is empty."""
+    parts = min(parts, count)
+    return [(count * k // parts, count * (k + 1) // parts) for k in range(parts)]
+
+
+def _positions(net, word) -> np.ndarray:
+    """True where the flat vector holds a parameter with ``word`` in its name."""
+    mask = np.zeros(net.flat.size, bool)
+    start = net.flat.__array_interface__["data"][0]
+    for name, parameter in net.params.items():
+        if word in name:
+            first = (parameter.__array_interface__["data"][0] - start) // net.flat.itemsize
+            mask[first : first + parameter.size] = True
+    return mask
+
+
+@contextmanager
+def _weights_of(net, path):
+    """Inside, the net has the weights of a checkpoint; afterwards its own again."""
+    own, own_buffers = net.flat.copy(), net.flat_buffers.copy()
+    try:
+        net.restore(checkpoint.read(path)[0], str(path))
+        yield
+    finally:
+        net.flat[:], net.flat_buffers[:] = own, own_buffers

@@ -1,0 +1,209 @@
+"""Recipes: all that decides how a net is trained, as plain JSON files in ``recipes/`` or of the user's own.
+
+A recipe is one object. Under "model" stand keywords of ``numnet.build``; the other keys are those of SETTINGS
+below, which are keywords of ``numnet.fit`` or say how the data is read. Every key may be left out. Three
+layers are merged, the later winning key by key:
+
+    the data set's default recipe  <  --recipe  <  flags
+
+with one exception: what only makes sense for one optimiser, schedule or model does not outlive it. Whoever
+asks for another optimiser gets its own learning rate, momentum and so on, not those of the recipe below
+(BELONGS).
+"""
+
+import difflib
+import json
+from math import isfinite
+from pathlib import Path
+
+from numnet.errors import NumnetError
+from numnet.training.optimisers import OPTIMISERS
+from numnet.training.schedules import OPTIONS as SCHEDULES
+
+FOLDER = Path(__file__).parent / "recipes"
+SCALINGS = ("dataset", "unit", "symmetric")
+
+
+def number(least, below=None, above=None):
+    """A check: a finite number ≥ ``least`` (> ``above`` if given) and < ``below``."""
+
+    def check(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+            return False
+        return value >= least and (above is None or value > above) and (below is None or value < below)
+
+    bound = f"≥ {least:g}" if above is None else f"> {above:g}"
+    return check, f"a number {bound}" + ("" if below is None else f" and < {below:g}")
+
+
+def integer(least):
+    return (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
+        f"an integer ≥ {least}",
+    )
+
+
+def one_of(names):
+    return (lambda value: isinstance(value, str) and value in names), "one of " + ", ".join(names)
+
+
+def or_none(kind):
+    check, words = kind
+    return (lambda value: value is None or check(value)), words + " or null"
+
+
+TEXT = (lambda value: isinstance(value, str)), "a text"
+SWITCH = (lambda value: isinstance(value, bool)), "true or false"
+OBJECT = (
+    (lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value)),
+    "an object {…}",
+)
+EPOCH_LIST = (
+    lambda value: isinstance(value, (list, tuple)) and all(number(0)[0](epoch) for epoch in value),
+    "a list of epochs",
+)
+
+# What may stand in a recipe beside "model": key -> (check, what it expects).
+SETTINGS = {
+    "about": TEXT,
+    "epochs": integer(1),
+    "batch_size": integer(1),  # images per step of the optimiser
+    "accumulate": integer(1),  # parts that a batch goes through the net in, to save memory
+    "optimiser": one_of(OPTIMISERS),
+    "lr": or_none(number(0, above=0)),  # null: the optimiser's own
+    "weight_decay": number(0),
+    "decay_depthwise": SWITCH,  # false: none on depthwise weights, as the V1 paper recommends
+    "momentum": number(0, below=1),
+    "nesterov": SWITCH,
+    "rho": number(0, below=1),
+    "beta1": number(0, below=1),
+    "beta2": number(0, below=1),
+    "epsilon": number(0, above=0),
+    "style": one_of(("pytorch", "tensorflow")),
+    "schedule": one_of(SCHEDULES),
+    "warmup": or_none(number(0)),  # epochs; null: 30 % of a one_cycle, else none
+    "final": number(0),  # part of lr that is left at the end
+    "gamma": number(0, above=0),
+    "milestones": EPOCH_LIST,
+    "every": number(0, above=0),  # epochs
+    "label_smoothing": number(0, below=1),
+    "clip_norm": or_none(number(0, above=0)),
+    "ema": or_none(number(0, below=1)),  # decay of the averaged weights
+    "augment": or_none(OBJECT),
+    "scaling": one_of(SCALINGS),  # of x/255: by the data's mean and deviation, not at all, to −1 … 1
+    "seed": integer(0),
+    "validation": integer(0),  # images cut from the training set
+    "checkpoint_every": or_none(number(0)),  # minutes
+}
+# Keywords that numnet.build has for every model; the others are forgotten when a later layer names another model.
+MODEL_COMMON = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
+MODEL_SOME = (
+    "variant", "bn_eps", "bn_momentum", "separable", "depth_multiplier", "shallow", "activation", "se",
+    "bottleneck_activation", "skip", "kernel",
+)  # fmt: skip
+AUGMENT = ("crop", "flip", "cutout", "border")
+# What is dropped from the layers below when a later one changes the key on the left.
+BELONGS = {
+    "optimiser": sorted({"weight_decay"}.union(*(cls.DEFAULTS for cls in OPTIMISERS.values()))),
+    "schedule": sorted({"warmup"}.union(*SCHEDULES.values())),
+}
+
+
+def names() -> list[str]:
+    """The recipes that come with numnet."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def default(dataset: str) -> str:
+    """The name of the recipe that a data set is trained with if no other is named."""
+    return dataset if dataset in ("cifar10", "shapes") else "folder"
+
+
+def load(name: str) -> dict:
+    """The recipe of that name, or in the file of that name; checked. Raises NumnetError."""
+    path = FOLDER / f"{name}.json"
+    if not (name in names() or name.endswith(".json") or Path(name).is_file()):
+        raise NumnetError(
+            f"unknown recipe {name!r}{_nearest(name, names())}; expected a JSON file or one of {_list(names())}"
+        )
+    if name not in names():
+        path = Path(name)
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NumnetError(f"recipe {name}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NumnetError(
+            f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise NumnetError(f"recipe {name}: not JSON ({' '.join(str(error).split())})") from None
+    return check(recipe, f"recipe {name}")
+
+
+def check(recipe, where: str) -> dict:
+    """The recipe itself if every key and value is right; raises NumnetError that starts with ``where``."""
+    if not isinstance(recipe, dict):
+        raise NumnetError(f"{where}: expected an object {{…}}, got {json.dumps(recipe)[:40]}")
+    for key, value in recipe.items():
+        if key == "model":
+            _check_model(value, where)
+            continue
+        if key not in SETTINGS:
+            raise NumnetError(f"{where}: unknown key {key!r}{_nearest(key, [*SETTINGS, 'model'])}")
+        fits, expected = SETTINGS[key]
+        if not fits(value):
+            raise NumnetError(f"{where}: {key} is {_show(value)}; expected {expected}")
+        if key == "augment":
+            for name in value or {}:
+                if name not in AUGMENT:
+                    raise NumnetError(f"{where}: unknown augmentation {name!r}{_nearest(name, AUGMENT)}")
+    return recipe
+
+
+def _check_model(model, where: str) -> None:
+    if not isinstance(model, dict):
+        raise NumnetError(
+            f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}'
+        )
+    known = ("model", *MODEL_COMMON, *MODEL_SOME)
+    for key in model:
+        if key not in known:
+            raise NumnetError(f"{where}: unknown key {key!r} of model{_nearest(key, known)}")
+
+
+def merge(*layers: dict) -> dict:
+    """One recipe out of several, the later winning: key by key, inside "model" and "augment" too.
+
+    What belongs to one optimiser, schedule or model is dropped where a later layer names another one.
+    ``about`` is the last layer's own.
+    """
+    merged: dict = {}
+    for layer in layers:
+        kept = {key: value for key, value in merged.items() if key != "about"}
+        for key, belongings in BELONGS.items():
+            if key in layer and layer[key] != merged.get(key, layer[key]):
+                kept = {k: v for k, v in kept.items() if k not in belongings}
+        model, augment = dict(kept.get("model", {})), kept.get("augment")
+        if layer.get("model", {}).get("model", model.get("model")) != model.get("model"):
+            model = {key: value for key, value in model.items() if key in MODEL_COMMON}
+        merged = {**kept, **layer}
+        if model or "model" in layer:
+            merged["model"] = {**model, **layer.get("model", {})}
+        if augment and layer.get("augment"):
+            merged["augment"] = {**augment, **layer["augment"]}
+    return merged
+
+
+def _nearest(word: str, words) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _list(words) -> str:
+    return ", ".join(words)
+
+
+def _show(value) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,87 @@
+"""A training from a data set's name and a recipe: what ``numnet train`` and ``numnet sweep`` call."""
+
+from pathlib import Path
+
+from numnet import checkpoint
+from numnet import data as datasets
+from numnet.errors import NumnetError
+from numnet.models import build
+from numnet.training import recipes
+from numnet.training.loop import Run
+
+DATA_KEYS = ("validation",)  # of a recipe: they say how the data is read, the others are the loop's
+
+
+def train(dataset, *, recipe=None, flags=None, out=None, callbacks=(), progress=True, **reading) -> dict:
+    """Train on a data set by its default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
+
+    dataset             "cifar10", "shapes" or the path of an image folder
+    flags               a recipe of its own: {"epochs": 3, "model": {"width": 0.5}}
+    out                 run directory; None makes ``runs/<data set>-<number>``
+    reading             keywords of ``numnet.data.load``: data_dir, memory, …
+
+    Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
+    """
+    layers = [recipes.load(recipes.default(str(dataset)))]
+    if recipe is not None:
+        layers.append(recipes.load(str(recipe)))
+    if flags:
+        layers.append(recipes.check(flags, "options"))
+    return _run(dataset, recipes.merge(*layers), reading, out, False, callbacks, progress)
+
+
+def resume(run_dir, *, callbacks=(), progress=True) -> dict:
+    """Go on with the run in this directory; a finished one is left as it is. Returns what ``train`` returns."""
+    path = checkpoint.find(run_dir, "last")
+    document = checkpoint.read_meta(path)
+    if "reading" not in document:
+        raise NumnetError(
+            f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
+        )
+    source, run_dir = document["reading"], path.parent
+    return _run(source["dataset"], document["recipe"], source["options"], run_dir, True, callbacks, progress)
+
+
+def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
+    model = {"seed": recipe.get("seed", 0), **recipe["model"]}
+    settings = {key: value for key, value in recipe.items() if key not in (*DATA_KEYS, "model")}
+    reading = {key: str(value) if isinstance(value, Path) else value for key, value in reading.items()}
+    if reading.get("data_dir") is not None:
+        reading["data_dir"] = str(Path(reading["data_dir"]).absolute())
+    if recipes.default(str(dataset)) == "folder":
+        dataset = str(Path(dataset).absolute())
+    data = datasets.load(
+        dataset,
+        validation=recipe.get("validation", 0),
+        seed=recipe.get("seed", 0),
+        resolution=model.get("resolution"),
+        **reading,
+    )
+    classes = model.setdefault("classes", len(data.classes))
+    if classes < len(data.classes):
+        raise NumnetError(
+            f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}"
+        )
+    net = build(**model)
+    if out is None:
+        out = _new_folder(data.name)
+    meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
+    run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress)
+    run.train(resume=resuming)
+    return {**run.result, "history": run.history}
+
+
+def _new_folder(name) -> Path:
+    """``runs/<name>-<number>``, made now so that no other process takes it."""
+    number = 1
+    while True:
+        folder = Path("runs") / f"{Path(name).name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise NumnetError(
+                f"cannot make the run directory {folder}: {error.strerror}; name one with --out"
+            ) from None
