@@ -11,7 +11,12 @@ EXACT = 1e-12  # both sides are float64 and differ only in the order of their su
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip("torch")
+    """PyTorch on one thread: these arrays are tiny, and threads that wait for each other are slow."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -247,7 +252,7 @@ def nhwc(t):
 
 
 def compare(torch, rng, y_torch, leaves, y, backward, *arguments):
-    """y against y_torch; for a random dy, ``backward(dy, *arguments)`` against the gradients of ``leaves``."""
+    """y against y_torch; ``backward(dy, *arguments)`` for a random dy against the gradients of ``leaves``."""
     assert oracle.error(y, y_torch.detach().numpy()) < EXACT
     dy = rng.standard_normal(y_torch.shape)
     gradients = torch.autograd.grad(y_torch, leaves, torch.tensor(dy))
