@@ -10,7 +10,7 @@ import torch_nets  # noqa: E402  (needs torch)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """These nets are tiny, and on a busy machine threads that wait for each other are a hundred times slower."""
+    """These nets are tiny; on a busy machine, threads that wait for each other are far slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
