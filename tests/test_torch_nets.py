@@ -200,6 +200,17 @@ def test_where_the_width_rules_of_keras_and_torchvision_part():
     assert [channels(variant, 0.56, 7) for variant in ("keras", "torch")] == [32, 40]
 
 
+def test_width_of_the_head_of_v3():
+    """1280 at width 1: Keras widens but never narrows it, torchvision does both, PaddleClas neither."""
+
+    def head(variant, width):
+        return meta("mobilenet_v3_large", variant=variant, width=width).classifier[0].out_features
+
+    assert [head("keras", width) for width in (0.5, 1.25)] == [1280, 1600]
+    assert [head("torch", width) for width in (0.5, 1.25)] == [640, 1600]
+    assert [head("paddle", width) for width in (0.5, 1.25)] == [1280, 1280]
+
+
 def test_maps_of_the_article_s_net():
     """Sides at 32×32 of the stem, the separable block and blocks 1 to 16."""
     rows = torch_nets.layers(meta("mnasnet_keras", **CIFAR10), 32)
@@ -424,6 +435,12 @@ def test_additions(name, adds):
     assert count() == adds and count(skip=False) == 0
 
 
+def test_additions_where_a_narrow_net_has_equal_channels():
+    """At width 0.25 the first block maps 8 channels to 8: V2 adds there, MnasNet's table says "no skip"."""
+    assert meta("mobilenet_v2", width=0.25).features[1].skip
+    assert not meta("mnasnet_a1", width=0.25).blocks[0][0].skip
+
+
 def test_additions_of_the_article_s_net():
     blocks = [m for m in meta("mnasnet_keras").modules() if isinstance(m, torch_nets.Residual)]
     assert [i for i, block in enumerate(blocks, 1) if block.skip] == [2, 3, 5, 6, 8, 9, 11, 13, 14, 15]
@@ -444,6 +461,7 @@ def test_activations():
     assert "ReLU6" in kinds(meta("mobilenet_v1")) and "ReLU" not in kinds(meta("mobilenet_v1"))
     assert "ReLU" in kinds(meta("mobilenet_v1", variant="paddle"))
     assert "ReLU6" not in kinds(meta("mobilenet_v1", variant="paddle"))
+    assert "ReLU6" in kinds(meta("mobilenet_v2")) and "ReLU" not in kinds(meta("mobilenet_v2"))
     assert "ReLU6" in kinds(meta("mnasnet_keras")) and "ReLU6" not in kinds(meta("mnasnet_b1"))
     assert "Hardswish" not in kinds(meta("mobilenet_v3_small", activation="relu"))
     assert "HardSigmoid" in kinds(meta("mobilenet_v3_small", activation="relu"))  # the gate stays
