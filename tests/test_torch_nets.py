@@ -200,6 +200,11 @@ def test_where_the_width_rules_of_keras_and_torchvision_part():
     assert [channels(variant, 0.56, 7) for variant in ("keras", "torch")] == [32, 40]
 
 
+def test_kernel_of_v1():
+    """A 5×5 in the depthwise layers: 16 weights more for each of their 4,960 channels."""
+    assert torch_nets.cost(meta("mobilenet_v1", kernel=5))[0] == 4231976 + 16 * 4960
+
+
 def test_width_of_the_head_of_v3():
     """1280 at width 1: Keras widens but never narrows it, torchvision does both, PaddleClas neither."""
 

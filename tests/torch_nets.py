@@ -38,8 +38,8 @@ def build(
     (for 32×32 images the stem and, except in V1, the first stage of stride 2 keep their size);
     ``bn_momentum`` is numnet's m (PyTorch's is 1 − m, and PyTorch keeps the unbiased running variance).
 
-    ``own`` are the keywords of the net itself. V1: activation, separable, depth_multiplier, shallow. The nets
-    of inverted residuals: activation (of every layer that has one, except in squeeze-and-excite),
+    ``own`` are the keywords of the net itself. V1: activation, kernel, separable, depth_multiplier, shallow. The
+    nets of inverted residuals: activation (of every layer that has one, except in squeeze-and-excite),
     bottleneck_activation (after the projection's batch norm, before the addition), skip (False: no
     additions), kernel (of every depthwise layer), se (False: none).
     """
@@ -239,7 +239,7 @@ V1 = [  # stages of (channels, stride)
 ]
 
 
-def mobilenet_v1(made, activation=None, separable=True, depth_multiplier=1, shallow=False):
+def mobilenet_v1(made, activation=None, kernel=3, separable=True, depth_multiplier=1, shallow=False):
     def channels(c):
         return make_divisible(c * made.width) if made.variant == "torch" else int(c * made.width)
 
@@ -252,10 +252,10 @@ def mobilenet_v1(made, activation=None, separable=True, depth_multiplier=1, shal
         for c, stride in rows[:1] if shallow and len(rows) == 6 else rows:
             c_out, wide = channels(c), c_in * depth_multiplier
             if separable:
-                block = made.timm_unit("conv_dw", 1, made.conv(c_in, wide, 3, stride, groups=c_in), act)
+                block = made.timm_unit("conv_dw", 1, made.conv(c_in, wide, kernel, stride, groups=c_in), act)
                 block.update(made.timm_unit("conv_pw", 2, made.conv(wide, c_out, 1), act))
             else:
-                block = made.timm_unit("conv", 1, made.conv(c_in, c_out, 3, stride), act)
+                block = made.timm_unit("conv", 1, made.conv(c_in, c_out, kernel, stride), act)
             blocks.append(named(**block))
             c_in = c_out
         stages.append(nn.Sequential(*blocks))
