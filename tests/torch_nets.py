@@ -38,7 +38,7 @@ def build(
     (for 32×32 images the stem and, except in V1, the first stage of stride 2 keep their size);
     ``bn_momentum`` is numnet's m (PyTorch's is 1 − m, and PyTorch keeps the unbiased running variance).
 
-    ``own`` are the keywords of the net itself. V1: activation, kernel, separable, depth_multiplier, shallow. The
+    ``own``: keywords of the net itself. V1: activation, kernel, separable, depth_multiplier, shallow. The
     nets of inverted residuals: activation (of every layer that has one, except in squeeze-and-excite),
     bottleneck_activation (after the projection's batch norm, before the addition), skip (False: no
     additions), kernel (of every depthwise layer), se (False: none).
