@@ -4,13 +4,10 @@ The net is a real ``numnet.Net`` of layers of one's own in plain NumPy (and numn
 norm's, so that nothing here waits for a compiler.
 """
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 
 from numnet import Net
-from numnet.kernels import random
+from numnet.data.split import ArraySplit, Dataset
 from numnet.layers import Dropout, Layer
 
 
@@ -94,11 +91,11 @@ def make_split(images, seed):
     for image, label in zip(x, labels):
         h, w = 3 * (label // 2), 3 * (label % 2)
         image[h : h + 3, w : w + 3] += 80
-    return SimpleNamespace(images=x, labels=labels)
+    return ArraySplit(x, labels)
 
 
 def make_data(train=200, validation=60, test=80):
-    return SimpleNamespace(
-        name="quarters", classes=["a", "b", "c", "d"], mean=[0.4] * 3, std=[0.25] * 3,
+    return Dataset(
+        name="quarters", classes=["a", "b", "c", "d"], mean=(0.4,) * 3, std=(0.25,) * 3,
         train=make_split(train, 1), validation=make_split(validation, 2), test=make_split(test, 3),
     )  # fmt: skip

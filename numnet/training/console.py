@@ -132,11 +132,7 @@ class Bar:
             return None
         run = self.run
         config = {
-            k: v
-            for k, v in (run.net.config or {}).items()
-            if k not in ("width", "resolution", "classes", "seed")
+            k: v for k, v in (run.net.config or {}).items() if k not in ("width", "resolution", "classes", "seed")
         }
-        kind = json.dumps(
-            [config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str
-        )
+        kind = json.dumps([config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str)
         return _jit.CACHE_FOLDER / f"trained-{hashlib.sha256(kind.encode()).hexdigest()[:16]}"

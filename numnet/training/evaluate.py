@@ -25,13 +25,10 @@ def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
     if not len(split.labels):
         raise NumnetError("there are no images to evaluate")
     if split.labels.max() >= net.classes:
-        raise NumnetError(
-            f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart"
-        )
+        raise NumnetError(f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart")
     plain, mirrored = _Score(net.classes), _Score(net.classes)
-    batches = datasets.batches(split, batch_size=batch_size, scaling=scaling, shuffle=False)
+    batches = datasets.batches(split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype)
     for x, labels in batches:
-        x = x.astype(net.dtype, copy=False)
         logits = net.predict(x)
         plain.add(logits, labels)
         if flip:
@@ -39,9 +36,7 @@ def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
             mirrored.add(np.log(both / 2 + np.finfo(both.dtype).tiny), labels)  # log p are logits of p
     result = plain.result()
     if flip:
-        result["flip"] = {
-            key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")
-        }
+        result["flip"] = {key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")}
     return result
 
 

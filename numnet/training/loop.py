@@ -26,6 +26,7 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet import data as datasets
+from numnet.data.transforms import scaling
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
@@ -38,10 +39,8 @@ from numnet.training.schedules import schedule as make_schedule
 
 FORMAT = 1
 EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
-FREE = (
-    "checkpoint_every",
-    "about",
-)  # settings that change no bit of the result: a resumed run may have others
+# Settings that change no bit of what the loop computes (validation images are cut off before it starts).
+FREE = ("checkpoint_every", "about", "validation")
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
 SUMS = ("loss", "correct", "images", "seconds", "busy_images", "busy_seconds", "data_seconds")
 
@@ -107,8 +106,8 @@ def fit(
                         30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones, every) are
                         ``options``
     augment             {"crop": pixels, "flip": True, "cutout": side} or None
-    scaling             of x/255: "dataset" takes off the training set's mean and divides by its deviation, "unit"
-                        leaves 0 … 1, "symmetric" makes it −1 … 1
+    scaling             of x/255: "dataset" takes off the training set's mean and divides by its deviation; "unit"
+                        leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
     clip_norm           the longest gradient
     ema                 decay of the averaged weights, which are evaluated and saved beside the others
     out                 run directory (module docstring); ``resume=True`` goes on from its last checkpoint
@@ -149,9 +148,7 @@ class Run:
         self.images = len(data.train.labels)
         if not self.images:
             raise NumnetError(f"{data.name}: no images to train on")
-        self.batches = -(
-            -self.images // self.settings["batch_size"]
-        )  # an epoch; the last may be a smaller one
+        self.batches = -(-self.images // self.settings["batch_size"])  # an epoch; the last may be a smaller one
         self.optimiser = self._optimiser()
         self.rate = self._rate()
         self.scaling = scaling_of(data, self.settings["scaling"])
@@ -226,7 +223,7 @@ class Run:
         self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
         batches = datasets.batches(
             self.data.train, batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
-            augment=settings["augment"], scaling=self.scaling, start=self.batch,
+            augment=settings["augment"], scaling=self.scaling, start=self.batch, dtype=self.net.dtype,
         )  # fmt: skip
         with closing(batches):
             asked = time.perf_counter()
@@ -238,10 +235,7 @@ class Run:
                 self._bar.advance(len(labels))
                 self._call("on_step", loss)
                 if self.batch < self.batches:  # the end of an epoch saves anyway
-                    if (
-                        settings["checkpoint_every"] is not None
-                        and now - saved >= 60 * settings["checkpoint_every"]
-                    ):
+                    if settings["checkpoint_every"] is not None and now - saved >= 60 * settings["checkpoint_every"]:
                         self._save()
                         saved = time.perf_counter()
                     self._leave_if_told()
@@ -256,7 +250,7 @@ class Run:
         passes = net.step
         for lo, hi in parts:
             net.step, net.first_image = passes, lo  # dropout's masks are those of the whole batch
-            logits = net.forward(x[lo:hi].astype(net.dtype, copy=False), training=True)
+            logits = net.forward(x[lo:hi], training=True)
             part_loss, dlogits = softmax_cross_entropy(logits, labels[lo:hi], settings["label_smoothing"])
             if total is None:
                 net.backward(dlogits, input_gradient=False)
@@ -317,9 +311,7 @@ class Run:
         if self.out is not None:
             with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-        self._note_best(
-            record
-        )  # before the last: killed in between, the epoch is done again and both are right
+        self._note_best(record)  # before the last: killed in between, the epoch is done again and both are right
         if self.out is not None:
             self._save()
         self._bar.epoch(record)
@@ -346,9 +338,7 @@ class Run:
         return values
 
     def _evaluate(self, split) -> dict:
-        return evaluate(
-            self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH)
-        )
+        return evaluate(self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH))
 
     def _note_best(self, record) -> None:
         """Keep this epoch's net if it is the best so far: of equal accuracies the smaller loss."""
@@ -379,9 +369,7 @@ class Run:
                 "best_epoch": self.best["epoch"],
                 "epochs": self.epoch,
                 "train_seconds": self.seconds,
-                "images_per_second": self.busy["images"] / self.busy["seconds"]
-                if self.busy["images"]
-                else None,
+                "images_per_second": self.busy["images"] / self.busy["seconds"] if self.busy["images"] else None,
                 "checkpoint": str(best),
             }
             checkpoint.replace(self.out / "result.json", (json.dumps(self.result, indent=1) + "\n").encode())
@@ -458,11 +446,12 @@ class Run:
         state, theirs = document.get("training", {}), document.get("recipe", {})
         if "history" not in state:
             raise NumnetError(f"{self.last}: holds a net but no training to resume")
-        for key, value in self.settings.items():
-            if key not in FREE and theirs.get(key, DEFAULTS.get(key)) != value:
+        for key in sorted((set(self.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
+            was, now = (recipe.get(key, DEFAULTS.get(key)) for recipe in (theirs, self.settings))
+            if was != now:
                 raise NumnetError(
-                    f"{self.out}: this run was started with {key} = {json.dumps(theirs.get(key))}, "
-                    f"it cannot go on with {json.dumps(value)}"
+                    f"{self.out}: this run was started with {key} = {json.dumps(was)}, "
+                    f"it cannot go on with {json.dumps(now)}"
                 )
         if state["images"] != self.images:
             raise NumnetError(
@@ -470,9 +459,7 @@ class Run:
                 f"{self.data.name} has {self.images:,} now"
             )
         self.net.restore(tensors, str(self.last))
-        slots = {
-            name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")
-        }
+        slots = {name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")}
         self.optimiser.load(slots, state["steps"])
         if self.average is not None:
             for name, slot in self.average.slots.items():
@@ -487,10 +474,10 @@ class Run:
             if self.average is not None:
                 self.average.take()
             return
+        for left in self.out.glob(".*.tmp"):  # a checkpoint that was being written when the process was killed
+            left.unlink(missing_ok=True)
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        checkpoint.replace(
-            self.out / "metrics.jsonl", lines.encode()
-        )  # without epochs that the checkpoint lacks
+        checkpoint.replace(self.out / "metrics.jsonl", lines.encode())  # without epochs that the checkpoint lacks
 
     def _leave_if_told(self) -> None:
         """After Ctrl-C or SIGTERM: save, say how to go on, and end as a process does that was told to."""
@@ -510,11 +497,8 @@ class Run:
 
 
 def scaling_of(data, name) -> dict:
-    """The three numbers each by which x/255 is shifted and divided: "dataset", "unit" or "symmetric"."""
-    if name == "dataset":
-        return {"mean": [float(v) for v in data.mean], "std": [float(v) for v in data.std]}
-    mean, std = (0.0, 1.0) if name == "unit" else (0.5, 0.5)
-    return {"mean": [mean] * 3, "std": [std] * 3}
+    """The mean and the deviation that x/255 is shifted and divided by: the data's own, or a scaling's by name."""
+    return data.scaling if name == "dataset" else scaling(name)
 
 
 def _plain(value):

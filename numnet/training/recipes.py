@@ -16,12 +16,13 @@ import json
 from math import isfinite
 from pathlib import Path
 
+from numnet.data.transforms import SCALINGS
 from numnet.errors import NumnetError
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
 FOLDER = Path(__file__).parent / "recipes"
-SCALINGS = ("dataset", "unit", "symmetric")
+SCALED_BY = ("dataset", *SCALINGS)
 
 
 def number(least, below=None, above=None):
@@ -90,7 +91,7 @@ SETTINGS = {
     "clip_norm": or_none(number(0, above=0)),
     "ema": or_none(number(0, below=1)),  # decay of the averaged weights
     "augment": or_none(OBJECT),
-    "scaling": one_of(SCALINGS),  # of x/255: by the data's mean and deviation, not at all, to −1 … 1
+    "scaling": one_of(SCALED_BY),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
     "validation": integer(0),  # images cut from the training set
     "checkpoint_every": or_none(number(0)),  # minutes
@@ -133,9 +134,7 @@ def load(name: str) -> dict:
     except FileNotFoundError:
         raise NumnetError(f"recipe {name}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise NumnetError(
-            f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})"
-        ) from None
+        raise NumnetError(f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except (ValueError, RecursionError) as error:
         raise NumnetError(f"recipe {name}: not JSON ({' '.join(str(error).split())})") from None
     return check(recipe, f"recipe {name}")
@@ -163,9 +162,7 @@ def check(recipe, where: str) -> dict:
 
 def _check_model(model, where: str) -> None:
     if not isinstance(model, dict):
-        raise NumnetError(
-            f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}'
-        )
+        raise NumnetError(f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}')
     known = ("model", *MODEL_COMMON, *MODEL_SOME)
     for key in model:
         if key not in known:

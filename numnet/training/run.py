@@ -22,12 +22,18 @@ def train(dataset, *, recipe=None, flags=None, out=None, callbacks=(), progress=
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
+    return _run(dataset, plan(dataset, recipe, flags), reading, out, False, callbacks, progress)
+
+
+def plan(dataset, recipe=None, flags=None) -> dict:
+    """The merged recipe of a run, complete: what its checkpoints say under "recipe", but for the number of classes."""
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is not None:
         layers.append(recipes.load(str(recipe)))
-    if flags:
-        layers.append(recipes.check(flags, "options"))
-    return _run(dataset, recipes.merge(*layers), reading, out, False, callbacks, progress)
+    merged = recipes.merge(*layers, recipes.check(flags or {}, "options"))
+    merged.setdefault("seed", 0)
+    merged["model"] = {"seed": merged["seed"], **merged["model"]}
+    return merged
 
 
 def resume(run_dir, *, callbacks=(), progress=True) -> dict:
@@ -35,15 +41,13 @@ def resume(run_dir, *, callbacks=(), progress=True) -> dict:
     path = checkpoint.find(run_dir, "last")
     document = checkpoint.read_meta(path)
     if "reading" not in document:
-        raise NumnetError(
-            f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
-        )
+        raise NumnetError(f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)")
     source, run_dir = document["reading"], path.parent
     return _run(source["dataset"], document["recipe"], source["options"], run_dir, True, callbacks, progress)
 
 
 def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
-    model = {"seed": recipe.get("seed", 0), **recipe["model"]}
+    model = dict(recipe["model"])
     settings = {key: value for key, value in recipe.items() if key not in (*DATA_KEYS, "model")}
     reading = {key: str(value) if isinstance(value, Path) else value for key, value in reading.items()}
     if reading.get("data_dir") is not None:
@@ -53,15 +57,13 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
     data = datasets.load(
         dataset,
         validation=recipe.get("validation", 0),
-        seed=recipe.get("seed", 0),
-        resolution=model.get("resolution"),
+        seed=recipe["seed"],
+        resolution=model["resolution"],
         **reading,
     )
     classes = model.setdefault("classes", len(data.classes))
     if classes < len(data.classes):
-        raise NumnetError(
-            f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}"
-        )
+        raise NumnetError(f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}")
     net = build(**model)
     if out is None:
         out = _new_folder(data.name)

@@ -110,6 +110,8 @@ def sweep(file, out=None, *, progress=True, say=print) -> list[dict]:
 
 def _result(entry, flags, folder, name, progress, say) -> dict:
     """The result of one run: done before, resumed, or done now."""
+    if (folder / "last.safetensors").is_file():
+        _compare(run.plan(entry["dataset"], entry.get("recipe"), flags), folder)
     if (folder / "result.json").is_file():
         say(f"{name}: done already")
         return json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -118,9 +120,19 @@ def _result(entry, flags, folder, name, progress, say) -> dict:
         return run.resume(folder, progress=progress)
     say(f"{name}: starting")
     where = {} if "data" not in entry else {"data_dir": entry["data"]}
-    return run.train(
-        entry["dataset"], recipe=entry.get("recipe"), flags=flags, out=folder, progress=progress, **where
-    )
+    return run.train(entry["dataset"], recipe=entry.get("recipe"), flags=flags, out=folder, progress=progress, **where)
+
+
+def _compare(wanted, folder) -> None:
+    """Raise NumnetError if the run in ``folder`` is not the one that is wanted."""
+    was = checkpoint.read_meta(folder / "last.safetensors").get("recipe", {})
+    was["model"] = {key: value for key, value in was.get("model", {}).items() if key in wanted["model"]}
+    for key in sorted(set(was) | set(wanted)):
+        if key not in ("about", "checkpoint_every") and was.get(key) != wanted.get(key):
+            raise NumnetError(
+                f"{folder} holds a run with {key} = {json.dumps(was.get(key))}, the sweep now wants "
+                f"{json.dumps(wanted.get(key))}; give the run another name or remove the folder"
+            )
 
 
 def _row(name, results, config) -> dict:

@@ -1,0 +1,149 @@
+"""Recipes: those that come with numnet are sound, layers merge as documented, and mistakes get one clear line."""
+
+import json
+
+import pytest
+
+from numnet.errors import NumnetError
+from numnet.training import recipes, run
+from numnet.training.loop import DEFAULTS
+from numnet.training.recipes import load, merge
+
+EXPECTED = {
+    "shapes", "cifar10", "folder", "mnasnet_article", "mobilenet_v1_paper", "mobilenet_v2_paper", "mobilenet_v3_paper",
+    "mnasnet_paper",
+}  # fmt: skip
+
+
+def test_names():
+    assert EXPECTED <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_recipe_is_sound(name):
+    """Complete by itself: laid over any other it leaves nothing of the other's training behind."""
+    recipe = load(name)
+    assert recipe["about"] and recipe["model"]["model"]
+    other = {**DEFAULTS, "epochs": 7, "schedule": "step", "gamma": 0.5, "optimiser": "adamw", "beta1": 0.5}
+    left = {key for key, value in merge(other, recipe).items() if value != merge(DEFAULTS, recipe)[key]}
+    assert left <= {"about"}
+    assert {"epochs", "batch_size", "optimiser", "lr", "schedule", "weight_decay", "augment"} <= set(recipe)
+
+
+def test_the_article_and_the_papers():
+    article = run.plan("cifar10", "mnasnet_article")
+    assert (article["batch_size"], article["epochs"], article["optimiser"]) == (2048, 100, "adam")
+    assert article["scaling"] == "unit" and article["augment"] is None and article["label_smoothing"] == 0
+    assert (article["style"], article["schedule"]) == ("tensorflow", "constant")
+    assert article["model"]["strides"] == "imagenet" and "nesterov" not in article and "momentum" not in article
+    v2 = run.plan("cifar10", "mobilenet_v2_paper")
+    assert (v2["lr"], v2["gamma"], v2["every"], v2["weight_decay"], v2["batch_size"]) == (0.045, 0.98, 1, 4e-5, 96)
+    v1 = run.plan("cifar10", "mobilenet_v1_paper", {"model": {"width": 0.5}, "epochs": 2})
+    assert v1["decay_depthwise"] is False and v1["epochs"] == 2
+    assert v1["model"] == {
+        "model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "seed": 0
+    }  # fmt: skip
+
+
+def test_default_recipe_belongs_to_the_data_set():
+    assert [recipes.default(name) for name in ("cifar10", "shapes", "photos/dogs")] == ["cifar10", "shapes", "folder"]
+
+
+def test_later_layers_win_key_by_key():
+    merged = merge(
+        {
+            "about": "a",
+            "epochs": 3,
+            "lr": 0.1,
+            "model": {"model": "mobilenet_v1", "width": 0.5},
+            "augment": {"crop": 4},
+        },
+        {"about": "b", "lr": 0.2, "model": {"width": 0.25}, "augment": {"flip": True}},
+        {"epochs": 9},
+    )
+    assert merged == {
+        "epochs": 9, "lr": 0.2, "model": {"model": "mobilenet_v1", "width": 0.25},
+        "augment": {"crop": 4, "flip": True},
+    }  # fmt: skip
+    assert merge(merged, {"augment": None})["augment"] is None
+    assert merge({"augment": None}, {"augment": {"crop": 2}})["augment"] == {"crop": 2}
+
+
+def test_what_belongs_to_one_optimiser_goes_with_it():
+    base = {"optimiser": "sgd", "lr": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "epochs": 3}
+    assert merge(base, {"optimiser": "adam"}) == {"optimiser": "adam", "epochs": 3}
+    assert merge(base, {"optimiser": "sgd", "lr": 0.1}) == {**base, "lr": 0.1}
+    assert merge(base, {"optimiser": "rmsprop", "momentum": 0.5}) == {
+        "optimiser": "rmsprop", "momentum": 0.5, "epochs": 3
+    }  # fmt: skip
+
+
+def test_what_belongs_to_one_schedule_goes_with_it():
+    base = {"schedule": "exponential", "gamma": 0.97, "every": 2.4, "warmup": 5, "lr": 1}
+    assert merge(base, {"schedule": "cosine"}) == {"schedule": "cosine", "lr": 1}
+    assert merge(base, {"warmup": 1}) == {**base, "warmup": 1}
+
+
+def test_what_belongs_to_one_model_goes_with_it():
+    base = {"model": {"model": "mobilenet_v1", "width": 0.5, "strides": "cifar", "separable": False}}
+    assert merge(base, {"model": {"model": "mobilenet_v2"}}) == {
+        "model": {"model": "mobilenet_v2", "width": 0.5, "strides": "cifar"}
+    }
+    assert merge(base, {"model": {"model": "mobilenet_v1", "width": 1.0}})["model"]["separable"] is False
+
+
+def test_layers_are_not_changed():
+    layers = [{"model": {"width": 1.0}, "augment": {"crop": 4}}, {"model": {"width": 0.5}, "augment": {"crop": 2}}]
+    before = json.dumps(layers)
+    merge(*layers)
+    assert json.dumps(layers) == before
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"epochs": 2, "model": {"width": 0.25}}')
+    assert load(str(path)) == {"epochs": 2, "model": {"width": 0.25}}
+    assert run.plan("shapes", path)["epochs"] == 2
+
+
+BAD = {
+    "unknown key": ('{"epocs": 3}', r"unknown key 'epocs' \(did you mean 'epochs'\?\)"),
+    "far away": ('{"zzz": 3}', "unknown key 'zzz'$"),
+    "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean 'width'\?\)"),
+    "model text": ('{"model": "mobilenet_v1"}', 'model is "mobilenet_v1"; expected an object like'),
+    "value": ('{"epochs": "three"}', 'epochs is "three"; expected an integer ≥ 1'),
+    "true is no number": ('{"epochs": true}', "epochs is true; expected an integer"),
+    "negative": ('{"lr": -1}', "lr is -1; expected a number > 0 or null"),
+    "infinite": ('{"lr": Infinity}', "lr is Infinity; expected"),
+    "momentum": ('{"momentum": 1.0}', "momentum is 1.0; expected a number ≥ 0 and < 1"),
+    "schedule": ('{"schedule": "cosin"}', 'schedule is "cosin"; expected one of constant, linear'),
+    "milestones": ('{"milestones": 3}', "milestones is 3; expected a list of epochs"),
+    "switch": ('{"nesterov": 1}', "nesterov is 1; expected true or false"),
+    "augment": ('{"augment": {"rotate": 3}}', "unknown augmentation 'rotate'"),
+    "augment list": ('{"augment": ["crop"]}', r"augment is \[\"crop\"\]; expected an object"),
+    "scaling": ('{"scaling": "imagnet"}', 'scaling is "imagnet"; expected one of dataset'),
+    "a list": ("[1]", r"expected an object \{…\}, got \[1\]"),
+    "not JSON": ("{epochs: 3}", "not JSON"),
+    "not text": (b"\xff\xfe\x00", "cannot be read"),
+    "long value": ('{"optimiser": "%s"}' % ("x" * 500), "optimiser is \"xxx.*…; expected one of sgd"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_mistakes(tmp_path, case):
+    content, message = BAD[case]
+    path = tmp_path / "bad.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(NumnetError, match=message) as caught:
+        load(str(path))
+    text = str(caught.value)
+    assert text.startswith(f"recipe {path}: ") and "\n" not in text
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(NumnetError, match=r"unknown recipe 'cifar' \(did you mean 'cifar10'\?\); expected a JSON file"):
+        load("cifar")
+    with pytest.raises(NumnetError, match=r"recipe .*none\.json: no such file"):
+        load(str(tmp_path / "none.json"))
+    with pytest.raises(NumnetError, match="options: unknown key 'epoch'"):
+        run.plan("shapes", None, {"epoch": 3})

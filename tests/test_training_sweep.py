@@ -1,0 +1,210 @@
+"""A training from names and recipes, and sweeps of them; with a net and data that train in a blink."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import training_fakes as fakes
+
+from numnet import checkpoint
+from numnet.errors import NumnetError
+from numnet.training import run, sweep
+from numnet.training.loop import Callback
+
+FAST = {"epochs": 2, "batch_size": 64, "augment": None, "validation": 60, "warmup": None}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """``numnet.data.load`` and ``numnet.build`` give the fakes; what they were asked for is kept."""
+    asked = SimpleNamespace(load=[], build=[])
+
+    def load(dataset, **options):
+        asked.load.append((dataset, options))
+        return fakes.make_data(validation=options["validation"])
+
+    def build(model, *, seed=0, **options):
+        asked.build.append({"model": model, "seed": seed, **options})
+        net = fakes.make_net(seed=seed)
+        net.config = {"model": model, "seed": seed, **options}
+        return net
+
+    monkeypatch.setattr(run.datasets, "load", load, raising=False)
+    monkeypatch.setattr(run, "build", build)
+    monkeypatch.setattr(sweep, "describe", lambda **config: fakes.make_net())
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def test_train_merges_reads_and_reports(small, tmp_path):
+    result = run.train(
+        "shapes", flags={**FAST, "seed": 3, "model": {"width": 0.5}}, out="run", progress=False, data_dir="d"
+    )
+    assert small.load == [
+        ("shapes", {"validation": 60, "seed": 3, "resolution": 32, "data_dir": str(tmp_path / "d")})
+    ]  # fmt: skip
+    assert small.build == [
+        {"model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "classes": 4, "seed": 3}
+    ]
+    assert {
+        "test_accuracy",
+        "validation_accuracy",
+        "epochs",
+        "train_seconds",
+        "images_per_second",
+        "checkpoint",
+    } <= set(result)
+    meta = checkpoint.read_meta("run/best.safetensors")
+    assert meta["recipe"]["epochs"] == 2 and meta["recipe"]["model"]["width"] == 0.5
+    assert meta["recipe"]["optimiser"] == "sgd" and meta["dataset"] == "quarters" and meta["classes"] == list("abcd")
+    assert meta["input"] == {"mean": [0.4] * 3, "std": [0.25] * 3} and meta["config"]["model"] == "mobilenet_v1"
+
+
+def test_resume_needs_the_directory_only(small):
+    class Killed(BaseException):
+        pass
+
+    class Stop(Callback):
+        def on_step(self, run, loss):
+            if run.step == 6:
+                raise Killed
+
+    whole = run.train("shapes", flags=FAST, out="whole", progress=False)
+    with pytest.raises(Killed):
+        run.train("shapes", flags=FAST, out="run", progress=False, callbacks=[Stop()])
+    result = run.resume("run", progress=False)
+    assert result["test_accuracy"] == whole["test_accuracy"] and len(result["history"]) == 2
+    a, b = (checkpoint.read(f"{name}/last.safetensors")[0] for name in ("whole", "run"))
+    assert all(a[key].tobytes() == b[key].tobytes() for key in a)
+    assert small.load[-1] == small.load[0] and small.build[-1] == small.build[0]
+    assert run.resume("run", progress=False) == result
+    assert run.resume("run/last.safetensors", progress=False) == result
+
+
+def test_run_directories_are_numbered():
+    for number in (1, 2):
+        result = run.train("shapes", flags=FAST, progress=False)
+        assert result["checkpoint"] == f"runs/quarters-{number}/best.safetensors"
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(NumnetError, match="tells 3 classes apart, quarters has 4"):
+        run.train("shapes", flags={**FAST, "model": {"classes": 3}}, progress=False)
+    with pytest.raises(NumnetError, match="no such checkpoint"):
+        run.resume("nowhere")
+    checkpoint.write("a.safetensors", {}, {"format": 1})
+    with pytest.raises(NumnetError, match="holds no training that was started by `numnet train`"):
+        run.resume("a.safetensors")
+    (tmp_path / "runs").touch()
+    with pytest.raises(NumnetError, match=r"cannot make the run directory runs/quarters-1: .*; name one with --out"):
+        run.train("shapes", flags=FAST, progress=False)
+
+
+def write(content):
+    Path("plan.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return "plan.json"
+
+
+def read(file):
+    return json.loads(Path(file).read_text())
+
+
+PLAN = {
+    "common": {"dataset": "shapes", **FAST},
+    "runs": [
+        {"name": "narrow", "model": {"width": 0.25}, "seeds": [0, 1, 2]},
+        {"name": "adam", "optimiser": "adam", "seed": 4},
+    ],
+}
+
+
+def test_sweep(small):
+    said = []
+    rows = sweep.sweep(write(PLAN), progress=False, say=said.append)
+    assert said == [f"{name}: starting" for name in ("narrow-seed0", "narrow-seed1", "narrow-seed2", "adam")]
+    assert [build["seed"] for build in small.build] == [0, 1, 2, 4]
+    results = [read(f"plan/narrow-seed{seed}/result.json")["test_accuracy"] for seed in (0, 1, 2)]
+    mean = sum(results) / 3
+    assert rows[0]["test_accuracy"] == pytest.approx(mean) and rows[0]["runs"] == 3
+    assert rows[0]["deviation"] == pytest.approx((sum((r - mean) ** 2 for r in results) / 2) ** 0.5)
+    assert rows[1]["deviation"] is None and rows[1]["runs"] == 1
+    assert rows[0]["macs"] == fakes.make_net().cost().macs
+    assert read("plan/table.json") == rows
+    table = Path("plan/table.md").read_text()
+    assert "| narrow | 3 |" in table and f"± {100 * rows[0]['deviation']:.2f}" in table and "| adam | 1 |" in table
+    assert checkpoint.read_meta("plan/adam/last.safetensors")["recipe"]["optimiser"] == "adam"
+
+
+def test_sweep_goes_on(small, monkeypatch):
+    """Killed in the second run: the first is left alone, the second resumed, the third started."""
+    real, count = run.Run.train, []
+
+    class Killed(BaseException):
+        pass
+
+    class Stop(Callback):
+        def on_step(self, run, loss):
+            if len(count) == 2 and run.step == 5:
+                raise Killed
+
+    def train(self, **arguments):
+        count.append(1)
+        self.callbacks = [Stop()]
+        return real(self, **arguments)
+
+    monkeypatch.setattr(run.Run, "train", train)
+    with pytest.raises(Killed):
+        sweep.sweep(write(PLAN), "out", progress=False, say=lambda text: None)
+    said = []
+    rows = sweep.sweep("plan.json", "out", progress=False, say=said.append)
+    assert said == ["narrow-seed0: done already", "narrow-seed1: going on", "narrow-seed2: starting", "adam: starting"]
+    again = []
+    assert sweep.sweep("plan.json", "out", progress=False, say=again.append) == rows
+    assert all(text.endswith("done already") for text in again)
+    whole = sweep.sweep("plan.json", "whole", progress=False, say=lambda text: None)
+    for a, b in zip(rows, whole):
+        assert {k: v for k, v in a.items() if k != "train_seconds"} == {
+            k: v for k, v in b.items() if k != "train_seconds"
+        }
+
+
+def test_sweep_refuses_what_was_done_with_other_settings(small):
+    sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
+    changed = {**PLAN, "common": {**PLAN["common"], "batch_size": 32}}
+    with pytest.raises(NumnetError, match="holds a run with batch_size = 64, the sweep now wants 32; give the run"):
+        sweep.sweep(write(changed), progress=False, say=lambda text: None)
+
+
+RUN = {"name": "a", "dataset": "shapes"}
+BAD = {
+    "not JSON": ("{", "not JSON"),
+    "empty": ([], "expected a list of runs"),
+    "a number": (3, "expected a list of runs"),
+    "other keys": ({"common": {}, "run": []}, "expected a list of runs"),
+    "no object": ([3], "run 1: expected an object"),
+    "no name": ([{"dataset": "shapes"}], "run 1: name is null; expected letters"),
+    "bad name": ([{**RUN, "name": "../a"}], 'run 1: name is "../a"; expected letters'),
+    "dots": ([{**RUN, "name": ".."}], "run 1: name is"),
+    "same name": ([RUN, RUN], "two runs have the name 'a'"),
+    "no dataset": ([{"name": "a"}], "run 1: no dataset"),
+    "dataset": ([{**RUN, "dataset": 3}], "run 1: dataset is 3; expected a text"),
+    "unknown": ([{**RUN, "epoch": 3}], r"run 1: unknown key 'epoch' \(did you mean 'epochs'\?\)"),
+    "common": ({"common": {"lrr": 1}, "runs": [RUN]}, r"common: unknown key 'lrr' \(did you mean 'lr'\?\)"),
+    "seeds": ([{**RUN, "seeds": 3}], "run 1: seeds is 3; expected a list"),
+    "seeds twice": ([{**RUN, "seeds": [1, 1]}], "run 1: a seed stands twice"),
+    "seed and seeds": ([{**RUN, "seeds": [1], "seed": 2}], "run 1: has both seed and seeds"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_sweep_files(case):
+    content, message = BAD[case]
+    with pytest.raises(NumnetError, match=message) as caught:
+        sweep.read(write(content))
+    assert str(caught.value).startswith("plan.json: ") and "\n" not in str(caught.value)
+
+
+def test_missing_sweep_file():
+    with pytest.raises(NumnetError, match=r"none\.json: cannot be read"):
+        sweep.read("none.json")
