@@ -37,14 +37,11 @@ def writable(x: np.ndarray) -> np.ndarray:
     """A view of the same memory that says it is writable, so that each kernel compiles for one array type only."""
     if x.flags.writeable or x.dtype == object:
         return x
-    view = np.lib.stride_tricks.as_strided(x)  # keeps x alive; only the flag differs
-    if not view.flags.writeable:
-        view = np.ndarray(x.shape, x.dtype, _Address(x), strides=x.strides)
-    return view
+    return np.asarray(_Address(x))
 
 
 class _Address:
-    """Shares an array's memory through the array interface with the read-only mark left out."""
+    """Shares an array's memory through the array interface, with the read-only mark left out."""
 
     def __init__(self, x: np.ndarray):
         self._owner = x
@@ -57,10 +54,9 @@ def output(name: str, out, shape: tuple, dtype) -> np.ndarray:
     """``out`` if given and of exactly this shape and dtype, else a new array."""
     if out is None:
         return np.empty(shape, dtype)
-    out = tensor(name, out, shape, dtype)
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError(f"{name}: the output array is read-only")
-    return out
+    return tensor(name, out, shape, dtype)
 
 
 def apart(out: np.ndarray, **others: np.ndarray) -> None:
@@ -68,6 +64,15 @@ def apart(out: np.ndarray, **others: np.ndarray) -> None:
     for name, x in others.items():
         if x is not None and x.size and np.may_share_memory(out, x):
             raise ValueError(f"out: shares memory with {name}; expected an array of its own")
+
+
+def image_shape(shape) -> tuple:
+    """``shape`` as (N, H, W, C) ints; raises ValueError."""
+    try:
+        n, h, w, c = (int(side) for side in shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"shape: expected (N, H, W, C), got {shape!r}") from None
+    return n, h, w, c
 
 
 def positive(name: str, value, least: int = 1) -> int:

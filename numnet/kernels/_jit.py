@@ -37,6 +37,11 @@ from numba.core.compiler import Compiler
 CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
 FLAGS = {"contract"}
 MONTH = 30 * 24 * 3600
+# What Numba may run in parallel: our own prange. Left to itself it also turns each np.zeros into a parallel loop,
+# which costs seconds of compilation and a launch of all threads.
+_ONLY_PRANGE = dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+) | {"prange": True}
 
 
 def _fingerprint() -> str:
@@ -119,6 +124,7 @@ def kernel(function=None, *, parallel=True, reassoc=False):
         cache = CACHE_FOLDER is not None
         if CHECK:
             return numba.njit(boundscheck=True, cache=cache)(function)
-        return numba.njit(parallel=parallel, fastmath=flags, cache=cache)(function)
+        only_prange = _ONLY_PRANGE if parallel else False
+        return numba.njit(parallel=only_prange, fastmath=flags, cache=cache)(function)
     finally:
         numba.config.CACHE_DIR = numbas_own

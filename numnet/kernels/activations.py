@@ -59,7 +59,7 @@ def clipped(code, v):
     if code == RELU:
         return _0 if v < _0 else v
     if code == HSWISH:
-        return v * clip(v + _3, _6) / _6
+        return v * (clip(v + _3, _6) / _6)  # in this order: v · 6 may overflow
     if code == HSIGMOID:
         return clip(v + _3, _6) / _6
     if code == HSIGMOID02:
@@ -75,12 +75,13 @@ def clipped_derivative(code, v):
     if code == RELU:
         return _1 if v > _0 else _0
     if code == HSWISH:
-        inside = (v + v + _3) / _6 if v > -_3 else v * _0
-        return inside if v < _3 else v * _0 + _1
+        slope = (v + v + _3) / _6
+        slope = _0 if v <= -_3 else slope
+        return _1 if v >= _3 else slope
     if code == HSIGMOID:
-        return (v * _0 + _1) / _6 if v > -_3 and v < _3 else v * _0  # v·0: in the precision of v
+        return (v * _0 + _1) / _6 if v > -_3 and v < _3 else _0  # v·0 + 1: a one in the precision of v
     if code == HSIGMOID02:
-        return (v * _0 + _1) / _5 if v > -_5 * _HALF and v < _5 * _HALF else v * _0
+        return (v * _0 + _1) / _5 if v > -_5 * _HALF and v < _5 * _HALF else _0
     return _1
 
 
@@ -100,7 +101,9 @@ def smooth_derivative(code, v, beta):
     e = np.exp(-abs(t))
     s = (_1 if t >= _0 else e) / (_1 + e)
     slope = s * (_1 - s)
-    return slope if code == SIGMOID else s + t * slope
+    if code == SIGMOID:
+        return slope
+    return s + t * slope if slope > _0 else s  # t may be infinite where the slope is 0
 
 
 @row

@@ -42,7 +42,7 @@ from numnet.kernels.activations import (
     smooth,
     smooth_derivative,
 )
-from numnet.kernels.rows import add, fold, repeated, row_length, share
+from numnet.kernels.rows import add, fold, repeated, row_length, share, zero
 
 _1 = np.float32(1)
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
@@ -149,12 +149,11 @@ def add_moments(x, channels, moments):
     count = x.size // channels
     tile = np.zeros((3, channels))  # the tile's mean, Σ(x − mean), Σ(x − mean)²
     fold(long, tile[0])
-    tile[0] /= count
     centre = np.empty(length, x.dtype)
     for lo in range(0, length, channels):
         for c in range(channels):
-            centre[lo + c] = tile[0, c]
-    long[:] = 0
+            centre[lo + c] = tile[0, c] / count
+    zero(long)
     for lo in range(0, x.size, length):
         hi = min(lo + length, x.size)
         add_deviations(x[lo:hi], centre, long[: hi - lo], second[: hi - lo])

@@ -25,12 +25,11 @@ from numnet.kernels import _check
 from numnet.kernels._blas import one_thread
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.batchnorm import add_moments, parts_of, unit_gradient
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import empty_pack
+from numnet.kernels.batchnorm import add_moments, empty_pack, parts_of, unit_gradient
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
-from numnet.kernels.rows import add, copy, repeated, row_length, share
+from numnet.kernels.rows import add, copy, repeated, row_length, share, zero
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
 
@@ -60,12 +59,12 @@ def gather_row(image, top, left, stride, channels, patches):
         for u in range(patches.shape[1]):
             patch = patches[q, u]
             if top + u < 0 or top + u >= height or lo >= hi:
-                patch[:] = 0
+                zero(patch)
             else:
-                patch[: lo * channels] = 0
+                zero(patch[: lo * channels])
                 line = image[top + u]
                 copy(line[(column + lo) * channels : (column + hi) * channels], patch[lo * channels : hi * channels])
-                patch[hi * channels :] = 0
+                zero(patch[hi * channels :])
 
 
 @row
@@ -126,7 +125,7 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
         product = np.empty((patch, filters), x.dtype)
         flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
         if dx.size:
-            dx[first:last] = 0
+            zero(dx[first:last].reshape(-1))
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
             tile = patches[: (hi - lo) * columns]
@@ -247,6 +246,7 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
 def _arguments(x, w, stride, padding):
     x = _check.tensor("x", x, (None, None, None, None))
     w = _check.tensor("w", w, (None, None, x.shape[3], None), x.dtype)
+    _check.positive("w: kernel side", min(w.shape[:2]))
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]

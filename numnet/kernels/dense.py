@@ -22,7 +22,8 @@ def dense_forward(x, w, b=None, out=None):
     """
     x = _check.tensor("x", x, (None, None))
     w = _check.tensor("w", w, (x.shape[1], None), x.dtype)
-    y = pointwise.pointwise_forward(x[:, None, None], w, None if out is None else out[:, None, None])[:, 0, 0]
+    out = _check.output("out", out, (x.shape[0], w.shape[1]), x.dtype)
+    y = pointwise.pointwise_forward(x[:, None, None], w, out[:, None, None])[:, 0, 0]
     if b is not None:
         y += _check.tensor("b", b, (w.shape[1],), x.dtype)
     return y
@@ -33,8 +34,8 @@ def dense_backward(dy, x, w, out=None):
     x = _check.tensor("x", x, (None, None))
     w = _check.tensor("w", w, (x.shape[1], None), x.dtype)
     dy = _check.tensor("dy", dy, (x.shape[0], w.shape[1]), x.dtype)
-    out = None if out is None else out[:, None, None]
-    dx, dw = pointwise.pointwise_backward(dy[:, None, None], x[:, None, None], w, out)
+    out = _check.output("out", out, x.shape, x.dtype)
+    dx, dw = pointwise.pointwise_backward(dy[:, None, None], x[:, None, None], w, out[:, None, None])
     return dx[:, 0, 0], dw, dy.sum(axis=0)
 
 

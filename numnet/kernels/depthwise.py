@@ -1,30 +1,35 @@
-"""Depthwise convolution: one K×K filter a channel; 9 of every 10 bytes a MobileNet moves, 3 % of its multiplications.
+"""Depthwise convolution: one K×K filter a channel; most of the bytes a MobileNet moves, 3 % of its multiplications.
 
 Output channel o = c·M + m comes from input channel c alone (Howard et al. 2017, equation 3; M, the depth multiplier,
-is 1 in every MobileNet). With padding, x is 0 outside the image:
+is 1 in every MobileNet). With x = 0 outside the image, and i = p·s + u − top, j = q·s + v − left:
 
-(1)  y[p, q, o]             = Σ_uv x[p·s + u − top, q·s + v − left, c] · w[u, v, o]       forward
-(2)  dx[p·s + u − top, …, c] += dy[p, q, o] · w[u, v, o]                                   for every p, q, u, v, m
-(3)  dw[u, v, o]            = Σ_npq dy[p, q, o] · x[p·s + u − top, q·s + v − left, c]
+(1)  y[p, q, o]   = Σ_uv x[i, j, c] · w[u, v, o]                       forward
+(2)  dx[i, j, c]  = Σ_uvm dy[p, q, o] · w[u, v, o]                     over the (p, q) that reach (i, j) by tap (u, v)
+(3)  dw[u, v, o]  = Σ_npq x[i, j, c] · dy[p, q, o]
 
-**A row is a vector.** In NHWC an image row of W pixels is W·C numbers, side by side. With the weights of tap (u, v)
-repeated along a row, all of (1) for one output row is K·K multiply-adds of long vectors:
+**A row is a vector.** In NHWC an image row of W pixels is W·C numbers, side by side, and a shift by v pixels is a shift
+by v·C numbers. With the weights of a tap repeated along the row, an output row is K·K multiply-adds of long vectors,
+each a shifted stretch of an input row. So are both gradients, with the roles swapped:
 
-    forward   y[p]      += x[p·s + u, shifted by v]  ·  w[u, v]
-    dx        dx[…]     += dy[p]                     ·  w[u, v]         into the same shifted places
-    dw        dw[u, v]  += dy[p]                     ·  x[…]            then added up over the copies
+    (1)  y[p]      +=  x[i], shifted   ·  w[u, v]         ``convolve``
+    (2)  dx[i]     +=  dy[p], shifted  ·  w[u, v]         ``convolve`` again
+    (3)  dw[u, v]  +=  x[i], shifted   ·  dy[p]           ``correlate``; then the copies are added up
 
-One row function (``multiply_add``) serves all three; the three nests differ in that line.
+Nine taps go through one sweep while their sum is in a register (3×3: one sweep a row, 5×5: five).
 
-**The ring.** Rows are shifted by reading them from a padded copy: a ring of K rows, row h of the image in slot
-(h + top) mod K. While it is copied, a row is normalised and activated (batchnorm's equations 2 and 3), so the raw
-output of the unit before is all that this one reads; K rows fit the second-level cache whatever the image. At stride
-s the slot holds s *phases*: pixels 0, s, 2s, … then 1, s+1, …, so that tap v reads phase v mod s from pixel v div s
-on — contiguous again, and a strided convolution runs through the same code. Backward keeps a second ring for dx;
-an output row touches K rows of it, and the s rows that no later output row can touch are finished: written out, and
-their share of the previous batch norm's sums (its equation 5) taken while they are hot.
+**The ring.** Shifted stretches are read from padded copies of the last few rows, in a ring that stays in the cache
+whatever the size of the image. While a row is copied it is normalised and activated (batchnorm's equations 2 and 3),
+so that the raw output of the unit before is all that this one reads.
 
-Multiplications: exactly K·K·N·P·Q·C·M in each nest; taps on the padding multiply a stored 0 (the papers count them).
+**Strides.** At stride s a slot of the ring holds s *phases*: pixels 0, s, 2s, … then 1, s + 1, … Tap v reads phase
+v mod s from pixel v div s on, contiguous again. For dx, row i takes the taps u ≡ i + top (mod s), and its phase j the
+taps v ≡ j (mod s): a stride-s convolution backwards is s·s small ones of stride 1, whose results are interleaved.
+
+In backward the rows of dx that no later dy can reach leave the ring at once, and while they are hot their share of the
+previous batch norm's sums (its equation 5) is taken.
+
+MACs: K·K·C·M·N·P·Q in each nest, taps on the padding counted, as the papers do. (1) and (3) multiply exactly that
+often; (2) as often as a row of dy meets a row of dx: K·K·C·M·N·H·W at stride 1, less the taps above and below the image.
 Not supported: dilation, different strides along H and W.
 """
 
@@ -46,140 +51,158 @@ from numnet.kernels.batchnorm import (
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
 from numnet.kernels.rows import (
+    add_products,
+    add_products_3,
     copy,
     fold,
     multiply_add,
     multiply_add_3,
+    multiply_add_9,
     repeated,
     row_length,
     share,
+    zero,
 )
 
 
-@row
-def split_phases(line, left, multiplier, phases):
-    """A row of pixels (W, C) into a slot (s, pixels, C·M): pixel j goes to padded column left + j, phase by phase."""
-    stride, pixels, channels = phases.shape
-    for j in range(line.shape[0]):
-        column = left + j
-        if column // stride < pixels:
-            spread(line[j], multiplier, phases[column % stride, column // stride])
+IMAGES = 16384  # numbers of y after which its moments are taken: 64 KiB of float32, still in the cache
+
+
+# ---------------------------------------------------------------------------------------------- sums of shifted rows
 
 
 @row
-def spread(pixel, multiplier, out):
-    """One pixel (C,) with each channel repeated M times: (C·M,)."""
-    if multiplier == 1:
-        copy(pixel, out)
-    else:
-        for o in range(out.size):
-            out[o] = pixel[o // multiplier]
+def convolve(out, source, at, taps, first, count):
+    """out += Σ_t source[at[t] …] · taps[first + t], for ``count`` taps. out is whole pixels; taps (k, L) repeat a pixel."""
+    length = taps.shape[1]
+    for lo in range(0, out.size, length):
+        n = min(length, out.size - lo)
+        t = 0
+        while t + 9 <= count:
+            multiply_add_9(out, lo, n, source, at, t, taps, first + t)
+            t += 9
+        while t + 3 <= count:
+            multiply_add_3(out, lo, n, source, at, t, taps, first + t)
+            t += 3
+        while t < count:
+            multiply_add(out, lo, n, source, at, t, taps, first + t)
+            t += 1
 
 
 @row
-def join_phases(phases, left, multiplier, line):
-    """The way back: row (W, C) from a slot (s, pixels, C·M), the M copies of a channel added up."""
-    stride, pixels, channels = phases.shape
-    for j in range(line.shape[0]):
-        column = left + j
-        if column // stride >= pixels:
-            line[j] = 0  # a last column that no window reaches
-        elif multiplier == 1:
-            copy(phases[column % stride, column // stride], line[j])
+def correlate(dtaps, y, source, at):
+    """dtaps[t] += source[at[t] …] · y for every tap. y is whole pixels; dtaps (k, L) gathers its pixels' copies."""
+    count, length = dtaps.shape
+    for lo in range(0, y.size, length):
+        n = min(length, y.size - lo)
+        t = 0
+        while t + 3 <= count:
+            add_products_3(dtaps[t], dtaps[t + 1], dtaps[t + 2], y, lo, n, source, at, t)
+            t += 3
+        while t < count:
+            add_products(dtaps[t], y, lo, n, source, at, t)
+            t += 1
+
+
+# ---------------------------------------------------------------------------------------------- rows in and out
+
+
+@row
+def take_every(line, first, step, out):
+    """out[i] = line[first + i·step], pixel by pixel: out (pixels, C·M), line (W, C), channels repeated M times."""
+    multiplier = out.shape[1] // line.shape[1]
+    for i in range(out.shape[0]):
+        if multiplier == 1:
+            for c in range(out.shape[1]):
+                out[i, c] = line[first + i * step, c]
         else:
-            pixel = phases[column % stride, column // stride]
-            for c in range(line.shape[1]):
-                line[j, c] = pixel[c * multiplier]
-                for m in range(1, multiplier):
-                    line[j, c] += pixel[c * multiplier + m]
+            for o in range(out.shape[1]):
+                out[i, o] = line[first + i * step, o // multiplier]
 
 
 @row
-def fill_slot(image, h, pack, code, left, multiplier, finished, slot):
-    """Padded row h of an image (H, W, C) into a slot (s, pixels·C·M), finished on the way; zeros outside the image."""
+def put_every(out, first, step, line):
+    """The way back: line[first + i·step] = out[i], the M copies of a channel added up."""
+    multiplier = out.shape[1] // line.shape[1]
+    for i in range(out.shape[0]):
+        for c in range(line.shape[1]):
+            line[first + i * step, c] = out[i, c * multiplier]
+            for m in range(1, multiplier):
+                line[first + i * step, c] += out[i, c * multiplier + m]
+
+
+@row
+def inside(phase, stride, left, width, pixels):
+    """Pixels lo … hi − 1 of a phase whose padded column i·s + phase lies in the image."""
+    lo = max(left - phase + stride - 1, 0) // stride
+    hi = min((left + width - 1 - phase) // stride + 1, pixels)
+    return lo, max(hi, lo)
+
+
+@row
+def fill_slot(image, h, pack, code, left, finished, slot):
+    """Row h of an image (H, W, C), finished on the way, into a slot (s, pixels, C·M) that is zero on its padding."""
     height, width, channels = image.shape
-    stride, size = slot.shape
+    stride, pixels, outputs = slot.shape
     if h < 0 or h >= height:
-        slot[:] = 0
+        zero(slot.reshape(-1))
         return
-    if stride == 1 and multiplier == 1:  # no phases to split: straight into the slot
-        count = min(width * channels, size - left * channels)
-        inside = slot[0, left * channels : left * channels + count]
-        slot[0, : left * channels] = 0
-        slot[0, left * channels + count :] = 0
+    line = image[h]
+    if stride == 1 and outputs == channels:  # one phase: straight into its place
+        lo, hi = inside(0, 1, left, width, pixels)
         if pack.size:
-            normalise_activate(image[h].reshape(-1)[:count], pack, code, inside)
+            normalise_activate(line[: hi - lo].reshape(-1), pack, code, slot[0, lo:hi].reshape(-1))
         else:
-            copy(image[h].reshape(-1)[:count], inside)
+            copy(line[: hi - lo].reshape(-1), slot[0, lo:hi].reshape(-1))
         return
-    slot[:] = 0
-    phases = slot.reshape(stride, size // (channels * multiplier), channels * multiplier)
     if pack.size:
-        normalise_activate(image[h].reshape(-1), pack, code, finished.reshape(-1))
-        split_phases(finished, left, multiplier, phases)
-    else:
-        split_phases(image[h], left, multiplier, phases)
+        normalise_activate(line.reshape(-1), pack, code, finished.reshape(-1))
+        line = finished
+    for phase in range(stride):
+        lo, hi = inside(phase, stride, left, width, pixels)
+        take_every(line, lo * stride + phase - left, stride, slot[phase, lo:hi])
 
 
-@row
-def ring_of(kernel_side, stride, columns, channels, like):
-    """An empty ring (K, s, pixels·C): ``columns`` padded columns in s phases."""
-    return np.zeros((kernel_side, stride, (columns + stride - 1) // stride * channels), like.dtype)
+# ---------------------------------------------------------------------------------------------- passes
 
 
 @kernel
 def _forward(x, x_pack, code, w, stride, top, left, y, moments, parts):
     """(1). x (N, H, W, C), finished (pack empty) or raw; w (K, K, C·M); moments (parts, 3, C·M), zero, or empty."""
-    images, height, width, channels = x.shape
+    images, width, channels = x.shape[0], x.shape[2], x.shape[3]
     rows, columns, outputs = y.shape[1:]
     side_u, side_v = w.shape[:2]
-    length = row_length(outputs)
-    taps = repeated(w.reshape(side_u * side_v, outputs), length)
+    taps = repeated(w.reshape(side_u * side_v, outputs), row_length(outputs))
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    size = columns * outputs
+    pixels = columns + (side_v - 1) // stride  # of a phase
     for part in prange(parts):  # each part writes its own images of y and its own moments
-        ring = ring_of(side_u, stride, (columns - 1) * stride + side_v, outputs, x)
+        ring = np.zeros((side_u, stride, pixels, outputs), x.dtype)
+        flat = ring.reshape(-1)
         finished = np.empty((width, channels), x.dtype)
+        at = np.empty(side_u * side_v, np.int64)
         first, last = share(part, parts, images)
+        counted = first  # images whose moments have been taken
         for n in range(first, last):
             filled = 0  # padded rows of this image that have been put into the ring
             for p in range(rows):
                 while filled < p * stride + side_u:
-                    slot = ring[filled % side_u]
-                    fill_slot(x[n], filled - top, pack, code, left, outputs // channels, finished, slot)
+                    fill_slot(x[n], filled - top, pack, code, left, finished, ring[filled % side_u])
                     filled += 1
+                for u in range(side_u):
+                    for v in range(side_v):
+                        slot = (p * stride + u) % side_u
+                        at[u * side_v + v] = ((slot * stride + v % stride) * pixels + v // stride) * outputs
                 line = y[n, p].reshape(-1)
-                for lo in range(0, size, length):
-                    hi = min(lo + length, size)
-                    out = line[lo:hi]
-                    out[:] = 0
-                    for u in range(side_u):
-                        slot = ring[(p * stride + u) % side_u]
-                        v = 0
-                        while v + 3 <= side_v:
-                            a, b, c = v // stride * outputs, (v + 1) // stride * outputs, (v + 2) // stride * outputs
-                            tap = u * side_v + v
-                            multiply_add_3(  # (1), three taps of a kernel row
-                                out,
-                                slot[v % stride, a + lo : a + hi],
-                                slot[(v + 1) % stride, b + lo : b + hi],
-                                slot[(v + 2) % stride, c + lo : c + hi],
-                                taps[tap],
-                                taps[tap + 1],
-                                taps[tap + 2],
-                            )
-                            v += 3
-                        while v < side_v:
-                            a = v // stride * outputs
-                            multiply_add(out, slot[v % stride, a + lo : a + hi], taps[u * side_v + v])  # (1)
-                            v += 1
-            if moments.size:
-                add_moments(y[n].reshape(-1), outputs, moments[part])
+                zero(line)
+                convolve(line, flat, at, taps, 0, at.size)  # (1)
+            if moments.size and ((n + 1 - counted) * y[n].size >= IMAGES or n + 1 == last):
+                add_moments(y[counted : n + 1].reshape(-1), outputs, moments[part])
+                counted = n + 1
 
 
 @kernel
 def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, top, left, dx, dw, x_sums):
-    """(2) and (3). dw (parts, K·K, C·M) in float64, zero; dx (N, H, W, C) or empty; the rest as for pointwise."""
+    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx (N, H, W, C) or empty; the rest as on the pointwise page."""
     images, height, width, channels = x.shape
     rows, columns, outputs = dy.shape[1:]
     side_u, side_v = w.shape[:2]
@@ -188,67 +211,92 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, top, l
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, length if y_pack.size else 0)
     means_y = repeated(means, length if y_pack.size else 0)
-    size = columns * outputs
+    back_u, back_v = (side_u + stride - 1) // stride, (side_v + stride - 1) // stride  # taps that meet in a row, a pixel
+    pixels = columns + (side_v - 1) // stride
+    order, start = taps_by_phase(taps, side_u, side_v, stride)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        ring = ring_of(side_u, stride, (columns - 1) * stride + side_v, outputs, x)
-        dring = np.zeros_like(ring)
+        ring = np.zeros((side_u, stride, pixels, outputs), x.dtype)
+        dring = np.zeros((back_u, back_v - 1 + pixels, outputs), x.dtype)  # rows of dy, zeros before and after
+        phases = np.empty((stride, pixels, outputs), x.dtype)
         finished = np.empty((width, channels), x.dtype)
-        raw = np.empty(size, x.dtype)
+        at, back = np.empty(side_u * side_v, np.int64), np.empty(side_u * side_v, np.int64)
         dtaps = np.zeros((side_u * side_v, length), x.dtype)
         first, last = share(part, dw.shape[0], images)
+        counted = first
         for n in range(first, last):
-            filled = 0
-            dring[:] = 0
+            filled, written = 0, 0  # padded rows of x in the ring; padded rows of dx written
             for p in range(rows):
                 while filled < p * stride + side_u:
-                    slot = ring[filled % side_u]
-                    fill_slot(x[n], filled - top, pack, x_code, left, outputs // channels, finished, slot)
+                    fill_slot(x[n], filled - top, pack, x_code, left, finished, ring[filled % side_u])
                     filled += 1
-                line = dy[n, p].reshape(-1)
+                for u in range(side_u):
+                    for v in range(side_v):
+                        slot = (p * stride + u) % side_u
+                        at[u * side_v + v] = ((slot * stride + v % stride) * pixels + v // stride) * outputs
+                d = dring[p % back_u, back_v - 1 : back_v - 1 + columns].reshape(-1)
                 if pack_y.size:
-                    unit_gradient(line, y[n, p].reshape(-1), pack_y, means_y, y_code, raw)
-                    line = raw
-                for lo in range(0, size, length):
-                    hi = min(lo + length, size)
-                    d = line[lo:hi]
-                    for u in range(side_u):
-                        slot, dslot = ring[(p * stride + u) % side_u], dring[(p * stride + u) % side_u]
-                        for v in range(side_v):
-                            a, tap = v // stride * outputs, u * side_v + v
-                            multiply_add(dtaps[tap, : hi - lo], d, slot[v % stride, a + lo : a + hi])  # (3)
-                            if dx.size:
-                                multiply_add(dslot[v % stride, a + lo : a + hi], d, taps[tap])  # (2)
+                    unit_gradient(dy[n, p].reshape(-1), y[n, p].reshape(-1), pack_y, means_y, y_code, d)
+                else:
+                    copy(dy[n, p].reshape(-1), d)
+                correlate(dtaps, d, ring.reshape(-1), at)  # (3)
                 if dx.size:
-                    for padded in range(p * stride, p * stride + (stride if p < rows - 1 else side_u)):
-                        if padded < p * stride + side_u:
-                            dslot = dring[padded % side_u]
-                            if 0 <= padded - top < height:
-                                flush(dslot, left, outputs // channels, dx[n, padded - top])
-                            dslot[:] = 0
-                        elif 0 <= padded - top < height:
-                            dx[n, padded - top] = 0  # a row between two windows (stride > K)
-            if dx.size:
-                for h in range(max((rows - 1) * stride + side_u - top, 0), height):
-                    dx[n, h] = 0  # rows below the last window
-                if x_sums.size:
-                    add_gradient_sums(dx[n].reshape(-1), x[n].reshape(-1), pack, x_code, x_sums[part])
-            for tap in range(side_u * side_v):
-                fold(dtaps[tap], dw[part, tap])
-            dtaps[:] = 0
+                    done = (p + 1) * stride if p + 1 < rows else top + height
+                    while written < done:  # rows that no later row of dy reaches
+                        if top <= written < top + height:
+                            out = dx[n, written - top]
+                            gather_dx(dring, written, p, order, start, side_u, side_v, left, back, phases, out)  # (2)
+                        written += 1
+            if x_sums.size and ((n + 1 - counted) * x[n].size >= IMAGES or n + 1 == last):
+                add_gradient_sums(
+                    dx[counted : n + 1].reshape(-1), x[counted : n + 1].reshape(-1), pack, x_code, x_sums[part]
+                )
+                counted = n + 1
+        for tap in range(side_u * side_v):
+            fold(dtaps[tap], dw[part, tap])
 
 
 @row
-def flush(dslot, left, multiplier, line):
-    """A finished row of the dx ring to its place (W, C)."""
+def taps_by_phase(taps, side_u, side_v, stride):
+    """The rows of taps (K·K, L) in the order in which dx needs them, and where each (row phase, column phase) starts."""
+    order, start = np.empty_like(taps), np.empty((stride, stride), np.int64)
+    count = 0
+    for row_phase in range(stride):
+        for phase in range(stride):
+            start[row_phase, phase] = count
+            for u in range(row_phase, side_u, stride):
+                for v in range(phase, side_v, stride):
+                    copy(taps[u * side_v + v], order[count])
+                    count += 1
+    return order, start
+
+
+@row
+def gather_dx(dring, r, newest, order, start, side_u, side_v, left, at, phases, line):
+    """(2) for padded row r of x: line (W, C) from the rows of dy in the ring, the newest of which is given."""
+    back_u, size, outputs = dring.shape
+    stride, pixels = phases.shape[:2]
+    before = size - pixels
     width, channels = line.shape
-    stride, size = dslot.shape
-    if stride == 1 and multiplier == 1:
-        count = min(width * channels, size - left * channels)
-        copy(dslot[0, left * channels : left * channels + count], line.reshape(-1)[:count])
-        line.reshape(-1)[count:] = 0
-    else:
-        outputs = channels * multiplier
-        join_phases(dslot.reshape(stride, size // outputs, outputs), left, multiplier, line)
+    flat = dring.reshape(-1)
+    direct = stride == 1 and outputs == channels
+    if not direct and left + width > pixels * stride:
+        zero(line.reshape(-1))  # last columns that no window reaches
+    for phase in range(stride):
+        first, count = start[r % stride, phase], 0
+        lo, hi = inside(phase, stride, left, width, pixels)
+        for u in range(r % stride, side_u, stride):
+            p = (r - u) // stride
+            for v in range(phase, side_v, stride):
+                if p > newest:
+                    first += 1  # taps that would reach below the last row of dy
+                elif p >= 0:
+                    at[count] = ((p % back_u) * size + before - v // stride + lo) * outputs
+                    count += 1
+        out = line.reshape(-1) if direct else phases[phase, lo:hi].reshape(-1)
+        zero(out)
+        convolve(out, flat, at, order, first, count)
+        if not direct:
+            put_every(phases[phase, lo:hi], lo * stride + phase - left, stride, line)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
@@ -329,6 +377,7 @@ def depthwise_backward(dy, x, w, stride=1, padding="same", out=None):
 def _arguments(x, w, stride, padding):
     x = _check.tensor("x", x, (None, None, None, None))
     w = _check.tensor("w", w, (None, None, x.shape[3], None), x.dtype)
+    _check.positive("w: kernel side", min(w.shape[:2]))
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]

@@ -8,6 +8,8 @@
 for odd kernels, other numbers. A net trained with one and run with the other is a different function.
 """
 
+import operator
+
 import numpy as np
 
 
@@ -26,7 +28,7 @@ def resolve(padding, size: tuple, kernel: tuple, stride: int) -> tuple:
         pairs = [(int(padding), int(padding))] * 2
     else:
         try:
-            pairs = [(int(before), int(after)) for before, after in padding]
+            pairs = [(operator.index(before), operator.index(after)) for before, after in padding]
         except (TypeError, ValueError):
             pairs = []
     if len(pairs) != 2 or any(n < 0 for pair in pairs for n in pair):

@@ -20,7 +20,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY
 from numnet.kernels.batchnorm import empty_pack, normalise_activate
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, fold, repeated, row_length
+from numnet.kernels.rows import add, copy, fold, repeated, row_length, zero
 
 
 @kernel
@@ -39,7 +39,7 @@ def _average(x, x_pack, code, y):
                 line = finished[: hi - lo]
                 normalise_activate(image[lo:hi], pack, code, line)
             add(long[: hi - lo], line)
-        y[n] = 0
+        zero(y[n])
         fold(long, y[n])
         for c in range(channels):
             y[n, c] /= pixels
@@ -85,7 +85,7 @@ def _maximum(x, side_u, side_v, stride, top, left, y, where):
 def _maximum_backward(dy, where, dx):
     """dx (N, H·W, C) gains dy (N, P·Q, C) at the winners."""
     for n in prange(dy.shape[0]):  # each image has its own dx
-        dx[n] = 0
+        zero(dx[n].reshape(-1))
         for p in range(dy.shape[1]):
             for c in range(dy.shape[2]):
                 dx[n, where[n, p, c], c] += dy[n, p, c]
@@ -100,15 +100,17 @@ def global_average_forward(x, out=None):
     """y (N, C) for x (N, H, W, C), equation (1). Raises ValueError for a wrong shape or dtype, or an empty map."""
     x = _map("x", x)
     out = _check.output("out", out, (x.shape[0], x.shape[3]), x.dtype)
+    _check.apart(out, x=x)
     unit_average(x, empty_pack(x.dtype), IDENTITY, out)
     return out
 
 
 def global_average_backward(dy, shape, out=None):
     """dx of ``shape`` (N, H, W, C) for dy (N, C): only the shape of x is needed. Raises like forward."""
-    n, h, w, c = shape
+    n, h, w, c = _check.image_shape(shape)
     dy = _check.tensor("dy", dy, (n, c))
-    out = _check.output("out", out, tuple(shape), dy.dtype)
+    out = _check.output("out", out, (n, h, w, c), dy.dtype)
+    _check.apart(out, dy=dy)
     _average_backward(dy, out.reshape(n, h * w, c))
     return out
 
@@ -127,6 +129,7 @@ def max_forward(x, kernel_side, stride=None, padding=0, out=None):
     sides = [output_side(n, k, stride, *pad) for n, pad in zip(x.shape[1:3], pads)]
     shape = (x.shape[0], *sides, x.shape[3])
     out = _check.output("out", out, shape, x.dtype)
+    _check.apart(out, x=x)
     where = np.empty(shape, np.int32)
     _maximum(x, k, k, stride, pads[0][0], pads[1][0], out, where)
     return out, where
@@ -134,11 +137,17 @@ def max_forward(x, kernel_side, stride=None, padding=0, out=None):
 
 def max_backward(dy, where, shape, out=None):
     """dx of ``shape`` (N, H, W, C) for dy and the winners of forward. Raises ValueError for a wrong shape or dtype."""
-    n, h, w, c = shape
-    dy = _check.tensor("dy", dy, where.shape)
+    n, h, w, c = _check.image_shape(shape)
+    if not isinstance(where, np.ndarray) or where.dtype != np.int32 or where.ndim != 4:
+        raise ValueError("where: expected the int32 winners (N, P, Q, C) that forward returned")
+    dy = _check.tensor("dy", dy, (n, *where.shape[1:3], c))
+    where = np.require(where, requirements=["C", "W"])
+    if where.shape != dy.shape:
+        raise ValueError(f"where: expected shape {dy.shape} like dy, got {where.shape}")
     if where.size and not (0 <= where.min() and where.max() < h * w):
         raise ValueError(f"where: expected pixels 0 to {h * w - 1}, got {where.min()} to {where.max()}")
-    out = _check.output("out", out, tuple(shape), dy.dtype)
+    out = _check.output("out", out, (n, h, w, c), dy.dtype)
+    _check.apart(out, dy=dy)
     _maximum_backward(dy.reshape(n, -1, c), where.reshape(n, -1, c), out.reshape(n, h * w, c))
     return out
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from numnet.kernels._jit import row
 
+_u = np.uint64
 LONG = 256  # numbers a row has at least: 8 KiB for the nine weights of a 3×3 kernel, well inside the first-level cache
 
 
@@ -39,18 +40,57 @@ def fold(long, total):
             total[c] += long[lo + c]
 
 
-@row
-def multiply_add(y, x, w):
-    """y += x · w, number by number: one tap of a depthwise convolution, and of both its gradients."""
-    for i in range(y.size):
-        y[i] += x[i] * w[i]
+# The next five read stretches of one long ``source``, at offsets that only the caller knows. The offsets are unsigned:
+# a signed index is tested for counting from the end, and that test in the loop stops the vectoriser (8 times slower).
 
 
 @row
-def multiply_add_3(y, x0, x1, x2, w0, w1, w2):
-    """y += x0·w0 + x1·w1 + x2·w2: three taps while y is in a register (1.6× the speed of three single ones)."""
-    for i in range(y.size):
-        y[i] += x0[i] * w0[i] + x1[i] * w1[i] + x2[i] * w2[i]
+def multiply_add(y, lo, n, source, at, t, w, k):
+    """y[lo …] += source[at[t] + lo …] · w[k], n numbers: one tap of a depthwise convolution."""
+    z, a = _u(lo), _u(at[t] + lo)
+    for i in range(_u(n)):
+        y[z + i] += source[a + i] * w[k, i]
+
+
+@row
+def multiply_add_3(y, lo, n, source, at, t, w, k):
+    """Three taps, t … t + 2 and k … k + 2, while y is in a register."""
+    z, a, b, c = _u(lo), _u(at[t] + lo), _u(at[t + 1] + lo), _u(at[t + 2] + lo)
+    for i in range(_u(n)):
+        y[z + i] += source[a + i] * w[k, i] + source[b + i] * w[k + 1, i] + source[c + i] * w[k + 2, i]
+
+
+@row
+def multiply_add_9(y, lo, n, source, at, t, w, k):
+    """Nine taps: a whole 3×3 kernel in one sweep, 1.5 times the speed of three sweeps of three."""
+    z, a, b, c = _u(lo), _u(at[t] + lo), _u(at[t + 1] + lo), _u(at[t + 2] + lo)
+    d, e, f = _u(at[t + 3] + lo), _u(at[t + 4] + lo), _u(at[t + 5] + lo)
+    g, h, j = _u(at[t + 6] + lo), _u(at[t + 7] + lo), _u(at[t + 8] + lo)
+    for i in range(_u(n)):
+        y[z + i] += (
+            (source[a + i] * w[k, i] + source[b + i] * w[k + 1, i] + source[c + i] * w[k + 2, i])
+            + (source[d + i] * w[k + 3, i] + source[e + i] * w[k + 4, i] + source[f + i] * w[k + 5, i])
+            + (source[g + i] * w[k + 6, i] + source[h + i] * w[k + 7, i] + source[j + i] * w[k + 8, i])
+        )
+
+
+@row
+def add_products(dw, y, lo, n, source, at, t):
+    """dw += source[at[t] + lo …] · y[lo …], n numbers: one tap of the gradient of a depthwise convolution."""
+    z, a = _u(lo), _u(at[t] + lo)
+    for i in range(_u(n)):
+        dw[i] += y[z + i] * source[a + i]
+
+
+@row
+def add_products_3(dw0, dw1, dw2, y, lo, n, source, at, t):
+    """Three taps, t … t + 2, while y is in a register. (Nine at once run out of registers: no faster.)"""
+    z, a, b, c = _u(lo), _u(at[t] + lo), _u(at[t + 1] + lo), _u(at[t + 2] + lo)
+    for i in range(_u(n)):
+        d = y[z + i]
+        dw0[i] += d * source[a + i]
+        dw1[i] += d * source[b + i]
+        dw2[i] += d * source[c + i]
 
 
 @row
@@ -58,6 +98,13 @@ def add(y, x):
     """y += x."""
     for i in range(y.size):
         y[i] += x[i]
+
+
+@row
+def zero(y):
+    """y = 0. (An assignment to a slice would do, and take Numba seconds longer to compile.)"""
+    for i in range(y.size):
+        y[i] = 0
 
 
 @row
