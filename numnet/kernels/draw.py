@@ -72,7 +72,9 @@ def star(x, y):
     turn = np.arctan2(y, x) / _TAU * 5
     turn = abs(turn - np.floor(turn + 0.5)) / 5  # from the axis of the nearest point, mirrored: 0 … 1/10
     radius = np.sqrt(x * x + y * y)
-    return side(radius * np.cos(_TAU * turn), radius * np.sin(_TAU * turn), 0.15, 0.38)
+    return side(
+        radius * np.cos(_TAU * turn), radius * np.sin(_TAU * turn), 0.187, 0.384
+    )  # tip at 1, notch at 0.45
 
 
 @row
@@ -92,11 +94,11 @@ def distance(figure, x, y):
     if figure == 2:
         return max(disc(x, y, 0.95), -disc(x - 0.45, y, 0.75))
     if figure == 3:
-        return box(x, y, 0.72, 0.72)
+        return box(x, y, 0.7, 0.7)
     if figure == 4:
-        return abs(box(x, y, 0.6, 0.6)) - 0.16
+        return abs(box(x, y, 0.54, 0.54)) - 0.16
     if figure == 5:
-        return box(x, y, 0.98, 0.28)
+        return box(x, y, 0.95, 0.28)
     if figure == 6:
         return triangle(x, y)
     if figure == 7:

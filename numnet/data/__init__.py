@@ -1,0 +1,102 @@
+"""Data sets: CIFAR-10, image folders and the built-in shapes, all as bytes and labels, and batches of them.
+
+data = numnet.data.load("shapes", validation=1000)
+for x, labels in numnet.data.batches(data.train, batch_size=128, scaling=data.scaling, seed=0, epoch=0):
+    ...
+"""
+
+from pathlib import Path
+
+from numnet.data.feed import batches as batches
+from numnet.data.split import ArraySplit as ArraySplit
+from numnet.data.split import Dataset as Dataset
+from numnet.data.split import ResizedSplit, in_memory
+from numnet.data.split import Split as Split
+from numnet.data.transforms import check_preset, scaling
+from numnet.errors import NumnetError
+
+BUILT_IN = ("cifar10", "shapes")
+MEMORY = 2 << 30  # bytes of images that are kept in memory; more are decoded again and again
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def load(
+    dataset,
+    *,
+    data_dir=None,
+    validation=0,
+    seed=0,
+    resolution=None,
+    preset=None,
+    memory=None,
+    download=True,
+    input_scaling=None,
+) -> Dataset:
+    """Read a data set.
+
+    ``dataset``        "cifar10", "shapes", or the path of an image folder (see ``numnet.data.folder``)
+    ``data_dir``       where CIFAR-10 lies; None: $NUMNET_DATA, the cache, or a download if ``download``
+    ``validation``     training images to hold back, drawn by ``seed``; not where the folder has its own
+    ``resolution``     side of the images in pixels; None: 32, for folders 224
+    ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
+    ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
+    ``input_scaling``  a name in ``numnet.data.transforms.SCALINGS`` instead of the data set's own
+
+    Raises NumnetError, one line, for everything that a user can get wrong.
+    """
+    memory = MEMORY if memory is None else _bytes(memory)
+    if dataset in BUILT_IN:
+        data = _built_in(dataset, data_dir, download)
+        if resolution is not None and (resolution, resolution, 3) != data.train.shape:
+            check_preset("stretch", resolution)
+            _resize(data, resolution, memory)
+    else:
+        from numnet.data import folder
+
+        path = Path(dataset)
+        if not path.exists():
+            raise NumnetError(
+                f"data set: expected {', '.join(BUILT_IN)} or the path of an image folder, got {dataset!r}"
+            )
+        data = folder.load(
+            path,
+            resolution=224 if resolution is None else resolution,
+            preset="torchvision" if preset is None else preset,
+            memory=memory,
+        )
+    if data.validation is None:
+        data.hold_back(validation, seed)
+    if input_scaling is not None:
+        chosen = scaling(input_scaling)
+        data.mean, data.std = tuple(chosen["mean"]), tuple(chosen["std"])
+    return data
+
+
+def _built_in(dataset, data_dir, download) -> Dataset:
+    if dataset == "shapes":
+        from numnet.data import shapes
+
+        return shapes.load()
+    from numnet.data import cifar10
+
+    return cifar10.load(data_dir, download)
+
+
+def _resize(data: Dataset, resolution: int, memory: int) -> None:
+    """Bring the images to another resolution: at once if they fit in memory, else when asked for."""
+    data.train, data.test = ResizedSplit(data.train, resolution), ResizedSplit(data.test, resolution)
+    if (len(data.train) + len(data.test)) * resolution * resolution * 3 <= memory:
+        data.train, data.test = in_memory(data.train), in_memory(data.test)
+
+
+def _bytes(memory) -> int:
+    """2048, "2048", "2K", "2.5G", "2GB", "2GiB" (powers of two) as a number of bytes."""
+    text = str(memory).strip().upper().removesuffix("B").removesuffix("I")
+    number, unit = (text[:-1], text[-1]) if text[-1:] in tuple("KMGT") else (text, "")
+    try:
+        value = float(number) * 2 ** UNITS[unit]
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 2**63:
+        raise NumnetError(f"memory: expected bytes, or a size like 500M or 4G, got {memory!r}")
+    return int(value)

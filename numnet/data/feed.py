@@ -1,0 +1,109 @@
+"""From a split to the batches that a net takes: an epoch's order, reading ahead, augmentation, scaling."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from numnet.errors import NumnetError
+from numnet.kernels.augment import BORDERS, augment, scale
+from numnet.kernels.random import SHUFFLE, permutation
+
+OPTIONS = {
+    "crop": 0,
+    "flip": False,
+    "cutout": 0,
+    "border": "zero",
+}  # of ``augment``, with what leaving out means
+THREADS = 4  # that decode; more than cores, since each waits for Python's lock while a kernel runs
+AHEAD = 3  # batches that are being read while one is trained on
+
+
+def batches(
+    split,
+    *,
+    batch_size,
+    scaling,
+    seed=0,
+    epoch=0,
+    augment=None,
+    shuffle=True,
+    start=0,
+    dtype="float32",
+    threads=THREADS,
+):
+    """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
+
+    ``scaling``   {"mean": [3 floats], "std": [3 floats]} of x/255
+    ``augment``   None, or some of {"crop": pixels, "flip": True, "cutout": side, "border": "reflect"}
+    ``shuffle``   in an order drawn by (``seed``, ``epoch``), else in the order of the split
+    ``start``     the number of the first batch: a resumed run asks for the batches that it has not seen
+
+    Batch number i depends on the arguments and on i alone, never on what was read before or on how many
+    threads read. Raises NumnetError.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise NumnetError(f"batch size: expected an integer of at least 1, got {batch_size!r}")
+    options = _options(augment, split.shape)
+    order = permutation(seed, SHUFFLE, epoch, len(split)) if shuffle else np.arange(len(split))
+    parts = [order[i : i + batch_size] for i in range(start * batch_size, len(order), batch_size)]
+    return _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
+
+
+def _batches(split, parts, scaling, options, draw, dtype, threads):
+    mean, std = scaling["mean"], scaling["std"]
+    for part, images in _read(split, parts, threads):
+        if options is None:
+            x = scale(images, mean, std, dtype)
+        else:
+            x = augment(images, part, mean=mean, std=std, dtype=dtype, **draw, **options)
+        yield x, split.labels[part]
+
+
+def _options(augment, shape):
+    """The keywords of ``kernels.augment`` for the option ``augment``; None for none."""
+    if augment is None:
+        return None
+    for name in augment:
+        if name not in OPTIONS:
+            raise NumnetError(f"augmentation: expected some of {', '.join(OPTIONS)}, got {name!r}")
+    options = {**OPTIONS, **augment}
+    for name in ("crop", "cutout"):
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise NumnetError(f"augmentation: {name} expects a number of pixels, got {value!r}")
+    if not isinstance(options["flip"], bool):
+        raise NumnetError(f"augmentation: flip expects true or false, got {options['flip']!r}")
+    if options["border"] not in BORDERS:
+        raise NumnetError(
+            f"augmentation: border expects one of {', '.join(BORDERS)}, got {options['border']!r}"
+        )
+    if options["border"] == "reflect" and options["crop"] >= min(shape[:2]):
+        raise NumnetError(
+            f"augmentation: crop by {options['crop']} pixels cannot reflect images of {shape[0]}×{shape[1]}"
+        )
+    return {"padding": options.pop("crop"), **options}
+
+
+def _read(split, parts, threads):
+    """Yield each part with its images. What is not in memory is read ahead, an image a task."""
+    if split.kept:
+        for part in parts:
+            yield part, split.read(part)
+        return
+    pool, waiting, rest = ThreadPoolExecutor(threads, "numnet-read"), deque(), iter(parts)
+    try:
+        while True:
+            while len(waiting) < AHEAD and (part := next(rest, None)) is not None:
+                images = np.empty((len(part), *split.shape), np.uint8)
+                waiting.append(
+                    (part, images, [pool.submit(split.read_one, *job) for job in zip(part, images)])
+                )
+            if not waiting:
+                return
+            part, images, tasks = waiting.popleft()
+            for task in tasks:
+                task.result()  # raises what the thread raised
+            yield part, images
+    finally:
+        pool.shutdown(cancel_futures=True)

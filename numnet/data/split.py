@@ -1,0 +1,137 @@
+"""What a data set is to the rest of numnet: images as bytes, labels, names, and the scaling of the input."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from numnet.errors import NumnetError
+from numnet.kernels.random import SPLIT, permutation
+
+
+class Split:
+    """Some images of one size and their labels. Only ``read_one`` says where the images come from.
+
+    ``labels``   int64 (N,)
+    ``shape``    (H, W, 3) of every image
+    ``kept``     True if the images lie in memory; else ``numnet.data.batches`` reads ahead
+    """
+
+    kept = False
+
+    def __init__(self, labels, shape):
+        self.labels = np.ascontiguousarray(labels, np.int64)
+        self.shape = tuple(shape)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def read_one(self, index: int, out: np.ndarray) -> None:
+        """Write image number ``index`` to ``out``, uint8 (H, W, 3). Called by several threads at once."""
+        raise NotImplementedError
+
+    def take(self, indices) -> "Split":
+        """The split that holds these images only, in this order."""
+        raise NotImplementedError
+
+    def read(self, indices) -> np.ndarray:
+        """The images with these numbers, uint8 (B, H, W, 3), in this order."""
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        for index, out in zip(indices, images):
+            self.read_one(index, out)
+        return images
+
+
+class ArraySplit(Split):
+    """Images in memory: ``images`` uint8 (N, H, W, 3), ``labels`` (N,). NumnetError if the two do not fit."""
+
+    kept = True
+
+    def __init__(self, images, labels):
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise NumnetError(f"images: expected uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+        if np.shape(labels) != images.shape[:1]:
+            raise NumnetError(f"labels: expected {len(images)}, one an image, got shape {np.shape(labels)}")
+        super().__init__(labels, images.shape[1:])
+        self.images = np.ascontiguousarray(images)
+
+    def read_one(self, index, out):
+        out[...] = self.images[index]
+
+    def read(self, indices):
+        return self.images[indices]
+
+    def take(self, indices):
+        return ArraySplit(self.images[indices], self.labels[indices])
+
+
+class ResizedSplit(Split):
+    """Another split's images at another resolution, made when they are asked for."""
+
+    def __init__(self, split: Split, resolution: int):
+        super().__init__(split.labels, (resolution, resolution, 3))
+        self.split = split
+
+    def read_one(self, index, out):
+        from numnet.data.transforms import resize_and_crop
+
+        image = np.empty(self.split.shape, np.uint8)
+        self.split.read_one(index, image)
+        out[...] = resize_and_crop(image, self.shape[0], "stretch")
+
+    def take(self, indices):
+        return ResizedSplit(self.split.take(indices), self.shape[0])
+
+
+@dataclass
+class Dataset:
+    """A data set ready for use.
+
+    ``name``                what it was asked for by; ``classes``: their names, in the order of the labels
+    ``train``, ``test``     Splits; ``validation``: a Split, or None if no image was held back for it
+    ``mean``, ``std``       three floats each, of x/255: the scaling of the net's input
+    ``skipped``             "file: reason" for every image that could not be read
+    """
+
+    name: str
+    classes: list[str]
+    train: Split
+    test: Split
+    mean: tuple
+    std: tuple
+    validation: Split | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def scaling(self) -> dict:
+        """The scaling as a checkpoint stores it: {"mean": [3 floats], "std": [3 floats]}."""
+        return {"mean": [float(v) for v in self.mean], "std": [float(v) for v in self.std]}
+
+    def hold_back(self, count: int, seed: int) -> None:
+        """Move ``count`` training images, drawn by ``seed``, to the validation split."""
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+            raise NumnetError(f"validation: expected a number of images, got {count!r}")
+        if count >= len(self.train):
+            raise NumnetError(
+                f"validation: {count} images cannot be held back of the {len(self.train)} "
+                f"training images of {self.name}"
+            )
+        if count:
+            order = permutation(seed, SPLIT, 0, len(self.train))
+            self.validation = self.train.take(np.sort(order[:count]))
+            self.train = self.train.take(np.sort(order[count:]))
+
+
+def in_memory(split: Split) -> ArraySplit:
+    """The same images, read once and kept."""
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tqdm import tqdm
+
+    images = np.empty((len(split), *split.shape), np.uint8)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets other threads run while it works
+        done = pool.map(split.read_one, range(len(split)), images)
+        for _ in tqdm(done, "resizing images", len(split), leave=False, disable=None, unit=" images"):
+            pass
+    return ArraySplit(images, split.labels)

@@ -1,0 +1,69 @@
+"""How an image becomes a net's input: resize-and-crop presets by name, and input scalings by name.
+
+A published net gives its published accuracy only for images prepared as its authors did:
+
+    torchvision   the shorter side to resolution · 256/224, bilinear, and the middle cut out
+    stretch       both sides to the resolution, bilinear, whatever that does to the proportions
+    keras         both sides to the resolution, taking the nearest pixel: ``keras.utils.load_img``
+
+A scaling is the mean and the standard deviation that x/255 is shifted and divided by: z = (x/255 − mean)/std.
+"""
+
+import numpy as np
+
+from numnet.errors import NumnetError
+
+PRESETS = ("torchvision", "stretch", "keras")
+STRIP = 32  # no image is taken to be longer than that many times its width
+
+SCALINGS = {
+    "cifar10": (
+        (0.49139968, 0.48215841, 0.44653091),
+        (0.24703223, 0.24348513, 0.26158784),
+    ),  # of its training set
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision's, timm's and PaddleClas's
+    "keras": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # x/127.5 − 1, the same as (x/255 − ½)/½
+    "shapes": ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3)),  # of the built-in training set, to two digits
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # x/255
+}
+
+
+def scaling(name: str) -> dict:
+    """{"mean": [3 floats], "std": [3 floats]} by name. Raises NumnetError that lists the names."""
+    if name not in SCALINGS:
+        raise NumnetError(f"input scaling: expected one of {', '.join(SCALINGS)}, got {name!r}")
+    mean, std = SCALINGS[name]
+    return {"mean": list(mean), "std": list(std)}
+
+
+def check_preset(name: str, resolution: int) -> None:
+    """Raise NumnetError for a preset that does not exist or a resolution that no image can have."""
+    if name not in PRESETS:
+        raise NumnetError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    if isinstance(resolution, bool) or not isinstance(resolution, (int, np.integer)) or resolution < 1:
+        raise NumnetError(f"resolution: expected a number of pixels, got {resolution!r}")
+
+
+def resize_and_crop(image, resolution: int, preset: str = "torchvision") -> np.ndarray:
+    """The image as uint8 (resolution, resolution, 3). ``image``: uint8 (H, W, 3), or Pillow's in RGB."""
+    from PIL import Image
+
+    check_preset(preset, resolution)
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    size = (int(resolution), int(resolution))
+    if preset == "keras":
+        return np.asarray(image.resize(size, Image.Resampling.NEAREST))
+    if preset == "stretch":
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    short, shorter = min(image.size), resolution * 256 // 224
+    if max(image.size) > STRIP * short:  # resized whole, a strip one pixel high would not fit in memory
+        image = _middle(image, min(image.width, STRIP * short), min(image.height, STRIP * short))
+    width, height = image.width * shorter // short, image.height * shorter // short
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(_middle(image, resolution, resolution))
+
+
+def _middle(image, width: int, height: int):
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
