@@ -1,0 +1,41 @@
+"""What all tests share: settings that must stand before numnet is imported, and a few fixtures.
+
+The kernel tests run in two modes, the second a slow one that compiles every index check in:
+
+    pytest tests/test_kernels_*.py
+    NUMNET_CHECK=1 pytest tests/test_kernels_*.py
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+if (os.cpu_count() or 1) < 2:
+    os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # or "one thread and two" would be tested with one alone
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def run_python():
+    """run_python(script, *arguments, env={}, fails=False): standard output of a fresh Python process.
+
+    ``env`` is laid over this process's environment; a value of None takes the variable away. Warnings are
+    errors there too. With ``fails`` the process must fail, and its standard error is returned.
+    """
+
+    def run(script, *arguments, env=None, fails=False, cwd=None):
+        variables = {**os.environ, **(env or {})}
+        variables = {name: str(value) for name, value in variables.items() if value is not None}
+        command = [sys.executable, "-W", "error", str(script), *map(str, arguments)]
+        done = subprocess.run(command, env=variables, cwd=cwd, capture_output=True, text=True, timeout=300)
+        assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stderr if fails else done.stdout
+
+    return run
