@@ -78,53 +78,53 @@ def normalise_activate(x, pack, code, a):
 
 
 @row
-def through_activation(dy, x, pack, code, du):
-    """du = dy · activation'(u) for one row, u from equations (2) and (3)."""
-    for i in range(x.size):
-        u = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
-        du[i] = dy[i] * clipped_derivative(code, u)
-    if code >= SMOOTH:
-        for i in range(x.size):
-            u = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
-            du[i] = dy[i] * smooth_derivative(code, u, _1)
-
-
-@row
-def add_gradient_sums_row(du, x, pack, dbeta, dgamma):
-    """Equation (5), one row into rows of sums (L,)."""
-    for i in range(x.size):
-        dbeta[i] += du[i]
-        dgamma[i] += du[i] * ((x[i] - pack[MEAN, i]) * pack[INV_STD, i])
-
-
-@row
-def through_normalisation(du, x, pack, means, dx):
-    """Equation (6) for one row; ``means`` repeated to (2, L)."""
+def gradient_row(dy, x, pack, means, code, dx):
+    """Activation and normalisation backwards, (6), for one row of at most L numbers; ``means`` (2, L)."""
     for i in range(x.size):
         normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
-        dx[i] = pack[GAMMA, i] * pack[INV_STD, i] * (du[i] - means[0, i] - normal * means[1, i])
+        du = dy[i] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+        dx[i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
+    if code >= SMOOTH:
+        for i in range(x.size):
+            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
+            du = dy[i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
+            dx[i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
 
 
 @row
 def unit_gradient(dy, x, pack, means, code, dx):
-    """Activation and normalisation backwards, (6), for a stretch of whole pixels."""
-    du = np.empty(pack.shape[1], x.dtype)
+    """Equation (6) for a stretch of whole pixels, row by row; ``pack`` and ``means`` are repeated along L."""
     for lo in range(0, x.size, pack.shape[1]):
         hi = min(lo + pack.shape[1], x.size)
-        through_activation(dy[lo:hi], x[lo:hi], pack, code, du[: hi - lo])
-        through_normalisation(du[: hi - lo], x[lo:hi], pack, means, dx[lo:hi])
+        gradient_row(dy[lo:hi], x[lo:hi], pack, means, code, dx[lo:hi])
+
+
+@row
+def add_gradient_sums_row(dy, x, pack, code, dbeta, dgamma):
+    """Equation (5), one row of at most L numbers into rows of sums (L,)."""
+    if code < SMOOTH:
+        for i in range(x.size):
+            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
+            du = dy[i] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+            dbeta[i] += du
+            dgamma[i] += du * normal
+    else:
+        for i in range(x.size):
+            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
+            du = dy[i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
+            dbeta[i] += du
+            dgamma[i] += du * normal
 
 
 @row
 def add_gradient_sums(dy, x, pack, code, sums):
     """Equation (5) for a stretch of whole pixels: sums (2, C) in float64 gains Σ du and Σ du · x̂."""
     length = pack.shape[1]
-    du = np.empty(length, x.dtype)
     dbeta, dgamma = np.zeros(length, x.dtype), np.zeros(length, x.dtype)
     for lo in range(0, x.size, length):
         hi = min(lo + length, x.size)
-        through_activation(dy[lo:hi], x[lo:hi], pack, code, du[: hi - lo])
-        add_gradient_sums_row(du[: hi - lo], x[lo:hi], pack, dbeta[: hi - lo], dgamma[: hi - lo])
+        n = hi - lo
+        add_gradient_sums_row(dy[lo:hi], x[lo:hi], pack, code, dbeta[:n], dgamma[:n])
     fold(dbeta, sums[0])
     fold(dgamma, sums[1])
 

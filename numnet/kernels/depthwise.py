@@ -104,6 +104,23 @@ def correlate(dtaps, y, source, at):
             t += 1
 
 
+@row
+def aim(at, oldest, kernel_shape, ring_shape):
+    """Offsets of all taps (u, v) in the flat ring when padded row ``oldest`` is the window's first."""
+    side_u, side_v = kernel_shape
+    slots, stride, pixels, outputs = ring_shape
+    slot, t = oldest % slots, 0
+    for _ in range(side_u):
+        phase, pixel = 0, 0
+        for _ in range(side_v):
+            at[t] = ((slot * stride + phase) * pixels + pixel) * outputs
+            t += 1
+            phase += 1
+            if phase == stride:
+                phase, pixel = 0, pixel + 1
+        slot = slot + 1 if slot + 1 < slots else 0
+
+
 # ---------------------------------------------------------------------------------------------- rows in and out
 
 
@@ -188,10 +205,7 @@ def _forward(x, x_pack, code, w, stride, top, left, y, moments, parts):
                 while filled < p * stride + side_u:
                     fill_slot(x[n], filled - top, pack, code, left, finished, ring[filled % side_u])
                     filled += 1
-                for u in range(side_u):
-                    for v in range(side_v):
-                        slot = (p * stride + u) % side_u
-                        at[u * side_v + v] = ((slot * stride + v % stride) * pixels + v // stride) * outputs
+                aim(at, p * stride, (side_u, side_v), ring.shape)
                 line = y[n, p].reshape(-1)
                 zero(line)
                 convolve(line, flat, at, taps, 0, at.size)  # (1)
@@ -229,10 +243,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, top, l
                 while filled < p * stride + side_u:
                     fill_slot(x[n], filled - top, pack, x_code, left, finished, ring[filled % side_u])
                     filled += 1
-                for u in range(side_u):
-                    for v in range(side_v):
-                        slot = (p * stride + u) % side_u
-                        at[u * side_v + v] = ((slot * stride + v % stride) * pixels + v // stride) * outputs
+                aim(at, p * stride, (side_u, side_v), ring.shape)
                 d = dring[p % back_u, back_v - 1 : back_v - 1 + columns].reshape(-1)
                 if pack_y.size:
                     unit_gradient(dy[n, p].reshape(-1), y[n, p].reshape(-1), pack_y, means_y, y_code, d)
@@ -284,14 +295,17 @@ def gather_dx(dring, r, newest, order, start, side_u, side_v, left, at, phases, 
     for phase in range(stride):
         first, count = start[r % stride, phase], 0
         lo, hi = inside(phase, stride, left, width, pixels)
-        for u in range(r % stride, side_u, stride):
-            p = (r - u) // stride
-            for v in range(phase, side_v, stride):
+        p = r // stride
+        for _ in range(r % stride, side_u, stride):
+            slot, shift = p % back_u, 0
+            for _ in range(phase, side_v, stride):
                 if p > newest:
-                    first += 1  # taps that would reach below the last row of dy
+                    first += 1  # a tap that would reach below the last row of dy
                 elif p >= 0:
-                    at[count] = ((p % back_u) * size + before - v // stride + lo) * outputs
+                    at[count] = (slot * size + before - shift + lo) * outputs
                     count += 1
+                shift += 1
+            p -= 1
         out = line.reshape(-1) if direct else phases[phase, lo:hi].reshape(-1)
         zero(out)
         convolve(out, flat, at, order, first, count)

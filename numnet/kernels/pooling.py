@@ -93,7 +93,8 @@ def _maximum_backward(dy, where, dx):
 
 def unit_average(x, x_pack, code, y):
     """y (N, C): the global average of finished(x). No checks."""
-    _average(x.reshape(x.shape[0], -1, x.shape[3]), x_pack, code, y)
+    n, h, w, c = x.shape
+    _average(x.reshape(n, h * w, c), x_pack, code, y)
 
 
 def global_average_forward(x, out=None):
@@ -148,7 +149,8 @@ def max_backward(dy, where, shape, out=None):
         raise ValueError(f"where: expected pixels 0 to {h * w - 1}, got {where.min()} to {where.max()}")
     out = _check.output("out", out, (n, h, w, c), dy.dtype)
     _check.apart(out, dy=dy)
-    _maximum_backward(dy.reshape(n, -1, c), where.reshape(n, -1, c), out.reshape(n, h * w, c))
+    pixels = dy.shape[1] * dy.shape[2]
+    _maximum_backward(dy.reshape(n, pixels, c), where.reshape(n, pixels, c), out.reshape(n, h * w, c))
     return out
 
 
