@@ -23,8 +23,8 @@ def cache_folder() -> Path:
     return Path(own) if own else user_cache_path("numnet", appauthor=False)
 
 
-def download_cifar10(folder=None, *, url: str = URL, sha256: str = SHA256, timeout: float = TIMEOUT) -> Path:
-    """The archive in ``folder`` (the cache if None), downloaded if it is not there yet.
+def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIMEOUT) -> Path:
+    """The archive in ``folder`` (None: the cache), fetched from ``url`` if it is not there yet.
 
     It is written to a temporary name, and takes its own name only when its checksum is right; what is left of
     a failed attempt is removed. NumnetError, one line, for a server that is gone, a cut connection, a page of
@@ -33,6 +33,7 @@ def download_cifar10(folder=None, *, url: str = URL, sha256: str = SHA256, timeo
     import pooch
     from requests import exceptions
 
+    url, sha256 = url or URL, sha256 or SHA256
     folder = cache_folder() if folder is None else Path(folder)
     path = folder / ARCHIVE
     if path.is_file():
@@ -76,10 +77,9 @@ class _Downloader:
         import pooch
         from tqdm import tqdm
 
-        bar = tqdm(
-            total=1, unit="B", unit_scale=True, disable=None, leave=False, desc=ARCHIVE
-        )  # total: pooch's
-        pooch.HTTPDownloader(progressbar=bar, timeout=self.timeout)(url, output_file, pooch_object)
+        # pooch sets the total, but takes a bar of no total for no bar
+        with tqdm(total=1, unit="B", unit_scale=True, disable=None, desc=ARCHIVE) as bar:
+            pooch.HTTPDownloader(progressbar=bar, timeout=self.timeout)(url, output_file, pooch_object)
         with open(output_file, "rb") as file:
             start = file.read(512)
         if not start.startswith(GZIP):

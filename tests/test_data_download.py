@@ -1,0 +1,199 @@
+"""The download against a server of our own on this machine, well behaved and otherwise."""
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numnet import data
+from numnet.data import cifar10, download
+from numnet.errors import NumnetError
+
+
+def archive_of(images):
+    """A small CIFAR-10 archive of random images."""
+    buffer, rng = io.BytesIO(), np.random.default_rng(0)
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in cifar10.BINARY:
+            records = rng.integers(0, 10, (images, 3073), dtype=np.uint8).tobytes()
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(records)
+            archive.addfile(member, io.BytesIO(records))
+    return buffer.getvalue()
+
+
+ARCHIVE = archive_of(20)
+SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        getattr(self, self.path.strip("/").split("/")[0])()
+
+    def send(self, content, status=200, length=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def good(self):
+        self.send(ARCHIVE)
+
+    def wrong(self):
+        self.send(ARCHIVE[:-1] + b"?")
+
+    def page(self):
+        self.send(b"<!DOCTYPE html><html>Please log in to this network</html>")
+
+    def text(self):
+        self.send(b"no such thing here")
+
+    def cut(self):
+        self.send(ARCHIVE[: len(ARCHIVE) // 2], length=len(ARCHIVE))
+
+    def unsized(self):  # cut, and nobody said how long it should have been
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(ARCHIVE[: len(ARCHIVE) // 2])
+
+    def missing(self):
+        self.send(b"gone", status=404)
+
+    def silent(self):
+        self.server.released.wait(10)
+
+    def moved(self):
+        self.send_response(302)
+        self.send_header("Location", "/good")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.asked, server.released = [], threading.Event()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_the_archive_is_fetched_once_and_read(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cifar10, "IMAGES", 20)
+    monkeypatch.setenv("NUMNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NUMNET_DATA", raising=False)
+    url = f"{server.url}/good"
+    path = download.download_cifar10(url=url, sha256=SHA256)
+    assert path == tmp_path / "cache" / "cifar-10-binary.tar.gz" and path.read_bytes() == ARCHIVE
+    assert list(path.parent.iterdir()) == [path]
+    assert download.download_cifar10(url=url, sha256=SHA256) == path and server.asked == ["/good"]
+    assert f"downloading {url}" in capsys.readouterr().err
+    read = data.load("cifar10")
+    assert len(read.train) == 100 and len(read.test) == 20
+
+
+def test_load_downloads_what_it_does_not_find(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar10, "IMAGES", 20)
+    monkeypatch.setenv("NUMNET_CACHE", str(tmp_path))
+    monkeypatch.delenv("NUMNET_DATA", raising=False)
+    monkeypatch.setattr(download, "URL", f"{server.url}/moved")
+    monkeypatch.setattr(download, "SHA256", SHA256)
+    assert len(data.load("cifar10").train) == 100
+    assert server.asked == ["/moved", "/good"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("wrong", "another checksum than"),
+        ("unsized", "another checksum than"),
+        ("page", "a web page came instead of the archive"),
+        ("text", "something else came instead of the archive"),
+        ("cut", "the connection was cut in the middle; try again"),
+        ("missing", "the server answers 404"),
+        pytest.param(
+            "silent",
+            "no connection to 127.0.0.1",
+            # Python's own http.client leaves its socket to the garbage collector when it gives up waiting
+            marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+        ),
+    ],
+)
+def test_nothing_but_the_whole_archive_stays(server, tmp_path, path, says):
+    url = f"{server.url}/{path}"
+    with pytest.raises(NumnetError, match=says) as excinfo:
+        download.download_cifar10(tmp_path, url=url, sha256=SHA256, timeout=0.3)
+    message = str(excinfo.value)
+    assert message.startswith(url) and "\n" not in message and "data folder" in message
+    assert list(tmp_path.iterdir()) == []
+    assert (
+        download.download_cifar10(tmp_path, url=f"{server.url}/good", sha256=SHA256).read_bytes() == ARCHIVE
+    )
+
+
+def test_a_server_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        port = server.server_port
+    with pytest.raises(NumnetError, match=f"no connection to 127.0.0.1:{port}"):
+        download.download_cifar10(tmp_path, url=f"http://127.0.0.1:{port}/good", sha256=SHA256)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "nonsense://127.0.0.1/x"])
+def test_an_address_that_is_none(tmp_path, url):
+    with pytest.raises(NumnetError) as excinfo:
+        download.download_cifar10(tmp_path, url=url, sha256=SHA256)
+    assert "\n" not in str(excinfo.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NumnetError, match="file/cache: cannot be written") as excinfo:
+        download.download_cifar10(tmp_path / "file" / "cache", url=f"{server.url}/good", sha256=SHA256)
+    assert "\n" not in str(excinfo.value)
+
+
+def test_a_stopped_download_leaves_nothing(server, tmp_path, monkeypatch):
+    """Ctrl-C in the middle: as if after the first piece."""
+    import pooch
+
+    def interrupted(self, url, output_file, pooch_object):
+        Path(output_file).write_bytes(ARCHIVE[:1000])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download.download_cifar10(tmp_path, url=f"{server.url}/good", sha256=SHA256)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_progress_bar(server, tmp_path, monkeypatch):
+    """On a terminal a bar shows how much has come; in a log file there is none."""
+    shown = {}
+    for terminal in (True, False):
+        screen = io.StringIO()
+        screen.isatty = lambda terminal=terminal: terminal
+        monkeypatch.setattr("sys.stderr", screen)
+        download.download_cifar10(tmp_path / str(terminal), url=f"{server.url}/good", sha256=SHA256)
+        shown[terminal] = screen.getvalue()
+    assert "100%" in shown[True] and "%" not in shown[False]
+    assert shown[False].count("\n") == 1
+
+
+def test_the_official_address():
+    assert download.URL == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    assert len(download.SHA256) == 64 and download.SHA256.startswith("c4a38c50a1bc5f3a")
