@@ -25,7 +25,7 @@ def test_same_and_symmetric_against_the_oracle():
 
 
 def test_same_is_tensorflows():
-    """At stride 2 an even side is padded at its end only; PyTorch pads both ends: other numbers, same size."""
+    """At stride 2 an even side is padded at its end only; PyTorch pads both: other numbers, same size."""
     assert padding.resolve("same", (224, 225), (3, 3), 2) == ((0, 1), (1, 1))
     assert padding.resolve("symmetric", (224, 225), (3, 3), 2) == ((1, 1), (1, 1))
     assert padding.output_side(224, 3, 2, 0, 1) == padding.output_side(224, 3, 2, 1, 1) == 112
@@ -45,7 +45,7 @@ def test_numbers_and_pairs():
     ids=repr,
 )
 def test_anything_else(value):
-    with pytest.raises(ValueError, match="padding: expected .*same.*symmetric.*, got"):
+    with pytest.raises(ValueError, match=r"padding: expected .*same.*symmetric.*, got"):
         padding.resolve(value, (8, 8), (3, 3), 1)
 
 
@@ -54,7 +54,7 @@ def test_no_room_for_the_kernel():
         padding.resolve(1, (8, 2), (5, 5), 1)
 
 
-# --- SciPy's BLAS --------------------------------------------------------------------------------------------
+# --- SciPy's BLAS -------------------------------------------------------------------------------------------
 
 
 def threads():
@@ -100,7 +100,7 @@ def test_two_python_threads_may_hold_it_at_once():
 
 
 def test_another_python_thread_holds_it_too():
-    """threadpoolctl lets only the first thread that ever set a limit set one again; a kernel may run in any."""
+    """threadpoolctl lets only the first thread that ever set a limit set another; a kernel runs in any."""
     with _blas.one_thread():
         pass
     before, seen = threads(), []
