@@ -61,7 +61,11 @@ class Net:
 
     def _allocate(self, initialiser):
         workspace = Workspace()
-        kept = {f"{path}.{name}": shape for path, layer in self.walk() for name, shape in layer.buffer_specs.items()}
+        kept = {
+            f"{path}.{name}": shape
+            for path, layer in self.walk()
+            for name, shape in layer.buffer_specs.items()
+        }
         size = sum(spec.size for spec in self.specs.values())
         self.flat, self.flat_grad = np.zeros(size, self.dtype), np.zeros(size, self.dtype)
         self.flat_buffers = np.zeros(sum(int(np.prod(shape)) for shape in kept.values()), self.dtype)
@@ -123,13 +127,17 @@ class Net:
 
     def _images(self, x):
         if self.flat is None:
-            raise RuntimeError("this net is a description without arrays; numnet.build makes one that computes")
+            raise RuntimeError(
+                "this net is a description without arrays; numnet.build makes one that computes"
+            )
         x = np.asarray(x)
         if x.ndim != 4 or x.shape[1:] != self.input_shape:
             expected = ", ".join(str(n) for n in self.input_shape)
             raise ValueError(f"x: expected images (N, {expected}), got shape {x.shape}")
         if x.dtype.kind != "f":
-            raise ValueError(f"x: expected scaled floats ({self.dtype}), got {x.dtype}; see numnet.data for the scaling")
+            raise ValueError(
+                f"x: expected scaled floats ({self.dtype}), got {x.dtype}; see numnet.data for the scaling"
+            )
         return np.ascontiguousarray(x, self.dtype)
 
     # ------------------------------------------------------------------------------------------ cost, files, text

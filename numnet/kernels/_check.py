@@ -19,7 +19,12 @@ def tensor(name: str, x, shape: tuple, dtype=None) -> np.ndarray:
     """
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name}: expected a numpy array, got {type(x).__name__}")
-    expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+    expected = (
+        "("
+        + ", ".join("any" if n is None else str(n) for n in shape)
+        + ("," if len(shape) == 1 else "")
+        + ")"
+    )
     if x.ndim != len(shape):
         raise ValueError(f"{name}: expected {len(shape)} dimensions {expected}, got shape {x.shape}")
     if any(want is not None and want != got for want, got in zip(shape, x.shape)):

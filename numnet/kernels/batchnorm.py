@@ -342,10 +342,15 @@ def batchnorm_forward(
     pack = np.empty((4, channels), x.dtype)
     if training:
         for name, running in (("running_mean", running_mean), ("running_variance", running_variance)):
-            if not _check.tensor(name, running, (channels,), x.dtype).flags.writeable or running.flags.writeable is False:
+            if (
+                not _check.tensor(name, running, (channels,), x.dtype).flags.writeable
+                or running.flags.writeable is False
+            ):
                 raise ValueError(f"{name}: read-only, but training moves the running statistics in place")
         if x.size == 0:
-            raise ValueError(f"x: shape {x.shape} is an empty batch, which has no mean; expected at least one image")
+            raise ValueError(
+                f"x: shape {x.shape} is an empty batch, which has no mean; expected at least one image"
+            )
         close_moments(
             moments_of(x), gamma, beta, eps, momentum, unbiased, running_mean, running_variance, pack
         )

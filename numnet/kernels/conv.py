@@ -63,7 +63,10 @@ def gather_row(image, top, left, stride, channels, patches):
             else:
                 zero(patch[: lo * channels])
                 line = image[top + u]
-                copy(line[(column + lo) * channels : (column + hi) * channels], patch[lo * channels : hi * channels])
+                copy(
+                    line[(column + lo) * channels : (column + hi) * channels],
+                    patch[lo * channels : hi * channels],
+                )
                 zero(patch[hi * channels :])
 
 
@@ -79,7 +82,10 @@ def scatter_row(patches, top, left, stride, channels, image):
         for u in range(patches.shape[1]):
             if 0 <= top + u < height and lo < hi:
                 line = image[top + u]
-                add(line[(column + lo) * channels : (column + hi) * channels], patches[q, u, lo * channels : hi * channels])
+                add(
+                    line[(column + lo) * channels : (column + hi) * channels],
+                    patches[q, u, lo * channels : hi * channels],
+                )
 
 
 @kernel
@@ -136,7 +142,9 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
                     -left,
                     stride,
                     channels,
-                    tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(columns, side_u, patch // side_u),
+                    tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(
+                        columns, side_u, patch // side_u
+                    ),
                 )
             d = flat_dy[lo * columns : hi * columns]
             if pack_y.size:
@@ -159,7 +167,9 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
                 np.dot(d, w.T, tile)  # (2), over the patches, which are used up
                 for r in range(lo, hi):
                     scatter_row(
-                        tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(columns, side_u, patch // side_u),
+                        tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(
+                            columns, side_u, patch // side_u
+                        ),
                         r % rows * stride - top,
                         -left,
                         stride,

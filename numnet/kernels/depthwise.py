@@ -65,7 +65,7 @@ from numnet.kernels.rows import (
 )
 
 
-IMAGES = 16384  # numbers of y after which its moments are taken: 64 KiB of float32, still in the cache
+HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
 
 
 # ---------------------------------------------------------------------------------------------- sums of shifted rows
@@ -105,47 +105,54 @@ def correlate(dtaps, y, source, at):
 
 
 @row
-def aim(at, oldest, kernel_shape, ring_shape):
+def aim(at, oldest, side_u, side_v, stride, phase_size, outputs):
     """Offsets of all taps (u, v) in the flat ring when padded row ``oldest`` is the window's first."""
-    side_u, side_v = kernel_shape
-    slots, stride, pixels, outputs = ring_shape
-    slot, t = oldest % slots, 0
+    slot, t = oldest % side_u, 0
     for _ in range(side_u):
         phase, pixel = 0, 0
         for _ in range(side_v):
-            at[t] = ((slot * stride + phase) * pixels + pixel) * outputs
+            at[t] = (slot * stride + phase) * phase_size + pixel * outputs
             t += 1
             phase += 1
             if phase == stride:
                 phase, pixel = 0, pixel + 1
-        slot = slot + 1 if slot + 1 < slots else 0
+        slot = slot + 1 if slot + 1 < side_u else 0
 
 
 # ---------------------------------------------------------------------------------------------- rows in and out
 
 
 @row
-def take_every(line, first, step, out):
-    """out[i] = line[first + i·step], pixel by pixel: out (pixels, C·M), line (W, C), channels repeated M times."""
-    multiplier = out.shape[1] // line.shape[1]
-    for i in range(out.shape[0]):
+def take_every(line, channels, first, step, out, lo, hi, outputs):
+    """Pixels lo … hi − 1 of out = pixels first, first + step, … of line; channels repeated M times."""
+    multiplier = outputs // channels
+    a, b = first * channels, lo * outputs
+    for _ in range(lo, hi):
+        pixel, spread = line[a : a + channels], out[b : b + outputs]
         if multiplier == 1:
-            for c in range(out.shape[1]):
-                out[i, c] = line[first + i * step, c]
+            copy(pixel, spread)
         else:
-            for o in range(out.shape[1]):
-                out[i, o] = line[first + i * step, o // multiplier]
+            for o in range(outputs):
+                spread[o] = pixel[o // multiplier]
+        a += step * channels
+        b += outputs
 
 
 @row
-def put_every(out, first, step, line):
-    """The way back: line[first + i·step] = out[i], the M copies of a channel added up."""
-    multiplier = out.shape[1] // line.shape[1]
-    for i in range(out.shape[0]):
-        for c in range(line.shape[1]):
-            line[first + i * step, c] = out[i, c * multiplier]
-            for m in range(1, multiplier):
-                line[first + i * step, c] += out[i, c * multiplier + m]
+def put_every(out, lo, hi, outputs, line, channels, first, step):
+    """The way back, the M copies of a channel added up."""
+    multiplier = outputs // channels
+    a, b = first * channels, lo * outputs
+    for _ in range(lo, hi):
+        pixel, spread = line[a : a + channels], out[b : b + outputs]
+        if multiplier == 1:
+            copy(spread, pixel)
+        else:
+            zero(pixel)
+            for o in range(outputs):
+                pixel[o // multiplier] += spread[o]
+        a += step * channels
+        b += outputs
 
 
 @row
@@ -157,45 +164,49 @@ def inside(phase, stride, left, width, pixels):
 
 
 @row
-def fill_slot(image, h, pack, code, left, finished, slot):
-    """Row h of an image (H, W, C), finished on the way, into a slot (s, pixels, C·M) that is zero on its padding."""
-    height, width, channels = image.shape
-    stride, pixels, outputs = slot.shape
-    if h < 0 or h >= height:
-        zero(slot.reshape(-1))
+def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs):
+    """Row h of an image (H, W·C), finished on the way, into a slot (s, pixels·C·M) that is zero on its padding."""
+    stride, pixels = slot.shape[0], slot.shape[1] // outputs
+    width = image.shape[1] // channels
+    if h < 0 or h >= image.shape[0]:
+        for phase in range(stride):
+            zero(slot[phase])
         return
     line = image[h]
     if stride == 1 and outputs == channels:  # one phase: straight into its place
         lo, hi = inside(0, 1, left, width, pixels)
+        line, place = line[: (hi - lo) * channels], slot[0, lo * channels : hi * channels]
         if pack.size:
-            normalise_activate(line[: hi - lo].reshape(-1), pack, code, slot[0, lo:hi].reshape(-1))
+            normalise_activate(line, pack, code, place)
         else:
-            copy(line[: hi - lo].reshape(-1), slot[0, lo:hi].reshape(-1))
+            copy(line, place)
         return
     if pack.size:
-        normalise_activate(line.reshape(-1), pack, code, finished.reshape(-1))
+        normalise_activate(line, pack, code, finished)
         line = finished
     for phase in range(stride):
         lo, hi = inside(phase, stride, left, width, pixels)
-        take_every(line, lo * stride + phase - left, stride, slot[phase, lo:hi])
+        take_every(line, channels, lo * stride + phase - left, stride, slot[phase], lo, hi, outputs)
 
 
 # ---------------------------------------------------------------------------------------------- passes
+# x (N, H, W·C), y and dy (N, P, Q·C·M), dx like x; ``shape`` = C, K, K, stride, top, left.
 
 
 @kernel
-def _forward(x, x_pack, code, w, stride, top, left, y, moments, parts):
-    """(1). x (N, H, W, C), finished (pack empty) or raw; w (K, K, C·M); moments (parts, 3, C·M), zero, or empty."""
-    images, width, channels = x.shape[0], x.shape[2], x.shape[3]
-    rows, columns, outputs = y.shape[1:]
-    side_u, side_v = w.shape[:2]
-    taps = repeated(w.reshape(side_u * side_v, outputs), row_length(outputs))
+def _forward(x, x_pack, code, taps, shape, y, moments, parts):
+    """(1). x finished (pack empty) or raw; taps (K·K, C·M); moments (parts, 3, C·M), zero, or empty."""
+    channels, side_u, side_v, stride, top, left = shape
+    images, rows, size = y.shape
+    outputs = taps.shape[1]
+    long_taps = repeated(taps, row_length(outputs))
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    pixels = columns + (side_v - 1) // stride  # of a phase
+    pixels = size // outputs + (side_v - 1) // stride  # of a phase
+    flat_y = y.reshape(-1)
     for part in prange(parts):  # each part writes its own images of y and its own moments
-        ring = np.zeros((side_u, stride, pixels, outputs), x.dtype)
-        flat = ring.reshape(-1)
-        finished = np.empty((width, channels), x.dtype)
+        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
+        ring = flat.reshape(side_u, stride, pixels * outputs)
+        finished = np.empty(x.shape[2], x.dtype)
         at = np.empty(side_u * side_v, np.int64)
         first, last = share(part, parts, images)
         counted = first  # images whose moments have been taken
@@ -203,36 +214,44 @@ def _forward(x, x_pack, code, w, stride, top, left, y, moments, parts):
             filled = 0  # padded rows of this image that have been put into the ring
             for p in range(rows):
                 while filled < p * stride + side_u:
-                    fill_slot(x[n], filled - top, pack, code, left, finished, ring[filled % side_u])
+                    slot = ring[filled % side_u]
+                    fill_slot(x[n], filled - top, channels, pack, code, left, finished, slot, outputs)
                     filled += 1
-                aim(at, p * stride, (side_u, side_v), ring.shape)
-                line = y[n, p].reshape(-1)
+                aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
+                line = y[n, p]
                 zero(line)
-                convolve(line, flat, at, taps, 0, at.size)  # (1)
-            if moments.size and ((n + 1 - counted) * y[n].size >= IMAGES or n + 1 == last):
-                add_moments(y[counted : n + 1].reshape(-1), outputs, moments[part])
+                convolve(line, flat, at, long_taps, 0, at.size)  # (1)
+            if moments.size and ((n + 1 - counted) * rows * size >= HOT or n + 1 == last):
+                add_moments(flat_y[counted * rows * size : (n + 1) * rows * size], outputs, moments[part])
                 counted = n + 1
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, top, left, dx, dw, x_sums):
-    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx (N, H, W, C) or empty; the rest as on the pointwise page."""
-    images, height, width, channels = x.shape
-    rows, columns, outputs = dy.shape[1:]
-    side_u, side_v = w.shape[:2]
+def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, dw, x_sums):
+    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx like x, or empty; the rest as on the pointwise page."""
+    channels, side_u, side_v, stride, top, left = shape
+    images, rows, size = dy.shape
+    height, line_size = x.shape[1:]
+    outputs = taps.shape[1]
     length = row_length(outputs)
-    taps = repeated(w.reshape(side_u * side_v, outputs), length)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, length if y_pack.size else 0)
     means_y = repeated(means, length if y_pack.size else 0)
-    back_u, back_v = (side_u + stride - 1) // stride, (side_v + stride - 1) // stride  # taps that meet in a row, a pixel
-    pixels = columns + (side_v - 1) // stride
-    order, start = taps_by_phase(taps, side_u, side_v, stride)
+    order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
+    back_u, back_v = (
+        (side_u + stride - 1) // stride,
+        (side_v + stride - 1) // stride,
+    )  # taps that meet in a row, a pixel
+    pixels = size // outputs + (side_v - 1) // stride
+    flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        ring = np.zeros((side_u, stride, pixels, outputs), x.dtype)
-        dring = np.zeros((back_u, back_v - 1 + pixels, outputs), x.dtype)  # rows of dy, zeros before and after
-        phases = np.empty((stride, pixels, outputs), x.dtype)
-        finished = np.empty((width, channels), x.dtype)
+        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
+        ring = flat.reshape(side_u, stride, pixels * outputs)
+        dring = np.zeros(
+            (back_u, (back_v - 1 + pixels) * outputs), x.dtype
+        )  # rows of dy, zeros before and after
+        phases = np.empty((stride, pixels * outputs), x.dtype)
+        finished = np.empty(line_size, x.dtype)
         at, back = np.empty(side_u * side_v, np.int64), np.empty(side_u * side_v, np.int64)
         dtaps = np.zeros((side_u * side_v, length), x.dtype)
         first, last = share(part, dw.shape[0], images)
@@ -241,26 +260,26 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, top, l
             filled, written = 0, 0  # padded rows of x in the ring; padded rows of dx written
             for p in range(rows):
                 while filled < p * stride + side_u:
-                    fill_slot(x[n], filled - top, pack, x_code, left, finished, ring[filled % side_u])
+                    slot = ring[filled % side_u]
+                    fill_slot(x[n], filled - top, channels, pack, x_code, left, finished, slot, outputs)
                     filled += 1
-                aim(at, p * stride, (side_u, side_v), ring.shape)
-                d = dring[p % back_u, back_v - 1 : back_v - 1 + columns].reshape(-1)
+                aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
+                d = dring[p % back_u, (back_v - 1) * outputs : (back_v - 1) * outputs + size]
                 if pack_y.size:
-                    unit_gradient(dy[n, p].reshape(-1), y[n, p].reshape(-1), pack_y, means_y, y_code, d)
+                    unit_gradient(dy[n, p], y[n, p], pack_y, means_y, y_code, d)
                 else:
-                    copy(dy[n, p].reshape(-1), d)
-                correlate(dtaps, d, ring.reshape(-1), at)  # (3)
+                    copy(dy[n, p], d)
+                correlate(dtaps, d, flat, at)  # (3)
                 if dx.size:
                     done = (p + 1) * stride if p + 1 < rows else top + height
                     while written < done:  # rows that no later row of dy reaches
                         if top <= written < top + height:
-                            out = dx[n, written - top]
-                            gather_dx(dring, written, p, order, start, side_u, side_v, left, back, phases, out)  # (2)
+                            line = dx[n, written - top]
+                            gather_dx(dring, written, p, order, start, shape, outputs, back, phases, line)
                         written += 1
-            if x_sums.size and ((n + 1 - counted) * x[n].size >= IMAGES or n + 1 == last):
-                add_gradient_sums(
-                    dx[counted : n + 1].reshape(-1), x[counted : n + 1].reshape(-1), pack, x_code, x_sums[part]
-                )
+            if x_sums.size and ((n + 1 - counted) * height * line_size >= HOT or n + 1 == last):
+                lo, hi = counted * height * line_size, (n + 1) * height * line_size
+                add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
                 counted = n + 1
         for tap in range(side_u * side_v):
             fold(dtaps[tap], dw[part, tap])
@@ -282,35 +301,35 @@ def taps_by_phase(taps, side_u, side_v, stride):
 
 
 @row
-def gather_dx(dring, r, newest, order, start, side_u, side_v, left, at, phases, line):
-    """(2) for padded row r of x: line (W, C) from the rows of dy in the ring, the newest of which is given."""
-    back_u, size, outputs = dring.shape
-    stride, pixels = phases.shape[:2]
-    before = size - pixels
-    width, channels = line.shape
+def gather_dx(dring, r, newest, order, start, shape, outputs, at, phases, line):
+    """(2) for padded row r of x: line (W·C) from the rows of dy in the ring, the newest of which is given."""
+    channels, side_u, side_v, stride, _, left = shape
+    back_u, size = dring.shape
+    before, pixels = size - phases.shape[1], phases.shape[1] // outputs
+    width = line.size // channels
     flat = dring.reshape(-1)
     direct = stride == 1 and outputs == channels
     if not direct and left + width > pixels * stride:
-        zero(line.reshape(-1))  # last columns that no window reaches
+        zero(line)  # last columns that no window reaches
     for phase in range(stride):
         first, count = start[r % stride, phase], 0
         lo, hi = inside(phase, stride, left, width, pixels)
         p = r // stride
         for _ in range(r % stride, side_u, stride):
-            slot, shift = p % back_u, 0
+            origin = p % back_u * size + before + lo * outputs
             for _ in range(phase, side_v, stride):
                 if p > newest:
                     first += 1  # a tap that would reach below the last row of dy
                 elif p >= 0:
-                    at[count] = (slot * size + before - shift + lo) * outputs
+                    at[count] = origin
                     count += 1
-                shift += 1
+                origin -= outputs
             p -= 1
-        out = line.reshape(-1) if direct else phases[phase, lo:hi].reshape(-1)
+        out = line if direct else phases[phase, lo * outputs : hi * outputs]
         zero(out)
         convolve(out, flat, at, order, first, count)
         if not direct:
-            put_every(phases[phase, lo:hi], lo * stride + phase - left, stride, line)
+            put_every(phases[phase], lo, hi, outputs, line, channels, lo * stride + phase - left, stride)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
@@ -318,41 +337,30 @@ def gather_dx(dring, r, newest, order, start, side_u, side_v, left, at, phases, 
 
 def unit_forward(x, x_pack, x_code, w, stride, pads, y, moments):
     """y (N, P, Q, C·M) from finished(x) and w (K, K, C, M); ``moments`` as for pointwise. No checks."""
-    _forward(
-        x,
-        x_pack,
-        x_code,
-        w.reshape(*w.shape[:2], -1),
-        stride,
-        pads[0][0],
-        pads[1][0],
-        y,
-        moments,
-        moments.shape[0] or parts_of(len(x)),
-    )
+    parts = moments.shape[0] or parts_of(len(x))
+    _forward(_lines(x), x_pack, x_code, _taps(w), _shape(w, stride, pads), _lines(y), moments, parts)
 
 
 def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, dw, x_sums, partial):
     """dw (K, K, C, M), and where dx has a size dx and x_sums; ``partial`` (parts, K·K, C·M) float64, scratch. No checks."""
-    partial[:] = 0
-    _backward(
-        dy,
-        y,
-        y_pack,
-        means,
-        y_code,
-        x,
-        x_pack,
-        x_code,
-        w.reshape(*w.shape[:2], -1),
-        stride,
-        pads[0][0],
-        pads[1][0],
-        dx,
-        partial,
-        x_sums,
-    )
+    partial.fill(0)
+    upstream = _lines(dy), _lines(y), y_pack, means, y_code
+    source = _lines(x), x_pack, x_code
+    _backward(*upstream, *source, _taps(w), _shape(w, stride, pads), _lines(dx), partial, x_sums)
     dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
+
+
+def _lines(x):
+    """Images (N, H, W, C) as rows (N, H, W·C)."""
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
+
+
+def _taps(w):
+    return w.reshape(w.shape[0] * w.shape[1], w.shape[2] * w.shape[3])
+
+
+def _shape(w, stride, pads):
+    return w.shape[2], w.shape[0], w.shape[1], stride, pads[0][0], pads[1][0]
 
 
 # ---------------------------------------------------------------------------------------------- public

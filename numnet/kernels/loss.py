@@ -58,9 +58,7 @@ def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected 0 ≤ s < 1, got {label_smoothing!r}")
     losses, dlogits = np.empty(images), np.empty_like(logits)
-    _softmax_cross_entropy(
-        logits, np.array(labels, np.int64), float(label_smoothing), losses, dlogits
-    )
+    _softmax_cross_entropy(logits, np.array(labels, np.int64), float(label_smoothing), losses, dlogits)
     return float(losses.sum() / images), dlogits
 
 

@@ -109,9 +109,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums
             if dx.size:
                 np.dot(d, w.T, dx[lo:hi])  # (2)
                 if x_sums.size:
-                    add_gradient_sums(
-                        dx[lo:hi].reshape(-1), x[lo:hi].reshape(-1), pack, x_code, x_sums[part]
-                    )
+                    add_gradient_sums(dx[lo:hi].reshape(-1), x[lo:hi].reshape(-1), pack, x_code, x_sums[part])
 
 
 @kernel

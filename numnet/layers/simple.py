@@ -9,9 +9,10 @@ from numnet.layers.layer import Layer, Row, source
 
 
 class Dense(Layer):
-    """y (N, F) = x (N, C) · w + b. ``zero``: start from w = 0, so that the first loss is exactly log F."""
+    """y (N, F) = x (N, C) · w + b."""
 
     kind = "dense"
+    role = "dense"  # what initialisers take the weights for
 
     def __init__(self, filters, bias=True, name=None):
         super().__init__(name)
@@ -20,8 +21,10 @@ class Dense(Layer):
     def connect(self, shape):
         super().connect(shape)
         if len(shape) != 1:
-            raise ValueError(f"Dense: expected vectors (C,), got maps {shape}; put GlobalAverage or Flatten before it")
-        self.needs("weight", (shape[0], self.filters), "dense", shape[0], self.filters)
+            raise ValueError(
+                f"Dense: expected vectors (C,), got maps {shape}; put GlobalAverage or Flatten before it"
+            )
+        self.needs("weight", (shape[0], self.filters), self.role, shape[0], self.filters)
         if self.bias:
             self.needs("bias", (self.filters,), "bias", shape[0], self.filters)
         self.output_shape = (self.filters,)
@@ -40,7 +43,14 @@ class Dense(Layer):
         return dx
 
     def cost(self):
-        return [Row("", self.kind, self.output_shape, dense.dense_cost(1, *self.input_shape, self.filters, self.bias))]
+        return [
+            Row(
+                "",
+                self.kind,
+                self.output_shape,
+                dense.dense_cost(1, *self.input_shape, self.filters, self.bias),
+            )
+        ]
 
 
 class GlobalAverage(Layer):
@@ -106,7 +116,8 @@ class MaxPool(Layer):
         pads = resolve(self.padding, shape[:2], (k, k), s)
         if self.ceil:  # pad the end until the last window that starts inside is whole
             pads = tuple(
-                (before, after + max(0, _ceil_extra(n, k, s, before, after))) for n, (before, after) in zip(shape, pads)
+                (before, after + max(0, _ceil_extra(n, k, s, before, after)))
+                for n, (before, after) in zip(shape, pads)
             )
         self.pads = pads
         self.output_shape = (*(output_side(n, k, s, *pad) for n, pad in zip(shape, pads)), shape[2])
@@ -154,29 +165,49 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """In training each number is 0 with probability ``rate`` and scaled by 1/(1 − rate) otherwise."""
+    """In training each number is 0 with probability ``rate`` and scaled by 1/(1 − rate) otherwise.
+
+    ``downscale``: PaddlePaddle's older form instead, which scales nothing in training and all numbers by 1 − rate in
+    inference.
+    """
 
     kind = "dropout"
 
-    def __init__(self, rate, name=None):
+    def __init__(self, rate, downscale=False, name=None):
         super().__init__(name)
-        if not 0 <= rate < 1:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
             raise ValueError(f"dropout: expected 0 ≤ rate < 1, got {rate!r}")
-        self.rate = rate
+        self.rate, self.downscale, self.key = rate, downscale, None
 
     def forward(self, x, training):
-        self.key = (self.clock.seed, self.clock.step, self.clock.first_image * x[0].size) if training and len(x) else None
-        if self.key is None or self.rate == 0:
+        self.key = (
+            (self.clock.seed, self.clock.step, self.clock.first_image * x[0].size)
+            if training and len(x)
+            else None
+        )
+        if self.rate == 0 or (self.key is None and not self.downscale):
             return x
-        return dropout.dropout_forward(x, self.rate, *self.key, self.memory.array("y", x.shape, x.dtype))
+        y = self.memory.array("y", x.shape, x.dtype)
+        if self.key is None:
+            return np.multiply(x, x.dtype.type(1 - self.rate), out=y)
+        return self._kept(dropout.dropout_forward(x, self.rate, *self.key, y))
 
     def backward(self, dy, input_gradient=True):
         if self.key is None or self.rate == 0:
             return dy
-        return dropout.dropout_backward(dy, self.rate, *self.key, self.workspace.borrow(dy.shape, dy.dtype))
+        out = self.workspace.borrow(dy.shape, dy.dtype)
+        return self._kept(dropout.dropout_backward(dy, self.rate, *self.key, out))
+
+    def _kept(self, y):
+        """y, with the kernel's 1/(1 − rate) taken back if nothing is to be scaled in training."""
+        if self.downscale:
+            y *= y.dtype.type(1 - self.rate)
+        return y
 
     def cost(self):
-        return [Row("", self.kind, self.output_shape, dropout.dropout_cost(1, int(np.prod(self.output_shape))))]
+        return [
+            Row("", self.kind, self.output_shape, dropout.dropout_cost(1, int(np.prod(self.output_shape))))
+        ]
 
 
 class Activation(Layer):
@@ -199,4 +230,6 @@ class Activation(Layer):
 
     def cost(self):
         size = int(np.prod(self.output_shape))
-        return [Row("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))]
+        return [
+            Row("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))
+        ]
