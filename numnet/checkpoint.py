@@ -85,7 +85,7 @@ def read_meta(path) -> dict:
 
 
 def read_safetensors(path) -> tuple[dict, dict]:
-    """The arrays and the metadata (str -> str) of any safetensors file; raises NumnetError as ``read`` does."""
+    """The arrays and the metadata (str -> str) of any safetensors file; raises as ``read`` does."""
     for name, entry in _header(path).items():
         if name != "__metadata__" and isinstance(entry, dict) and entry.get("dtype") not in DTYPES:
             raise NumnetError(
@@ -100,7 +100,7 @@ def read_safetensors(path) -> tuple[dict, dict]:
 
 
 def find(path, name: str) -> Path:
-    """The checkpoint that a user means: the file ``path``, or "best" or "last" (``name``) of that run directory.
+    """The checkpoint that a user means: the file ``path``, or ``name`` ("best", "last") of a run directory.
 
     A run that was stopped in its first epoch has no best yet; its last then stands in. Raises NumnetError if
     there is neither.

@@ -1,7 +1,10 @@
-"""Figures: learning curves, confusion matrices, sweeps. Each returns a matplotlib Figure and writes it if given a file.
+"""Figures: learning curves, confusion matrices, sweeps.
 
-No window, no global state: figures are drawn by matplotlib's Agg, which is loaded at the first figure. Lines differ in
-dash and marker as well as in shade, so that a black-and-white print and every reader can tell them apart.
+Each function returns a matplotlib Figure and writes it if given a file.
+
+No window, no global state: figures are drawn by matplotlib's Agg, which is loaded at the first figure. Lines
+differ in dash and marker as well as in shade, so that a black-and-white print and every reader can tell them
+apart.
 """
 
 import json
@@ -37,8 +40,8 @@ def _write(figure, file):
 def learning_curves(history, file=None):
     """Loss and accuracy of training and validation over the epochs.
 
-    history: what ``numnet.fit`` returns, or the path of a run directory or of its metrics.jsonl. A curve that no epoch
-    has a value for is left out. Raises NumnetError for a run without a finished epoch.
+    history: what ``numnet.fit`` returns, or the path of a run directory or of its metrics.jsonl. A curve that
+    no epoch has a value for is left out. Raises NumnetError for a run without a finished epoch.
     """
     history = _history(history)
     epochs = [record["epoch"] for record in history]
@@ -86,9 +89,10 @@ def _history(source) -> list[dict]:
 
 
 def confusion(matrix, classes, file=None):
-    """A confusion matrix: shade by the part of the true class's images, the count in each cell if there is room.
+    """A confusion matrix: shade by the part of the true class's images, counts other than 0 if there is room.
 
-    matrix: counts, rows the true class, columns the predicted one, as ``evaluate`` returns it; classes: their names.
+    matrix: counts, rows the true class, columns the predicted one, as ``evaluate`` returns it; classes: their
+    names.
     """
     import numpy as np
 

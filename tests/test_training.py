@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import training_fakes as fakes
+from training_fakes import StopAt
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.training.loop import DEFAULTS, Callback, Run, fit
 
-SETTINGS = dict(epochs=3, batch_size=32, lr=0.1, label_smoothing=0.1, weight_decay=1e-3, seed=5, progress=False)
+SETTINGS = dict(
+    epochs=3, batch_size=32, lr=0.1, label_smoothing=0.1, weight_decay=1e-3, seed=5, progress=False
+)
 TIMES = ("seconds", "images_per_second", "data_seconds", "train_seconds", "checkpoint", "busy")
 
 
@@ -42,24 +45,12 @@ def assert_same_run(a, b):
         x_meta, y_meta = (m["training"] for m in (x_meta, y_meta))
         history = [[timeless(record) for record in meta.pop("history", [])] for meta in (x_meta, y_meta)]
         assert history[0] == history[1] and timeless(x_meta) == timeless(y_meta)
-    lines = [[json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (a, b)]
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (a, b)
+    ]
     assert [timeless(line) for line in lines[0]] == [timeless(line) for line in lines[1]]
     results = [timeless(json.loads((path / "result.json").read_text())) for path in (a, b)]
     assert results[0] == results[1]
-
-
-class StopAt(Callback):
-    """Raises after so many steps: what SIGKILL leaves behind, without a process."""
-
-    class Killed(BaseException):
-        pass
-
-    def __init__(self, step):
-        self.at = step
-
-    def on_step(self, run, loss):
-        if run.step == self.at:
-            raise self.Killed
 
 
 def killed(out, at, **settings):
@@ -72,7 +63,10 @@ def killed(out, at, **settings):
 
 def test_it_learns(tmp_path):
     _, history = run(tmp_path / "run", epochs=12)
-    assert history[-1]["validation_accuracy"] > 0.9 and history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert (
+        history[-1]["validation_accuracy"] > 0.9
+        and history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["test_accuracy"] > 0.9 and result["epochs"] == 12
     assert 0 < result["train_seconds"] < 60 and result["images_per_second"] > 0
@@ -91,7 +85,7 @@ def test_metrics_have_the_agreed_keys(tmp_path):
 
 
 def test_the_first_loss_is_log_classes():
-    """A step of no length, so that the loss of the epoch is that of the untrained net; with small weights log 4."""
+    """A step of no length, so the epoch's loss is that of the untrained net; with small weights log 4."""
     net = fakes.make_net()
     net.flat *= 1e-3
     _, history = run(net=net, epochs=1, lr=1e-12)
@@ -151,7 +145,9 @@ def test_accumulation_equals_one_batch_where_images_do_not_meet(dropout):
         assert np.abs(net.flat - nets[0].flat).max() <= 1e-12 * np.abs(nets[0].flat).max()
         assert net.step == nets[0].step
     centered = [run(net=fakes.make_net(dtype="float64"), accumulate=parts, **settings)[0] for parts in (1, 4)]
-    assert np.abs(centered[0].flat - centered[1].flat).max() > 1e-6  # where images meet, parts are other batches
+    assert (
+        np.abs(centered[0].flat - centered[1].flat).max() > 1e-6
+    )  # where images meet, parts are other batches
 
 
 def test_clipping_is_felt():
@@ -169,7 +165,9 @@ def test_ema_is_evaluated_saved_and_handed_over(tmp_path):
     net, history = run(tmp_path / "run", ema=0.9, epochs=6)
     assert history[-1]["ema_validation_accuracy"] is not None
     last, _ = checkpoint.read(tmp_path / "run" / "last.safetensors")
-    assert np.array_equal(net.flat, last["ema/params"]) and np.array_equal(net.flat_buffers, last["ema/buffers"])
+    assert np.array_equal(net.flat, last["ema/params"]) and np.array_equal(
+        net.flat_buffers, last["ema/buffers"]
+    )
     assert not np.array_equal(net.params["hidden.weight"], last["params/hidden.weight"])
     _, meta = checkpoint.read(tmp_path / "run" / "best.safetensors")
     assert meta["training"]["accuracy"] == max(record["ema_validation_accuracy"] for record in history)
@@ -198,24 +196,42 @@ def test_callbacks():
 # ------------------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("at", [1, 4, 7, 8, 13, 20, 21])
-@pytest.mark.parametrize("more", [{}, {"ema": 0.95, "optimiser": "adam", "lr": 0.003, "accumulate": 3}])
-def test_killed_at_any_step_and_resumed(tmp_path, at, more):
-    """Seven batches an epoch: killed in the first step, within an epoch, at its end; saved after every step or not."""
-    run(tmp_path / "whole", **more)
-    for name, every in (("often", 0), ("seldom", None)):
-        killed(tmp_path / name, at, checkpoint_every=every, **more)
-        _, history = run(tmp_path / name, resume=True, **more)
-        assert_same_run(tmp_path / "whole", tmp_path / name)
-        assert len(history) == 3
+PLAIN, RICH = {}, {"ema": 0.95, "optimiser": "adam", "lr": 0.003, "accumulate": 3}
 
 
-def test_killed_twice(tmp_path):
-    run(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Runs that nobody disturbed, by their settings."""
+    done = {}
+
+    def get(**settings):
+        key = json.dumps(settings)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("whole") / "run"
+            run(done[key], **settings)
+        return done[key]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    "at, every, more",
+    [(1, 0, PLAIN), (4, 0, PLAIN), (7, 0, PLAIN), (8, 0, PLAIN), (13, None, PLAIN), (21, 0, PLAIN)]
+    + [(1, None, RICH), (10, 0, RICH), (14, 0, RICH)],
+)
+def test_killed_at_any_step_and_resumed(tmp_path, whole, at, every, more):
+    """Seven batches an epoch: killed in the first, in the middle, in the last; saved each step or not."""
+    killed(tmp_path / "run", at, checkpoint_every=every, **more)
+    _, history = run(tmp_path / "run", resume=True, **more)
+    assert_same_run(whole(**more), tmp_path / "run")
+    assert len(history) == 3
+
+
+def test_killed_twice(tmp_path, whole):
     killed(tmp_path / "run", 5, checkpoint_every=0)
     killed(tmp_path / "run", 12, checkpoint_every=0, resume=True)
     run(tmp_path / "run", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(whole(), tmp_path / "run")
 
 
 def test_train_seconds_add_up(tmp_path):
@@ -228,28 +244,35 @@ def test_train_seconds_add_up(tmp_path):
     time.sleep(0.5)  # time between two processes is nobody's
     run(tmp_path / "run", resume=True, callbacks=[Slow()])
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert 20 * 0.02 <= result["train_seconds"] and result["train_seconds"] == pytest.approx(sum(seconds), abs=0.2)
+    seconds = [
+        json.loads(line)["seconds"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert 20 * 0.02 <= result["train_seconds"] and result["train_seconds"] == pytest.approx(
+        sum(seconds), abs=0.2
+    )
 
 
-def test_lines_after_the_checkpoint_are_dropped(tmp_path):
+def test_lines_after_the_checkpoint_are_dropped(tmp_path, whole):
     """Killed between the line of an epoch and its checkpoint: the line is written again, not twice."""
-    run(tmp_path / "whole")
     killed(tmp_path / "run", 10)
     (tmp_path / "run" / ".last.safetensors.1234.tmp").write_bytes(b"half a checkpoint")
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "lr": 9}\n{"epo')
     run(tmp_path / "run", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(whole(), tmp_path / "run")
     assert len(os.listdir(tmp_path / "run")) == 4
 
 
 def test_a_finished_run_is_left_alone(tmp_path):
     net, history = run(tmp_path / "run")
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "run").iterdir()}
+    before = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "run").iterdir()
+    }
     other, again = run(tmp_path / "run", resume=True)
     assert again == history and other.flat.tobytes() == net.flat.tobytes()
-    assert before == {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "run").iterdir()}
+    assert before == {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "run").iterdir()
+    }
 
 
 def test_killed_before_the_test_images(tmp_path):
@@ -276,6 +299,7 @@ PROGRAM = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import training_fakes as fakes
+from training_fakes import StopAt
 from numnet.training.loop import Callback, fit
 
 class Slow(Callback):
@@ -283,13 +307,13 @@ class Slow(Callback):
         print(run.step, flush=True)
         time.sleep(0.05)
 
-fit(fakes.make_net(), fakes.make_data(), out={out!r}, callbacks=[Slow()], checkpoint_every={every}, resume={resume},
-    **{settings!r})
+fit(fakes.make_net(), fakes.make_data(), out={out!r}, callbacks=[Slow()], checkpoint_every={every},
+    resume={resume}, **{settings!r})
 """
 
 
 def start(out, every=None, resume=False, **settings):
-    """The same training in a process of its own, that prints each step and takes its time; returned at step 9."""
+    """The same training, slow, in a process of its own that prints each step; returned at step 9."""
     settings = {**SETTINGS, **settings}
     program = PROGRAM.format(
         tests=str(Path(__file__).parent), out=str(out), every=every, resume=resume, settings=settings
@@ -300,12 +324,12 @@ def start(out, every=None, resume=False, **settings):
     for line in process.stdout:
         if int(line) == 9:
             return process
-    raise AssertionError(process.stderr.read())
+    raise AssertionError(process.communicate()[1])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_signals(tmp_path, name):
+def test_signals(tmp_path, whole, name):
     out = tmp_path / "a run"
     process = start(out, every=0 if name == "SIGKILL" else None)
     process.send_signal(getattr(signal, name))
@@ -317,9 +341,8 @@ def test_signals(tmp_path, name):
         assert f"numnet train --resume {shlex.quote(str(out))}" in errors
         assert f"stopped in epoch 2 after {position['batch']} of 7 batches" in errors
     assert not [path for path in out.iterdir() if path.suffix == ".tmp"] or name == "SIGKILL"
-    run(tmp_path / "whole")
     run(out, resume=True)
-    assert_same_run(tmp_path / "whole", out)
+    assert_same_run(whole(), out)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -363,7 +386,9 @@ def test_divergence_names_the_place_and_spares_the_checkpoint(tmp_path):
             if run.step == 9:
                 run.net.flat_grad[:] = np.nan
 
-    with pytest.raises(NumnetError, match=r"the loss is nan in epoch 2, batch 4: training diverged; try a learning"):
+    with pytest.raises(
+        NumnetError, match=r"the loss is nan in epoch 2, batch 4: training diverged; try a learning"
+    ):
         run(tmp_path / "run", callbacks=[Break()], checkpoint_every=None)
     assert checkpoint.read_meta(tmp_path / "run" / "last.safetensors")["training"]["steps"] == 7
     with pytest.raises(NumnetError, match="a weight is not finite in epoch 2, batch 4"):

@@ -114,7 +114,9 @@ def test_learning_curves(tmp_path):
     assert png(tmp_path / "a.png")
     assert loss.get_xlabel() == "epoch" and loss.get_ylabel() and accuracy.get_ylabel() == "accuracy (%)"
     assert [line.get_label() for line in accuracy.lines] == ["training", "validation"]
-    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), [100 * r["validation_accuracy"] for r in HISTORY])
+    np.testing.assert_allclose(
+        accuracy.lines[1].get_ydata(), [100 * r["validation_accuracy"] for r in HISTORY]
+    )
     styles = {(line.get_linestyle(), line.get_marker()) for line in accuracy.lines}
     assert len(styles) == 2  # told apart without colour
 
@@ -146,7 +148,14 @@ def test_confusion(tmp_path):
 
 
 def test_sweep_figure(tmp_path):
-    row = {"name": "a", "macs": 1e6, "params": 1e5, "test_accuracy": 0.8, "deviation": None, "train_seconds": 60}
+    row = {
+        "name": "a",
+        "macs": 1e6,
+        "params": 1e5,
+        "test_accuracy": 0.8,
+        "deviation": None,
+        "train_seconds": 60,
+    }
     figure = plotting.sweep([row, {**row, "name": "b", "deviation": 0.01}], tmp_path / "s.png")
     assert png(tmp_path / "s.png") and len(figure.axes) == 3
     with pytest.raises(NumnetError, match="no run of the sweep"):

@@ -1,4 +1,4 @@
-"""Recipes: those that come with numnet are sound, layers merge as documented, and mistakes get one clear line."""
+"""Recipes: ours are sound, layers merge as documented, and mistakes get one clear line."""
 
 import json
 
@@ -10,8 +10,8 @@ from numnet.training.loop import DEFAULTS
 from numnet.training.recipes import load, merge
 
 EXPECTED = {
-    "shapes", "cifar10", "folder", "mnasnet_article", "mobilenet_v1_paper", "mobilenet_v2_paper", "mobilenet_v3_paper",
-    "mnasnet_paper",
+    "shapes", "cifar10", "folder", "mnasnet_article", "mnasnet_paper", "mobilenet_v1_paper",
+    "mobilenet_v2_paper", "mobilenet_v3_paper",
 }  # fmt: skip
 
 
@@ -35,9 +35,17 @@ def test_the_article_and_the_papers():
     assert (article["batch_size"], article["epochs"], article["optimiser"]) == (2048, 100, "adam")
     assert article["scaling"] == "unit" and article["augment"] is None and article["label_smoothing"] == 0
     assert (article["style"], article["schedule"]) == ("tensorflow", "constant")
-    assert article["model"]["strides"] == "imagenet" and "nesterov" not in article and "momentum" not in article
+    assert (
+        article["model"]["strides"] == "imagenet" and "nesterov" not in article and "momentum" not in article
+    )
     v2 = run.plan("cifar10", "mobilenet_v2_paper")
-    assert (v2["lr"], v2["gamma"], v2["every"], v2["weight_decay"], v2["batch_size"]) == (0.045, 0.98, 1, 4e-5, 96)
+    assert (v2["lr"], v2["gamma"], v2["every"], v2["weight_decay"], v2["batch_size"]) == (
+        0.045,
+        0.98,
+        1,
+        4e-5,
+        96,
+    )
     v1 = run.plan("cifar10", "mobilenet_v1_paper", {"model": {"width": 0.5}, "epochs": 2})
     assert v1["decay_depthwise"] is False and v1["epochs"] == 2
     assert v1["model"] == {
@@ -46,7 +54,11 @@ def test_the_article_and_the_papers():
 
 
 def test_default_recipe_belongs_to_the_data_set():
-    assert [recipes.default(name) for name in ("cifar10", "shapes", "photos/dogs")] == ["cifar10", "shapes", "folder"]
+    assert [recipes.default(name) for name in ("cifar10", "shapes", "photos/dogs")] == [
+        "cifar10",
+        "shapes",
+        "folder",
+    ]
 
 
 def test_later_layers_win_key_by_key():
@@ -70,7 +82,14 @@ def test_later_layers_win_key_by_key():
 
 
 def test_what_belongs_to_one_optimiser_goes_with_it():
-    base = {"optimiser": "sgd", "lr": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "epochs": 3}
+    base = {
+        "optimiser": "sgd",
+        "lr": 0.2,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "epochs": 3,
+    }
     assert merge(base, {"optimiser": "adam"}) == {"optimiser": "adam", "epochs": 3}
     assert merge(base, {"optimiser": "sgd", "lr": 0.1}) == {**base, "lr": 0.1}
     assert merge(base, {"optimiser": "rmsprop", "momentum": 0.5}) == {
@@ -93,7 +112,10 @@ def test_what_belongs_to_one_model_goes_with_it():
 
 
 def test_layers_are_not_changed():
-    layers = [{"model": {"width": 1.0}, "augment": {"crop": 4}}, {"model": {"width": 0.5}, "augment": {"crop": 2}}]
+    layers = [
+        {"model": {"width": 1.0}, "augment": {"crop": 4}},
+        {"model": {"width": 0.5}, "augment": {"crop": 2}},
+    ]
     before = json.dumps(layers)
     merge(*layers)
     assert json.dumps(layers) == before
@@ -141,7 +163,9 @@ def test_mistakes(tmp_path, case):
 
 
 def test_unknown_names(tmp_path):
-    with pytest.raises(NumnetError, match=r"unknown recipe 'cifar' \(did you mean 'cifar10'\?\); expected a JSON file"):
+    with pytest.raises(
+        NumnetError, match=r"unknown recipe 'cifar' \(did you mean 'cifar10'\?\); expected a JSON file"
+    ):
         load("cifar")
     with pytest.raises(NumnetError, match=r"recipe .*none\.json: no such file"):
         load(str(tmp_path / "none.json"))

@@ -41,8 +41,9 @@ def test_train_merges_reads_and_reports(small, tmp_path):
     result = run.train(
         "shapes", flags={**FAST, "seed": 3, "model": {"width": 0.5}}, out="run", progress=False, data_dir="d"
     )
+    data_dir = str(tmp_path / "d")
     assert small.load == [
-        ("shapes", {"validation": 60, "seed": 3, "resolution": 32, "data_dir": str(tmp_path / "d")})
+        ("shapes", {"validation": 60, "preset": None, "seed": 3, "resolution": 32, "data_dir": data_dir})
     ]  # fmt: skip
     assert small.build == [
         {"model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "classes": 4, "seed": 3}
@@ -57,8 +58,14 @@ def test_train_merges_reads_and_reports(small, tmp_path):
     } <= set(result)
     meta = checkpoint.read_meta("run/best.safetensors")
     assert meta["recipe"]["epochs"] == 2 and meta["recipe"]["model"]["width"] == 0.5
-    assert meta["recipe"]["optimiser"] == "sgd" and meta["dataset"] == "quarters" and meta["classes"] == list("abcd")
-    assert meta["input"] == {"mean": [0.4] * 3, "std": [0.25] * 3} and meta["config"]["model"] == "mobilenet_v1"
+    assert (
+        meta["recipe"]["optimiser"] == "sgd"
+        and meta["dataset"] == "quarters"
+        and meta["classes"] == list("abcd")
+    )
+    assert (
+        meta["input"] == {"mean": [0.4] * 3, "std": [0.25] * 3} and meta["config"]["model"] == "mobilenet_v1"
+    )
 
 
 def test_resume_needs_the_directory_only(small):
@@ -97,7 +104,9 @@ def test_mistakes(tmp_path):
     with pytest.raises(NumnetError, match="holds no training that was started by `numnet train`"):
         run.resume("a.safetensors")
     (tmp_path / "runs").touch()
-    with pytest.raises(NumnetError, match=r"cannot make the run directory runs/quarters-1: .*; name one with --out"):
+    with pytest.raises(
+        NumnetError, match=r"cannot make the run directory runs/quarters-1: .*; name one with --out"
+    ):
         run.train("shapes", flags=FAST, progress=False)
 
 
@@ -132,7 +141,11 @@ def test_sweep(small):
     assert rows[0]["macs"] == fakes.make_net().cost().macs
     assert read("plan/table.json") == rows
     table = Path("plan/table.md").read_text()
-    assert "| narrow | 3 |" in table and f"± {100 * rows[0]['deviation']:.2f}" in table and "| adam | 1 |" in table
+    assert (
+        "| narrow | 3 |" in table
+        and f"± {100 * rows[0]['deviation']:.2f}" in table
+        and "| adam | 1 |" in table
+    )
     assert checkpoint.read_meta("plan/adam/last.safetensors")["recipe"]["optimiser"] == "adam"
 
 
@@ -158,7 +171,12 @@ def test_sweep_goes_on(small, monkeypatch):
         sweep.sweep(write(PLAN), "out", progress=False, say=lambda text: None)
     said = []
     rows = sweep.sweep("plan.json", "out", progress=False, say=said.append)
-    assert said == ["narrow-seed0: done already", "narrow-seed1: going on", "narrow-seed2: starting", "adam: starting"]
+    assert said == [
+        "narrow-seed0: done already",
+        "narrow-seed1: going on",
+        "narrow-seed2: starting",
+        "adam: starting",
+    ]
     again = []
     assert sweep.sweep("plan.json", "out", progress=False, say=again.append) == rows
     assert all(text.endswith("done already") for text in again)
@@ -172,7 +190,9 @@ def test_sweep_goes_on(small, monkeypatch):
 def test_sweep_refuses_what_was_done_with_other_settings(small):
     sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
     changed = {**PLAN, "common": {**PLAN["common"], "batch_size": 32}}
-    with pytest.raises(NumnetError, match="holds a run with batch_size = 64, the sweep now wants 32; give the run"):
+    with pytest.raises(
+        NumnetError, match="holds a run with batch_size = 64, the sweep now wants 32; give the run"
+    ):
         sweep.sweep(write(changed), progress=False, say=lambda text: None)
 
 

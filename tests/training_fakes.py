@@ -1,7 +1,7 @@
 """A net and a data set small enough to train in a blink, for the tests of the loop.
 
-The net is a real ``numnet.Net`` of layers of one's own in plain NumPy (and numnet's dropout), with a buffer like batch
-norm's, so that nothing here waits for a compiler.
+The net is a real ``numnet.Net`` of layers of one's own in plain NumPy (and numnet's dropout), with a buffer
+like batch norm's, so that nothing here waits for a compiler.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from numnet import Net
 from numnet.data.split import ArraySplit, Dataset
 from numnet.layers import Dropout, Layer
+from numnet.training.loop import Callback
 
 
 class Center(Layer):
@@ -99,3 +100,17 @@ def make_data(train=200, validation=60, test=80):
         name="quarters", classes=["a", "b", "c", "d"], mean=(0.4,) * 3, std=(0.25,) * 3,
         train=make_split(train, 1), validation=make_split(validation, 2), test=make_split(test, 3),
     )  # fmt: skip
+
+
+class StopAt(Callback):
+    """Raises after so many steps: what SIGKILL leaves behind, without a process."""
+
+    class Killed(BaseException):
+        pass
+
+    def __init__(self, step):
+        self.at = step
+
+    def on_step(self, run, loss):
+        if run.step == self.at:
+            raise self.Killed

@@ -11,7 +11,7 @@ from numnet.kernels import _jit
 
 
 class Signals:
-    """While active, Ctrl-C and SIGTERM are noted in ``received`` instead of interrupting; the second one interrupts.
+    """While active, Ctrl-C and SIGTERM are noted in ``received`` and interrupt only the second time.
 
     Handlers belong to the main thread; in any other this does nothing. Those from before come back at the
     end.
@@ -47,7 +47,7 @@ class Signals:
 
 
 class Bar:
-    """The progress of a ``Run`` on standard error: a bar over all images, and a line for each finished epoch."""
+    """The progress of a ``Run`` on standard error: a bar over all images, a line for each finished epoch."""
 
     FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
 
@@ -76,7 +76,8 @@ class Bar:
         if self.bar is None:
             return
         sums = self.run.sums
-        text = f"loss {sums['loss'] / sums['images']:.3f}, accuracy {100 * sums['correct'] / sums['images']:.1f} %"
+        loss, accuracy = sums["loss"] / sums["images"], 100 * sums["correct"] / sums["images"]
+        text = f"loss {loss:.3f}, accuracy {accuracy:.1f} %"
         if sums["busy_images"]:
             text += f", {sums['busy_images'] / sums['busy_seconds']:,.0f} images/s"
         self.bar.set_postfix_str(text, refresh=False)
@@ -110,8 +111,8 @@ class Bar:
             f"epoch {min(run.epoch + 1, run.settings['epochs'])}/{run.settings['epochs']}", refresh=False
         )
 
-    # Whether the machine code that this training needs lies in the cache is known to nobody before it is asked for.
-    # So the first step of a kind of net leaves a mark beside the machine code, and who finds none says what to expect.
+    # Whether the machine code that a training needs lies in the cache is known when it is asked for. So the
+    # first step of a kind of net leaves a mark beside the machine code; who finds none says what to expect.
 
     def _announce_compilation(self):
         mark = self._mark()
@@ -132,7 +133,11 @@ class Bar:
             return None
         run = self.run
         config = {
-            k: v for k, v in (run.net.config or {}).items() if k not in ("width", "resolution", "classes", "seed")
+            k: v
+            for k, v in (run.net.config or {}).items()
+            if k not in ("width", "resolution", "classes", "seed")
         }
-        kind = json.dumps([config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str)
+        kind = json.dumps(
+            [config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str
+        )
         return _jit.CACHE_FOLDER / f"trained-{hashlib.sha256(kind.encode()).hexdigest()[:16]}"

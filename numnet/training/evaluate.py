@@ -12,20 +12,22 @@ def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
 
     scaling: {"mean": [3], "std": [3]} of x/255. Returns
 
-    accuracy, top5     parts of the images, 0 … 1; top-5 of fewer than six classes is 1. Equal logits rank by class
+    accuracy, top5     parts of the images, 0 … 1; top-5 of few classes is 1. Equal logits rank by class
     loss               mean cross-entropy, without label smoothing
     images             their number
     per_class          accuracy of each class (its recall); None for a class without images
     confusion          rows: the true class, columns: the predicted one; counts
-    flip               with ``flip``: accuracy, top5 and loss once more, for the mean of the probabilities of each
-                       image and its mirror image; the figures above are not touched by it
+    flip               with ``flip``: accuracy, top5 and loss once more, for the mean of the probabilities of
+                       each image and its mirror image; the figures above are not touched by it
 
     Raises NumnetError for a split without images and for labels that the net does not have.
     """
     if not len(split.labels):
         raise NumnetError("there are no images to evaluate")
     if split.labels.max() >= net.classes:
-        raise NumnetError(f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart")
+        raise NumnetError(
+            f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart"
+        )
     plain, mirrored = _Score(net.classes), _Score(net.classes)
     batches = datasets.batches(split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype)
     for x, labels in batches:
@@ -36,7 +38,9 @@ def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
             mirrored.add(np.log(both / 2 + np.finfo(both.dtype).tiny), labels)  # log p are logits of p
     result = plain.result()
     if flip:
-        result["flip"] = {key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")}
+        result["flip"] = {
+            key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")
+        }
     return result
 
 

@@ -1,4 +1,4 @@
-"""The training loop, ``fit``: batches in, steps of the optimiser, validation, checkpoints, a line of metrics an epoch.
+"""The training loop, ``fit``: batches in, steps of the optimiser, validation, checkpoints, metrics.
 
 Nothing here draws from a generator that has a state. The order of the images, their augmentation and
 dropout's masks are functions of the seed and of the position, so a checkpoint holds the position and the
@@ -8,8 +8,8 @@ A run directory holds
 
     last.safetensors     all that going on needs; written before the first step, after every epoch, every
                          ``checkpoint_every`` minutes and when the run is told to stop
-    best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without validation
-                         images: the latest epoch); with ``ema`` its averaged weights
+    best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without
+                         validation images: the latest epoch); with ``ema`` its averaged weights
     metrics.jsonl        a line an epoch
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
@@ -26,10 +26,11 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet import data as datasets
-from numnet.data.transforms import scaling
+from numnet.data import transforms
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
+from numnet.training import state
 from numnet.training.console import Bar, Signals
 from numnet.training.evaluate import evaluate
 from numnet.training.optimisers import OPTIMISERS, Average
@@ -37,10 +38,7 @@ from numnet.training.recipes import SETTINGS, check
 from numnet.training.schedules import OPTIONS as SCHEDULES
 from numnet.training.schedules import schedule as make_schedule
 
-FORMAT = 1
 EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
-# Settings that change no bit of what the loop computes (validation images are cut off before it starts).
-FREE = ("checkpoint_every", "about", "validation")
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
 SUMS = ("loss", "correct", "images", "seconds", "busy_images", "busy_seconds", "data_seconds")
 
@@ -56,7 +54,7 @@ class Callback:
     def on_start(self, run): ...
 
     def on_gradient(self, run):
-        """After backward, before clipping and the optimiser: ``run.net.flat_grad`` may be changed in place."""
+        """After backward, before clipping and the optimiser: ``run.net.flat_grad`` may be changed."""
 
     def on_step(self, run, loss): ...
 
@@ -93,31 +91,32 @@ def fit(
 ):
     """Train ``net`` on ``data.train``; return the history, a dict an epoch: the lines of ``metrics.jsonl``.
 
-    net                 a ``numnet.Net``. Its weights are changed in place; with ``ema`` it ends with the averages
-    data                a Dataset of ``numnet.data``; validation images, if any, are evaluated after every epoch
-    batch_size          images per step of the optimiser
-    accumulate          parts in which a batch goes through the net, one after another: the memory of a part, the
-                        gradient of the batch. Equal up to rounding, dropout included, where images do not meet in
-                        the net. They do meet in batch normalisation: its statistics are then those of a part
-    optimiser, lr       "sgd", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
-                        (momentum, nesterov, rho, beta1, beta2, epsilon, style) are ``options``
-    weight_decay        on weights, never on biases, gamma and beta; ``decay_depthwise=False``: nor on depthwise ones
-    schedule, warmup    "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs, None:
-                        30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones, every) are
-                        ``options``
-    augment             {"crop": pixels, "flip": True, "cutout": side} or None
-    scaling             of x/255: "dataset" takes off the training set's mean and divides by its deviation; "unit"
-                        leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
-    clip_norm           the longest gradient
-    ema                 decay of the averaged weights, which are evaluated and saved beside the others
-    out                 run directory (module docstring); ``resume=True`` goes on from its last checkpoint
-    checkpoint_every    minutes between checkpoints within an epoch
-    callbacks           objects with methods of ``Callback``, or functions called with each epoch's dict
+    net               a ``numnet.Net``; its weights are changed in place; with ``ema`` to the averages
+    data              a Dataset of ``numnet.data``; validation images, if any, are evaluated after each epoch
+    batch_size        images per step of the optimiser
+    accumulate        parts in which a batch goes through the net, one after another: the memory of a part,
+                      the gradient of the batch. Equal up to rounding, dropout included, where images do not
+                      meet in the net. In batch normalisation they do: its statistics are those of a part
+    optimiser, lr     "sgd", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
+                      (momentum, nesterov, rho, beta1, beta2, epsilon, style) are ``options``
+    weight_decay      on weights, not biases, gamma, beta; ``decay_depthwise=False``: nor on depthwise ones
+    schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
+                      None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,
+                      every) are ``options``
+    augment           {"crop": pixels, "flip": True, "cutout": side} or None
+    scaling           of x/255: "dataset" takes off the training set's mean and divides by its deviation;
+                      "unit" leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
+    clip_norm         the longest gradient
+    ema               decay of the averaged weights, which are evaluated and saved beside the others
+    out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
+    checkpoint_every  minutes between checkpoints within an epoch
+    callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
 
-    A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while training, on
-    augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation images), ``seconds``,
-    ``images_per_second`` (of training alone, without a process's first step, which compiles), ``data_seconds``
-    (waiting for data); with ``ema`` also ``ema_validation_loss`` and ``ema_validation_accuracy``.
+    A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while
+    training, on augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation
+    images), ``seconds``, ``images_per_second`` (of training alone, without a process's first step, which
+    compiles), ``data_seconds`` (waiting for data); with ``ema`` also ``ema_validation_loss`` and
+    ``ema_validation_accuracy``.
 
     Given a run directory, Ctrl-C and SIGTERM finish the step, save, and say how to go on; then
     KeyboardInterrupt, or SystemExit with code 143. Raises NumnetError for settings that make no sense and for
@@ -137,7 +136,9 @@ DEFAULTS = {
 
 
 class Run:
-    """One training, step by step: what ``fit`` does. ``meta`` goes into the checkpoints' document as it is."""
+    """One training, step by step: what ``fit`` does. ``meta`` goes into the checkpoints' document."""
+
+    DEFAULTS = DEFAULTS
 
     def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True):
         settings = {key: _plain(value) for key, value in {**DEFAULTS, **settings}.items()}
@@ -148,10 +149,13 @@ class Run:
         self.images = len(data.train.labels)
         if not self.images:
             raise NumnetError(f"{data.name}: no images to train on")
-        self.batches = -(-self.images // self.settings["batch_size"])  # an epoch; the last may be a smaller one
+        self.batches = -(
+            -self.images // self.settings["batch_size"]
+        )  # an epoch; the last may be a smaller one
         self.optimiser = self._optimiser()
         self.rate = self._rate()
-        self.scaling = scaling_of(data, self.settings["scaling"])
+        by = self.settings["scaling"]
+        self.scaling = data.scaling if by == "dataset" else transforms.scaling(by)
         ema = self.settings["ema"]
         self.average = None if ema is None else Average(ema, params=net.flat, buffers=net.flat_buffers)
         self.epoch = self.batch = 0  # epochs done, and batches of the next one
@@ -166,10 +170,6 @@ class Run:
     def step(self) -> int:
         """Steps of the optimiser done."""
         return self.optimiser.steps
-
-    @property
-    def last(self) -> Path:
-        return self.out / "last.safetensors"
 
     # ------------------------------------------------------------------------------------------- settings
 
@@ -201,7 +201,7 @@ class Run:
     def train(self, resume=False) -> None:
         """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
         if self.out is not None:
-            self._open(resume)
+            state.prepare(self, resume)
         elif resume:
             raise NumnetError("resume=True needs the run directory: out=…")
         if self.result is not None:
@@ -219,7 +219,9 @@ class Run:
 
     def _train_epoch(self) -> None:
         """The batches of this epoch that are still to do."""
-        settings = self.settings
+        settings, every = self.settings, math.inf  # seconds
+        if self.out is not None and settings["checkpoint_every"] is not None:
+            every = 60 * settings["checkpoint_every"]
         self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
         batches = datasets.batches(
             self.data.train, batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
@@ -235,8 +237,8 @@ class Run:
                 self._bar.advance(len(labels))
                 self._call("on_step", loss)
                 if self.batch < self.batches:  # the end of an epoch saves anyway
-                    if settings["checkpoint_every"] is not None and now - saved >= 60 * settings["checkpoint_every"]:
-                        self._save()
+                    if now - saved >= every:
+                        state.save(self)
                         saved = time.perf_counter()
                     self._leave_if_told()
                 asked = time.perf_counter()
@@ -264,7 +266,7 @@ class Run:
         if total is not None:
             net.flat_grad[:] = total
         if not math.isfinite(loss):
-            self._diverged(f"the loss is {loss}")
+            self.diverged(f"the loss is {loss}")
         self._call("on_gradient")
         if settings["clip_norm"] is not None:
             vector.clip(net.flat_grad, settings["clip_norm"])
@@ -311,9 +313,11 @@ class Run:
         if self.out is not None:
             with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-        self._note_best(record)  # before the last: killed in between, the epoch is done again and both are right
+        self._note_best(
+            record
+        )  # before the last: killed in between, the epoch is done again and both are right
         if self.out is not None:
-            self._save()
+            state.save(self)
         self._bar.epoch(record)
         self._call("on_epoch", record)
         for callback in self.callbacks:
@@ -332,13 +336,15 @@ class Run:
             with weights:
                 result = self._evaluate(split)
             if not math.isfinite(result["loss"]):
-                self._diverged(f"the validation loss is {result['loss']}")
+                self.diverged(f"the validation loss is {result['loss']}")
             values[f"{prefix}validation_loss"] = result["loss"]
             values[f"{prefix}validation_accuracy"] = result["accuracy"]
         return values
 
     def _evaluate(self, split) -> dict:
-        return evaluate(self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH))
+        return evaluate(
+            self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH)
+        )
 
     def _note_best(self, record) -> None:
         """Keep this epoch's net if it is the best so far: of equal accuracies the smaller loss."""
@@ -349,12 +355,11 @@ class Run:
                 return
         self.best = {"epoch": record["epoch"], "accuracy": accuracy, "loss": loss}
         if self.out is not None:
-            self._check_finite()
             with self.average or nullcontext():
-                checkpoint.write(self.out / "best.safetensors", self.net.state(), self._document(**self.best))
+                state.save_net(self, "best.safetensors")
 
     def _end(self) -> None:
-        """The last word: the test images, seen by the best net, and with ``ema`` the averages put into the net."""
+        """The test images, seen by the best net; with ``ema`` the averages are put into the net for good."""
         if self.out is not None:
             best = self.out / "best.safetensors"
             test = {"accuracy": None, "top5": None, "loss": None}
@@ -369,7 +374,9 @@ class Run:
                 "best_epoch": self.best["epoch"],
                 "epochs": self.epoch,
                 "train_seconds": self.seconds,
-                "images_per_second": self.busy["images"] / self.busy["seconds"] if self.busy["images"] else None,
+                "images_per_second": self.busy["images"] / self.busy["seconds"]
+                if self.busy["images"]
+                else None,
                 "checkpoint": str(best),
             }
             checkpoint.replace(self.out / "result.json", (json.dumps(self.result, indent=1) + "\n").encode())
@@ -382,123 +389,27 @@ class Run:
             if hasattr(callback, method):
                 getattr(callback, method)(self, *arguments)
 
-    def _diverged(self, what) -> None:
+    def diverged(self, what) -> None:
+        """Raise NumnetError: ``what`` is no longer a finite number."""
         raise NumnetError(
             f"{what} in epoch {self.epoch + 1}, batch {self.batch + 1}: training diverged; "
             f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
         )
 
-    def _check_finite(self) -> None:
-        """A net that is no longer one never replaces a checkpoint."""
-        if not (np.isfinite(self.net.flat).all() and np.isfinite(self.net.flat_buffers).all()):
-            self._diverged("a weight is not finite")
-
-    # ------------------------------------------------------------------------------------------- checkpoints
-
-    def _open(self, resume) -> None:
-        """Prepare the run directory: a first checkpoint for a new run, the last one's state for an old one."""
-        here = shlex.quote(str(self.out))
-        if resume:
-            if not self.last.is_file():
-                raise NumnetError(f"{self.out}: no run to resume; expected a file last.safetensors in it")
-            self._load()
-            return
-        if self.last.exists():
-            raise NumnetError(
-                f"{self.out} holds a run already; go on with `numnet train --resume {here}` or name another --out"
-            )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "metrics.jsonl").write_text("")
-        except OSError as error:
-            raise NumnetError(f"cannot write to the run directory {self.out}: {error.strerror}") from None
-        self._save()
-
-    def _document(self, **training) -> dict:
-        """What a checkpoint says beside its arrays."""
-        return {
-            "format": FORMAT,
-            "config": self.net.config,
-            "input": self.scaling,
-            "classes": list(self.data.classes),
-            "dataset": self.data.name,
-            "recipe": self.settings,
-            **self.meta,
-            "training": training,
-        }
-
-    def _save(self) -> None:
-        """Write last.safetensors."""
-        self._check_finite()
-        tensors = self.net.state()
-        tensors.update({f"optimiser/{name}": slot for name, slot in self.optimiser.slots.items()})
-        if self.average is not None:
-            tensors.update({f"ema/{name}": slot for name, slot in self.average.slots.items()})
-        document = self._document(
-            epoch=self.epoch, batch=self.batch, passes=self.net.step, steps=self.step, images=self.images,
-            best=self.best, sums=self.sums, busy=self.busy, seconds=self.seconds, history=self.history,
-        )  # fmt: skip
-        checkpoint.write(self.last, tensors, document)
-
-    def _load(self) -> None:
-        """Become the run that wrote last.safetensors: weights, vectors, position, history."""
-        tensors, document = checkpoint.read(self.last)
-        state, theirs = document.get("training", {}), document.get("recipe", {})
-        if "history" not in state:
-            raise NumnetError(f"{self.last}: holds a net but no training to resume")
-        for key in sorted((set(self.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
-            was, now = (recipe.get(key, DEFAULTS.get(key)) for recipe in (theirs, self.settings))
-            if was != now:
-                raise NumnetError(
-                    f"{self.out}: this run was started with {key} = {json.dumps(was)}, "
-                    f"it cannot go on with {json.dumps(now)}"
-                )
-        if state["images"] != self.images:
-            raise NumnetError(
-                f"{self.out}: this run was started with {state['images']:,} training images, "
-                f"{self.data.name} has {self.images:,} now"
-            )
-        self.net.restore(tensors, str(self.last))
-        slots = {name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")}
-        self.optimiser.load(slots, state["steps"])
-        if self.average is not None:
-            for name, slot in self.average.slots.items():
-                slot[:] = tensors[f"ema/{name}"]
-        self.net.step = state["passes"]
-        self.epoch, self.batch, self.best = state["epoch"], state["batch"], state["best"]
-        self.sums, self.busy, self.seconds = state["sums"], state["busy"], state["seconds"]
-        self.history = state["history"]
-        finished = self.out / "result.json"
-        if finished.exists():
-            self.result = json.loads(finished.read_text(encoding="utf-8"))
-            if self.average is not None:
-                self.average.take()
-            return
-        for left in self.out.glob(".*.tmp"):  # a checkpoint that was being written when the process was killed
-            left.unlink(missing_ok=True)
-        lines = "".join(json.dumps(record) + "\n" for record in self.history)
-        checkpoint.replace(self.out / "metrics.jsonl", lines.encode())  # without epochs that the checkpoint lacks
-
     def _leave_if_told(self) -> None:
         """After Ctrl-C or SIGTERM: save, say how to go on, and end as a process does that was told to."""
-        number = self._signals.received
-        if number is None:
+        if self._signals.received is None:
             return
         if self.result is None:
-            self._save()
-            self._bar.say(
-                f"stopped in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches; to go on:\n"
-                f"numnet train --resume {shlex.quote(str(self.out))}"
-            )
+            state.save(self)
+            where = f"after epoch {self.epoch}"
+            if self.batch:
+                where = f"in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches"
+            self._bar.say(f"stopped {where}; to go on:\nnumnet train --resume {shlex.quote(str(self.out))}")
         self._signals.leave()
 
 
 # ------------------------------------------------------------------------------------------------- helpers
-
-
-def scaling_of(data, name) -> dict:
-    """The mean and the deviation that x/255 is shifted and divided by: the data's own, or a scaling's by name."""
-    return data.scaling if name == "dataset" else scaling(name)
 
 
 def _plain(value):

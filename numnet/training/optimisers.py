@@ -51,10 +51,12 @@ class Optimiser:
         raise NotImplementedError
 
     def load(self, slots: dict, steps: int) -> None:
-        """Take over the slots of an optimiser of the same kind and size; raises NumnetError if they differ."""
+        """Take over the slots of an optimiser of the same kind and size; else raises NumnetError."""
         for name, slot in self.slots.items():
             if name not in slots:
-                raise NumnetError(f"the optimiser's slot {name!r} is missing; expected {', '.join(self.slots)}")
+                raise NumnetError(
+                    f"the optimiser's slot {name!r} is missing; expected {', '.join(self.slots)}"
+                )
             if slots[name].shape != slot.shape or slots[name].dtype != slot.dtype:
                 raise NumnetError(
                     f"the optimiser's slot {name!r} is {slots[name].dtype} {slots[name].shape}; "
@@ -73,7 +75,9 @@ class SGD(Optimiser):
 
     def update(self, lr):
         o = self.options
-        sgd_step(self.weights, self.gradient, self.slots["velocity"], self.decay, lr, o["momentum"], o["nesterov"])
+        sgd_step(
+            self.weights, self.gradient, self.slots["velocity"], self.decay, lr, o["momentum"], o["nesterov"]
+        )
 
 
 class RMSProp(Optimiser):

@@ -16,7 +16,7 @@ import json
 from math import isfinite
 from pathlib import Path
 
-from numnet.data.transforms import SCALINGS
+from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.errors import NumnetError
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
@@ -91,12 +91,16 @@ SETTINGS = {
     "clip_norm": or_none(number(0, above=0)),
     "ema": or_none(number(0, below=1)),  # decay of the averaged weights
     "augment": or_none(OBJECT),
-    "scaling": one_of(SCALED_BY),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
+    "scaling": one_of(
+        SCALED_BY
+    ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
-    "validation": integer(0),  # images cut from the training set
     "checkpoint_every": or_none(number(0)),  # minutes
+    "validation": integer(0),  # images held back from the training set
+    "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
 }
-# Keywords that numnet.build has for every model; the others are forgotten when a later layer names another model.
+READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
+# Keywords that numnet.build has for every model; the others do not outlive a change of model.
 MODEL_COMMON = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 MODEL_SOME = (
     "variant", "bn_eps", "bn_momentum", "separable", "depth_multiplier", "shallow", "activation", "se",
@@ -125,7 +129,8 @@ def load(name: str) -> dict:
     path = FOLDER / f"{name}.json"
     if not (name in names() or name.endswith(".json") or Path(name).is_file()):
         raise NumnetError(
-            f"unknown recipe {name!r}{_nearest(name, names())}; expected a JSON file or one of {_list(names())}"
+            f"unknown recipe {name!r}{_nearest(name, names())}; "
+            f"expected a JSON file or one of {', '.join(names())}"
         )
     if name not in names():
         path = Path(name)
@@ -134,7 +139,9 @@ def load(name: str) -> dict:
     except FileNotFoundError:
         raise NumnetError(f"recipe {name}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise NumnetError(f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise NumnetError(
+            f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise NumnetError(f"recipe {name}: not JSON ({' '.join(str(error).split())})") from None
     return check(recipe, f"recipe {name}")
@@ -162,7 +169,9 @@ def check(recipe, where: str) -> dict:
 
 def _check_model(model, where: str) -> None:
     if not isinstance(model, dict):
-        raise NumnetError(f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}')
+        raise NumnetError(
+            f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}'
+        )
     known = ("model", *MODEL_COMMON, *MODEL_SOME)
     for key in model:
         if key not in known:
@@ -195,10 +204,6 @@ def merge(*layers: dict) -> dict:
 def _nearest(word: str, words) -> str:
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _list(words) -> str:
-    return ", ".join(words)
 
 
 def _show(value) -> str:

@@ -9,16 +9,14 @@ from numnet.models import build
 from numnet.training import recipes
 from numnet.training.loop import Run
 
-DATA_KEYS = ("validation",)  # of a recipe: they say how the data is read, the others are the loop's
-
 
 def train(dataset, *, recipe=None, flags=None, out=None, callbacks=(), progress=True, **reading) -> dict:
-    """Train on a data set by its default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
+    """Train by the data set's default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
 
     dataset             "cifar10", "shapes" or the path of an image folder
     flags               a recipe of its own: {"epochs": 3, "model": {"width": 0.5}}
     out                 run directory; None makes ``runs/<data set>-<number>``
-    reading             keywords of ``numnet.data.load``: data_dir, memory, …
+    reading             other keywords of ``numnet.data.load``: data_dir, memory, download
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
@@ -26,7 +24,7 @@ def train(dataset, *, recipe=None, flags=None, out=None, callbacks=(), progress=
 
 
 def plan(dataset, recipe=None, flags=None) -> dict:
-    """The merged recipe of a run, complete: what its checkpoints say under "recipe", but for the number of classes."""
+    """The merged recipe of a run: what its checkpoints say under "recipe", but for the number of classes."""
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is not None:
         layers.append(recipes.load(str(recipe)))
@@ -37,18 +35,20 @@ def plan(dataset, recipe=None, flags=None) -> dict:
 
 
 def resume(run_dir, *, callbacks=(), progress=True) -> dict:
-    """Go on with the run in this directory; a finished one is left as it is. Returns what ``train`` returns."""
+    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
     path = checkpoint.find(run_dir, "last")
     document = checkpoint.read_meta(path)
     if "reading" not in document:
-        raise NumnetError(f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)")
+        raise NumnetError(
+            f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
+        )
     source, run_dir = document["reading"], path.parent
     return _run(source["dataset"], document["recipe"], source["options"], run_dir, True, callbacks, progress)
 
 
 def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
     model = dict(recipe["model"])
-    settings = {key: value for key, value in recipe.items() if key not in (*DATA_KEYS, "model")}
+    settings = {key: value for key, value in recipe.items() if key not in (*recipes.READING, "model")}
     reading = {key: str(value) if isinstance(value, Path) else value for key, value in reading.items()}
     if reading.get("data_dir") is not None:
         reading["data_dir"] = str(Path(reading["data_dir"]).absolute())
@@ -57,13 +57,16 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
     data = datasets.load(
         dataset,
         validation=recipe.get("validation", 0),
+        preset=recipe.get("preset"),
         seed=recipe["seed"],
         resolution=model["resolution"],
         **reading,
     )
     classes = model.setdefault("classes", len(data.classes))
     if classes < len(data.classes):
-        raise NumnetError(f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}")
+        raise NumnetError(
+            f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}"
+        )
     net = build(**model)
     if out is None:
         out = _new_folder(data.name)

@@ -1,6 +1,7 @@
 """A sweep: several trainings from one file, one after another, and a table of what came out.
 
-The file is JSON: a list of runs, or {"common": {…}, "runs": [{…}, …]} where ``common`` is shared by all. A run has
+The file is JSON: a list of runs, or {"common": {…}, "runs": [{…}, …]} where ``common`` is shared by all. A
+run has
 
     "name"       its folder's name, and its row's in the table
     "dataset"    "cifar10", "shapes" or a folder
@@ -9,7 +10,8 @@ The file is JSON: a list of runs, or {"common": {…}, "runs": [{…}, …]} whe
     "seeds"      a list: the run is done once for each, and the row is their mean ± standard deviation
     and whatever a recipe may have: "epochs", "model": {…}, …
 
-Stopped in the middle and started again it leaves finished runs alone, resumes the one that was under way, and goes on.
+Stopped in the middle and started again it leaves finished runs alone, resumes the one that was under way, and
+goes on.
 """
 
 import json
@@ -36,7 +38,7 @@ COLUMNS = (
 
 
 def read(file) -> list[dict]:
-    """The runs of a sweep file, ``common`` merged in, all checked. Raises NumnetError naming the file and the run."""
+    """The runs of a sweep file, ``common`` merged in; raises NumnetError naming the file and the run."""
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -88,11 +90,11 @@ def _checked(entry, where) -> dict:
 
 
 def sweep(file, out=None, *, progress=True, say=print) -> list[dict]:
-    """Do the runs of a sweep file under the folder ``out`` (None: the file's name without .json) and return the table.
+    """Do the runs of a sweep file in the folder ``out`` (None: its name without .json); return the table.
 
-    A row has ``COLUMNS``: runs (seeds) done, MACs and parameters of the net, the means over the seeds, and the standard
-    deviation of the test accuracy (None of one seed). The table is written to ``out`` as table.json and table.md too.
-    ``say`` is given a line before each run.
+    A row has ``COLUMNS``: runs (seeds) done, MACs and parameters of the net, the means over the seeds, and
+    the standard deviation of the test accuracy (None of one seed). The table is written to ``out`` as
+    table.json and table.md too. ``say`` is given a line before each run.
     """
     entries = read(file)
     out = Path(file).with_suffix("") if out is None else Path(out)
@@ -120,7 +122,9 @@ def _result(entry, flags, folder, name, progress, say) -> dict:
         return run.resume(folder, progress=progress)
     say(f"{name}: starting")
     where = {} if "data" not in entry else {"data_dir": entry["data"]}
-    return run.train(entry["dataset"], recipe=entry.get("recipe"), flags=flags, out=folder, progress=progress, **where)
+    return run.train(
+        entry["dataset"], recipe=entry.get("recipe"), flags=flags, out=folder, progress=progress, **where
+    )
 
 
 def _compare(wanted, folder) -> None:

@@ -1,0 +1,133 @@
+"""A training run on disk: what its checkpoints hold, and how a run becomes the one that wrote them.
+
+last.safetensors holds, beside the net's own tensors ("params/…", "buffers/…"), the optimiser's vectors
+("optimiser/…"), the averages ("ema/params", "ema/buffers"), and in its document under "training" the position
+and all sums that are under way. Nothing else is needed: random numbers come from counters. best.safetensors
+is the net alone. The rest of the document is the same in both:
+
+    config      keywords of ``numnet.build``          classes     names of the classes
+    input       scaling of the input                  dataset     the data set's name
+    recipe      all settings of the training          reading     how ``numnet train`` read the data
+"""
+
+import json
+import shlex
+
+import numpy as np
+
+from numnet import checkpoint
+from numnet.errors import NumnetError
+from numnet.training.recipes import READING, SETTINGS
+
+FORMAT = 1
+# Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
+FREE = ("checkpoint_every", "about", *READING)
+
+
+def prepare(run, resume) -> None:
+    """Make the run directory and its first checkpoint; with ``resume``, become the run that it holds."""
+    last = run.out / "last.safetensors"
+    if resume:
+        if not last.is_file():
+            raise NumnetError(f"{run.out}: no run to resume; expected a file last.safetensors in it")
+        load(run)
+        return
+    if last.exists():
+        raise NumnetError(
+            f"{run.out} holds a run already; go on with `numnet train --resume {shlex.quote(str(run.out))}` "
+            "or name another --out"
+        )
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+        (run.out / "metrics.jsonl").write_text("")
+    except OSError as error:
+        raise NumnetError(f"cannot write to the run directory {run.out}: {error.strerror}") from None
+    save(run)
+
+
+def save(run) -> None:
+    """Write last.safetensors."""
+    tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
+    if run.average is not None:
+        tensors.update({f"ema/{name}": slot for name, slot in run.average.slots.items()})
+    training = {
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "steps": run.step,
+        "passes": run.net.step,
+        "images": run.images,
+        "best": run.best,
+        "sums": run.sums,
+        "busy": run.busy,
+        "seconds": run.seconds,
+        "history": run.history,
+    }
+    _write(run, "last.safetensors", tensors, training)
+
+
+def save_net(run, name) -> None:
+    """Write the net alone, and what made it the best."""
+    _write(run, name, {}, run.best)
+
+
+def _write(run, name, tensors, training) -> None:
+    if not (np.isfinite(run.net.flat).all() and np.isfinite(run.net.flat_buffers).all()):
+        run.diverged("a weight is not finite")  # and the older checkpoint stays
+    document = {
+        "format": FORMAT,
+        "config": run.net.config,
+        "input": run.scaling,
+        "classes": list(run.data.classes),
+        "dataset": run.data.name,
+        "recipe": run.settings,
+        **run.meta,
+        "training": training,
+    }
+    checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
+
+
+def load(run) -> None:
+    """Become the run that wrote last.safetensors: weights, vectors, position, history.
+
+    Raises NumnetError if it was another net, other settings or other data.
+    """
+    last = run.out / "last.safetensors"
+    tensors, document = checkpoint.read(last)
+    training, theirs = document.get("training", {}), document.get("recipe", {})
+    if "history" not in training:
+        raise NumnetError(f"{last}: holds a net but no training to resume")
+    for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
+        was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
+        if was != now:
+            raise NumnetError(
+                f"{run.out}: this run was started with {key} = {json.dumps(was)}, it cannot go on with "
+                f"{json.dumps(now)}"
+            )
+    if training["images"] != run.images:
+        raise NumnetError(
+            f"{run.out}: this run was started with {training['images']:,} training images, "
+            f"{run.data.name} has {run.images:,} now"
+        )
+    run.net.restore(tensors, str(last))
+    run.net.step = training["passes"]
+    slots = {
+        name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")
+    }
+    run.optimiser.load(slots, training["steps"])
+    if run.average is not None:
+        for name, slot in run.average.slots.items():
+            slot[:] = tensors[f"ema/{name}"]
+    for name in ("epoch", "batch", "best", "sums", "busy", "seconds", "history"):
+        setattr(run, name, training[name])
+    finished = run.out / "result.json"
+    if finished.exists():
+        run.result = json.loads(finished.read_text(encoding="utf-8"))
+        if run.average is not None:
+            run.average.take()
+        return
+    for left in run.out.glob(".*.tmp"):  # a checkpoint that was being written when the process was killed
+        left.unlink(missing_ok=True)
+    lines = "".join(
+        json.dumps(record) + "\n" for record in run.history
+    )  # without epochs after the checkpoint
+    checkpoint.replace(run.out / "metrics.jsonl", lines.encode())
