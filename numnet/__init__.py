@@ -8,11 +8,26 @@
 The kernels' pages, in reading order: ``help(numnet.kernels)``.
 """
 
+from importlib import import_module
+
 from numnet import kernels as kernels
 from numnet._version import __version__ as __version__
 from numnet.errors import NumnetError as NumnetError
 from numnet.kernels.loss import softmax_cross_entropy as softmax_cross_entropy
+from numnet.loading import load as load
 from numnet.models import build as build
 from numnet.models import describe as describe
 from numnet.models import models as models
 from numnet.net import Net as Net
+
+_LATER = {
+    "fit": "numnet.training.loop"
+}  # what brings more than NumPy, Numba and SciPy with it is loaded when asked for
+
+
+def __getattr__(name):
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    if name in ("data", "plotting", "training"):
+        return import_module(f"numnet.{name}")
+    raise AttributeError(f"module 'numnet' has no attribute {name!r}")

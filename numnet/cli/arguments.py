@@ -1,0 +1,240 @@
+"""A parser whose mistakes are one line, kinds of values, and the options that several commands share."""
+
+import argparse
+import difflib
+import json
+import os
+import re
+import shutil
+import sys
+from math import isfinite
+
+from numnet.errors import NumnetError
+
+
+def nearest(word, known) -> str:
+    """ " (did you mean …?)" if one of ``known`` is like ``word``, else nothing."""
+    close = difflib.get_close_matches(str(word), list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, except that a mistake raises NumnetError and that options may stand among the arguments."""
+
+    def __init__(self, **options):
+        super().__init__(**options, allow_abbrev=False, formatter_class=_wide)
+
+    def parse(self, argv):
+        """The arguments, or None if help was asked for and printed. Raises NumnetError."""
+        if any(argument in ("-h", "--help") for argument in argv):
+            self.print_help()
+            return None
+        arguments, rest = self.parse_known_intermixed_args(argv)
+        for argument in rest:
+            if argument.startswith("-") and len(argument) > 1:
+                name = argument.partition("=")[0]
+                raise NumnetError(
+                    f"{self.prog} has no option {name}{nearest(name, self._option_string_actions)}; "
+                    f"see `{self.prog} --help`"
+                )
+            raise NumnetError(f"{self.prog}: one argument too many, {argument!r}; see `{self.prog} --help`")
+        return arguments
+
+    def error(self, message):
+        message = re.sub(r"^argument ", "", message)
+        missing = re.fullmatch(r"the following arguments are required: (.*)", message)
+        if missing:
+            message = f"{self.prog}: {missing[1]} is missing; see `{self.prog} --help`"
+        raise NumnetError(message)
+
+
+def _wide(prog):
+    return argparse.HelpFormatter(
+        prog, max_help_position=30, width=min(100, shutil.get_terminal_size().columns)
+    )
+
+
+# ----------------------------------------------------------------------------------------- kinds of values
+
+
+def number(*, above=None, least=None, below=None, most=None):
+    """A finite number within bounds."""
+    words = [
+        f"{word} {bound:g}"
+        for word, bound in (("above", above), ("at least", least), ("below", below), ("at most", most))
+        if bound is not None
+    ]
+
+    def convert(text):
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        fits = isfinite(value) and (above is None or value > above) and (least is None or value >= least)
+        if not fits or (below is not None and value >= below) or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"expected a number {', '.join(words)}, got {text!r}")
+        return value
+
+    return convert
+
+
+def count(least=1):
+    """An integer from ``least``."""
+
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+        return value
+
+    return convert
+
+
+def choice(*known):
+    """One of some words."""
+
+    def convert(text):
+        if text not in known:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(known)}, got {text!r}{nearest(text, known)}"
+            )
+        return text
+
+    return convert
+
+
+def assignment(text):
+    """KEY=VALUE as (key, value); the value is JSON, and what is not JSON is a text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key.strip().replace("-", "_"), plain(value)
+
+
+def plain(text):
+    """A value as JSON has it, or the text itself; None, True and False as Python writes them too."""
+    try:
+        return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
+    except ValueError:
+        return text
+
+
+# ----------------------------------------------------------------------------------------- shared options
+
+MODEL_OPTIONS = ("width", "resolution", "classes", "padding", "strides", "variant", "dropout")
+
+
+def add_model_options(parser, classes=True):
+    """The keywords of ``numnet.build`` as options; one that is not given stays out of the namespace."""
+    group = parser.add_argument_group("the net")
+
+    def add(flag, **options):
+        group.add_argument(flag, default=argparse.SUPPRESS, **options)
+
+    add(
+        "--width",
+        type=number(above=0, most=8),
+        metavar="W",
+        help="times as many channels in every layer (1.0)",
+    )
+    add("--resolution", type=count(), metavar="R", help="side of the input in pixels (224)")
+    if classes:
+        add("--classes", type=count(), metavar="K", help="length of the output (1000)")
+    add(
+        "--padding",
+        type=choice("same", "symmetric"),
+        metavar="same|symmetric",
+        help="TensorFlow's or PyTorch's way",
+    )
+    add("--strides", type=choice("imagenet", "cifar"), metavar="imagenet|cifar",
+        help="cifar: 32×32 inputs keep their size in the first layers")  # fmt: skip
+    add("--variant", type=choice("keras", "torch", "paddle"), metavar="keras|torch|paddle",
+        help="whose details: rounding of widths, batch norm's settings, activations (keras)")  # fmt: skip
+    add("--dropout", type=number(least=0, below=1), metavar="P", help="rate before the last layer")
+    group.add_argument(
+        "--set",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other keyword of numnet.build: --set separable=false --set bn_eps=1e-5",
+    )
+
+
+def model_options(arguments) -> dict:
+    """The keywords for ``numnet.build`` that were given."""
+    given = {name: getattr(arguments, name) for name in MODEL_OPTIONS if hasattr(arguments, name)}
+    for key, value in arguments.set:
+        if key in given or key == "model":
+            raise NumnetError(f"--set {key}: expected --{key} instead")
+        if key == "dtype" and value not in ("float32", "float64"):
+            raise NumnetError(f"--set dtype: expected float32 or float64, got {value!r}")
+        given[key] = value
+    return given
+
+
+def add_threads(parser):
+    """--threads."""
+    parser.add_argument("--threads", type=count(), metavar="T", help="threads of the kernels (all cores)")
+
+
+def set_threads(threads) -> None:
+    """Let the kernels run on so many threads; None leaves what Numba chose."""
+    if threads is None:
+        return
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if threads > most:
+        why = "as NUMBA_NUM_THREADS says" if "NUMBA_NUM_THREADS" in os.environ else "one for each core"
+        raise NumnetError(f"--threads: expected 1 to {most}, {why}, got {threads}")
+    numba.set_num_threads(threads)
+
+
+# ----------------------------------------------------------------------------------------- output
+
+
+def print_json(document) -> None:
+    """One document on standard output; numbers that are not finite, which JSON does not have, become null."""
+    print(json.dumps(_finite(document), indent=1, allow_nan=False))
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def say(text) -> None:
+    """A line for a person: on standard error, so that standard output holds results alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def columns(lines, right=()) -> str:
+    """Lines of cells as aligned text; the columns in ``right`` are flush right, a None is a rule."""
+    lines = [None if line is None else [str(cell) for cell in line] for line in lines]
+    cells = [line for line in lines if line is not None]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    text = []
+    for line in lines:
+        if line is None:
+            text.append("─" * (sum(widths) + 2 * (len(widths) - 1)))
+            continue
+        aligned = [cell.rjust(width) if i in right else cell.ljust(width)
+                   for i, (cell, width) in enumerate(zip(line, widths))]  # fmt: skip
+        text.append("  ".join(aligned).rstrip())
+    return "\n".join(text)
+
+
+def require_writable(file, option) -> None:
+    """Raise NumnetError before the work if ``file`` could not be written after it."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if os.path.isdir(file):
+        raise NumnetError(f"{option}: {file} is a folder, expected a file name")
+    if not os.path.isdir(folder):
+        raise NumnetError(f"{option}: no folder {os.path.dirname(file)} for {os.path.basename(file)}")

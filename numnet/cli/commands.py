@@ -1,0 +1,101 @@
+"""The table of commands, and what all of them share: usage, errors, exit codes."""
+
+import os
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+from numnet import __version__
+from numnet.cli.arguments import Parser, nearest
+from numnet.errors import NumnetError
+
+
+class Command(NamedTuple):
+    """``numnet.cli.<module>`` has the functions ``<name>_arguments(parser)`` and ``<name>(arguments)``."""
+
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "models": Command("nets", "the nets that numnet builds"),
+    "summary": Command("nets", "a net layer by layer: output shapes, parameters, multiply-accumulates"),
+    "cost": Command("nets", "what nets cost, layer by layer and by layer type; several side by side"),
+    "train": Command("train", "train a net on CIFAR-10, the built-in shapes or a folder of images"),
+    "sweep": Command("train", "do the trainings that a file lists, one after another"),
+    "eval": Command("use", "accuracy and loss of a trained net on a test set"),
+    "predict": Command("use", "what a trained net sees in image files"),
+    "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
+}
+
+USAGE = "usage: numnet COMMAND [arguments]      numnet COMMAND --help\n\n{}\n"
+
+
+def main(argv=None) -> int:
+    """Run the command in ``argv`` (the process's arguments if None) and return the exit code."""
+    argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign gets "?", not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        _run(argv)
+        sys.stdout.flush()
+        return 0
+    except NumnetError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        _drop_output()
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error})" if str(error) else "not enough memory")
+    except OSError as error:
+        if not error.strerror:
+            raise
+        if error.filename is None:  # standard output, on a full disk for example
+            _drop_output()
+            return _fail(error.strerror)
+        return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
+def _run(argv) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print(
+            USAGE.format(
+                "\n".join(f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items())
+            )
+        )
+        return
+    if argv[0] == "--version":
+        print(f"numnet {__version__}")
+        return
+    name, *rest = argv
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise NumnetError(
+            f"unknown {what} {name!r}{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
+        )
+    module = import_module(f"numnet.cli.{COMMANDS[name].module}")
+    parser = Parser(prog=f"numnet {name}", description=COMMANDS[name].about)
+    getattr(module, f"{name}_arguments")(parser)
+    arguments = parser.parse(rest)
+    if arguments is not None:
+        getattr(module, name)(arguments)
+
+
+def _fail(error) -> int:
+    """The one line."""
+    print("numnet: error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    return 2
+
+
+def _drop_output() -> None:
+    """Nobody takes standard output: send what is left nowhere, or Python complains once more when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # a standard output that is no file

@@ -1,0 +1,184 @@
+"""``numnet info``: what this installation computes with, or how a run was set up."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from numnet import __version__, checkpoint
+from numnet.cli.arguments import columns, print_json
+from numnet.errors import NumnetError
+
+PACKAGES = (
+    "numpy", "numba", "scipy", "threadpoolctl", "matplotlib", "tqdm", "pillow", "safetensors", "pooch",
+    "torch", "onnxruntime", "onnx", "h5py", "mpi4py",
+)  # fmt: skip
+
+
+def info_arguments(parser):
+    parser.add_argument(
+        "path", nargs="?", metavar="RUN_DIR|CHECKPOINT", help="a run, instead of the installation"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def info(arguments):
+    facts = installation() if arguments.path is None else _run(arguments.path)
+    if arguments.json:
+        print_json(facts)
+    else:
+        print(_installation_text(facts) if arguments.path is None else _run_text(facts))
+
+
+# ----------------------------------------------------------------------------------------- the installation
+
+
+def installation() -> dict:
+    """Versions, processor, threads, BLAS, cache, and environment variables that slow it all down."""
+    import numba
+
+    from numnet.bench import machine
+    from numnet.kernels import _blas, _jit
+
+    versions = {"numnet": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": machine.processor(),
+        "cores": machine.cores(),
+        "threads": numba.get_num_threads(),
+        "threading_layer": threading_layer(),
+        "blas": _blas.kernels_in_use(),
+        "cache": None if _jit.CACHE_FOLDER is None else str(_jit.CACHE_FOLDER),
+        "cache_bytes": _size(_jit.CACHE_FOLDER),
+        "check_mode": _jit.CHECK,
+        "warnings": machine.warnings(),
+    }
+
+
+def threading_layer() -> str:
+    """The layer that Numba chooses: it says so only after a parallel kernel ran, which a child does here."""
+    script = (
+        "import numba\n"
+        "@numba.njit(parallel=True)\n"
+        "def f(n):\n"
+        "    s = 0\n"
+        "    for i in numba.prange(n):\n"
+        "        s += i\n"
+        "    return s\n"
+        "f(8)\n"
+        "print(numba.threading_layer())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    return (
+        done.stdout.strip() if done.returncode == 0 else f"none ({(done.stderr.splitlines() or ['?'])[-1]})"
+    )
+
+
+def _size(folder) -> int:
+    """Bytes of all files in a folder."""
+    if folder is None:
+        return 0
+    total = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except OSError:
+                pass  # removed by another process in between
+    return total
+
+
+def _installation_text(facts) -> str:
+    lines = [
+        (name, "not installed" if version is None else version) for name, version in facts["versions"].items()
+    ]
+    cache = (
+        f"{facts['cache']} ({facts['cache_bytes'] / 2**20:.1f} MiB)"
+        if facts["cache"]
+        else "none: no folder is ours"
+    )
+    lines += [
+        ("platform", facts["platform"]),
+        ("processor", facts["processor"]),
+        ("cores", facts["cores"]),
+        ("threads", f"{facts['threads']} ({facts['threading_layer']})"),
+        *(("BLAS", line) for line in facts["blas"]),
+        ("kernels", cache),
+    ]
+    return "\n".join([columns(lines), *(f"warning: {line}" for line in facts["warnings"])])
+
+
+# ----------------------------------------------------------------------------------------- a run
+
+
+def _run(path) -> dict:
+    """All that a checkpoint says of its net and its training, and the result if the run is finished."""
+    from numnet.models import describe
+
+    folder = Path(path)
+    file = folder / "last.safetensors"
+    if not (folder.is_dir() and file.is_file()):
+        file = checkpoint.find(path, "best")
+    document = checkpoint.read_meta(file)
+    facts = {"file": str(file), **document}
+    if isinstance(document.get("config"), dict):
+        try:
+            total = describe(**document["config"]).cost()
+        except (NumnetError, TypeError) as error:
+            raise NumnetError(f"{file}: {error}") from None
+        facts |= {
+            "total_params": total.params + total.buffers,
+            "trainable_params": total.params,
+            "macs": total.macs,
+        }
+    if folder.is_dir() and (folder / "result.json").is_file():
+        facts["result"] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def _run_text(facts) -> str:
+    lines = [("file", facts["file"])]
+    config = facts.get("config")
+    if isinstance(config, dict):
+        lines.append(("net", _words(config)))
+        lines.append(("", f"{facts['trainable_params']:,} parameters, {facts['macs']:,} MACs an image"))
+    if "dataset" in facts:
+        names = facts.get("classes") or []
+        few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        lines.append(("data set", f"{facts['dataset']}: {len(names)} classes ({few})"))
+    if facts.get("input"):
+        mean, std = (" ".join(f"{v:.4g}" for v in facts["input"][key]) for key in ("mean", "std"))
+        lines.append(("input", f"(x/255 − [{mean}]) / [{std}]"))
+    recipe = {key: value for key, value in facts.get("recipe", {}).items() if key != "model"}
+    for number, (key, value) in enumerate(recipe.items()):
+        lines.append(("recipe" if number == 0 else "", f"{key} {json.dumps(value, ensure_ascii=False)}"))
+    training = facts.get("training", {})
+    if "history" in training:
+        done = f"{training['epoch']} of {recipe.get('epochs', '?')} epochs"
+        lines.append(("trained", f"{done}, {training['steps']:,} steps, {training['seconds']:.1f} s"))
+        best = training.get("best")
+        if best and best.get("accuracy") is not None:
+            lines.append(
+                ("best", f"epoch {best['epoch']}: validation accuracy {100 * best['accuracy']:.2f} %")
+            )
+    elif training.get("accuracy") is not None:
+        lines.append(
+            ("epoch", f"{training['epoch']}: validation accuracy {100 * training['accuracy']:.2f} %")
+        )
+    if facts.get("result", {}).get("test_accuracy") is not None:
+        lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %"))
+    return columns(lines)
+
+
+def _words(config) -> str:
+    model = {key: value for key, value in config.items() if key != "model"}
+    return " ".join([str(config.get("model")), *(f"{key}={value}" for key, value in model.items())])

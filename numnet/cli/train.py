@@ -1,0 +1,250 @@
+"""``numnet train`` and ``numnet sweep``: options in, a recipe out; ``numnet.training`` does the work."""
+
+import argparse
+import re
+from pathlib import Path
+
+from numnet import checkpoint
+from numnet.cli.arguments import (
+    add_model_options,
+    add_threads,
+    columns,
+    model_options,
+    nearest,
+    print_json,
+    say,
+    set_threads,
+)
+from numnet.errors import NumnetError
+from numnet.models import describe
+from numnet.training import recipes, run
+
+# The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
+FLAGS = {
+    "epochs": ("E", "the recipe's warm-up keeps its share of them"),
+    "batch_size": ("B", "images a step"),
+    "lr": ("LR", "learning rate at its highest"),
+    "optimiser": ("NAME", "sgd, rmsprop, adam, adamw"),
+    "schedule": ("NAME", "constant, linear, cosine, one_cycle, step, exponential"),
+    "warmup": ("EPOCHS", "how long the learning rate climbs"),
+    "seed": ("S", "of weights, order, augmentation, dropout and the validation images"),
+    "validation": ("N", "training images to hold back; they choose best.safetensors"),
+    "weight_decay": ("D", "on weights, not on biases, gamma and beta"),
+    "decay_depthwise": ("", "weight decay on depthwise weights too"),
+    "label_smoothing": ("P", "probability that is spread over all classes"),
+    "ema": ("M", "decay of the averaged weights, which are evaluated and saved beside"),
+    "clip_norm": ("N", "the longest gradient"),
+    "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
+    "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
+    "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
+    "checkpoint_every": ("MINUTES", "save within an epoch too"),
+    "momentum": ("M", "of sgd and rmsprop"),
+    "nesterov": ("", "of sgd"),
+    "rho": ("M", "of rmsprop: memory of the squares"),
+    "beta1": ("M", "of adam"),
+    "beta2": ("M", "of adam"),
+    "epsilon": ("X", "of rmsprop and adam"),
+    "style": ("NAME", "of rmsprop: where epsilon stands, pytorch or tensorflow"),
+    "final": ("PART", "of the learning rate that is left at the end (linear, cosine, one_cycle)"),
+    "gamma": ("FACTOR", "of the schedules step and exponential"),
+    "milestones": ("E,E,…", "epochs after which the schedule step multiplies by gamma"),
+    "every": ("EPOCHS", "between two factors of the schedule exponential"),
+}
+NO_FLAG = ("about", "augment")
+FREE_TO_RESUME = ("resume", "dataset", "set", "json", "threads", "quiet")  # may stand beside --resume
+
+
+# ----------------------------------------------------------------------------------------- train
+
+
+def train_arguments(parser):
+    parser.epilog = "recipes: " + ", ".join(recipes.names())
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="cifar10, shapes, or an image folder")
+    hidden = {"default": argparse.SUPPRESS}
+    parser.add_argument(
+        "--data", metavar="DIR", help="where CIFAR-10 lies: a folder or its archive", **hidden
+    )
+    about = "instead of the data set's own; options override it"
+    parser.add_argument("--recipe", metavar="NAME|FILE", help=about, **hidden)
+    parser.add_argument(
+        "--out", metavar="RUN_DIR", help="folder for this run (runs/DATASET-NUMBER)", **hidden
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN_DIR", help="go on with a run that was stopped; no other options"
+    )
+    add_threads(parser)
+    parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)", **hidden)
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    add_model_options(parser, classes=False)
+    parser.add_argument("--model", metavar="M", help="one of those that `numnet models` lists", **hidden)
+    group = parser.add_argument_group("the recipe (what is not given is as the recipe says)")
+    for key in [*FLAGS, *(key for key in recipes.SETTINGS if key not in FLAGS)]:
+        if key in NO_FLAG or key not in recipes.SETTINGS:
+            continue
+        metavar, about = FLAGS.get(key, ("VALUE", recipes.SETTINGS[key][1]))
+        names = ["--" + key.replace("_", "-")]
+        if key == "optimiser":
+            names.append("--optimizer")
+        if recipes.SETTINGS[key] is recipes.SWITCH:
+            group.add_argument(*names, action=argparse.BooleanOptionalAction, help=about, **hidden)
+        else:
+            group.add_argument(*names, dest=key, type=_setting(key), metavar=metavar, help=about, **hidden)
+    group = parser.add_argument_group("augmentation (part of the recipe)")
+    group.add_argument(
+        "--crop", type=_pixels, metavar="PIXELS", help="shift by up to so many pixels", **hidden
+    )
+    group.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images", **hidden
+    )
+    group.add_argument("--cutout", type=_pixels, metavar="SIDE", help="cover a square of that side", **hidden)
+    group.add_argument("--no-augment", action="store_true", help="none at all", **hidden)
+
+
+def _pixels(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of pixels, got {text!r}")
+    return int(text)
+
+
+def _setting(key):
+    """The converter of a recipe's key: what a recipe file would hold, checked as a recipe is."""
+    fits, expected = recipes.SETTINGS[key]
+
+    def convert(text):
+        value = _value(text)
+        if recipes.SETTINGS[key] is recipes.EPOCH_LIST:
+            value = [_value(part) for part in text.strip("[]").split(",")]
+        if not fits(value):
+            words = expected.replace(" or null", ", or none")
+            close = nearest(text, re.findall(r"\w+", expected)) if expected.startswith("one of") else ""
+            raise argparse.ArgumentTypeError(f"expected {words}, got {text!r}{close}")
+        return value
+
+    return convert
+
+
+def _value(text):
+    """A number, None, or the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return None if text.lower() in ("none", "null") else text
+
+
+def train(arguments):
+    set_threads(arguments.threads)
+    if arguments.resume is not None:
+        _resume(arguments)
+        return
+    if arguments.dataset is None:
+        raise NumnetError(
+            "numnet train: expected a data set (cifar10, shapes or an image folder), or --resume RUN_DIR"
+        )
+    given = vars(arguments)
+    flags, recipe = _flags(arguments), given.get("recipe")
+    plan = run.plan(arguments.dataset, recipe, flags)
+    if "epochs" in flags and "warmup" not in flags:
+        usual = run.plan(arguments.dataset, recipe, {key: flags[key] for key in flags if key != "epochs"})
+        if usual.get("warmup") and "epochs" in usual:
+            flags["warmup"] = round(usual["warmup"] * flags["epochs"] / usual["epochs"], 6)
+    # What can be known to be wrong is said before the data is read, or even downloaded.
+    describe(**plan["model"])
+    out = given.get("out")
+    if out is not None and (Path(out) / "last.safetensors").exists():
+        raise NumnetError(
+            f"{out} holds a run already; go on with `numnet train --resume {out}` or name another --out"
+        )
+    reading = {
+        key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
+    }
+    _report(arguments, run.train(
+        arguments.dataset, recipe=recipe, flags=flags, out=out, progress=not arguments.quiet, **reading
+    ))  # fmt: skip
+
+
+def _flags(arguments) -> dict:
+    """The options as a recipe."""
+    given = vars(arguments)
+    flags = {key: given[key] for key in recipes.SETTINGS if key in given}
+    model = model_options(arguments)
+    if "model" in given:
+        model["model"] = given["model"]
+    if model:
+        flags["model"] = model
+    augment = {key: given[key] for key in ("crop", "flip", "cutout") if key in given}
+    if given.get("no_augment"):
+        if augment:
+            raise NumnetError(f"--no-augment: cannot stand beside --{next(iter(augment))}")
+        flags["augment"] = None
+    elif augment:
+        flags["augment"] = augment
+    return flags
+
+
+def _resume(arguments):
+    for name, value in vars(arguments).items():
+        if name not in FREE_TO_RESUME or (name in ("dataset", "set") and value):
+            what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
+            raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
+    folder = checkpoint.find(arguments.resume, "last").parent
+    finished = (folder / "result.json").exists()
+    if finished:
+        say(f"{folder}: this run is finished; nothing is left to do")
+    _report(arguments, run.resume(arguments.resume, progress=not arguments.quiet), draw=not finished)
+
+
+def _report(arguments, result, draw=True):
+    """The learning curves into the run directory, the result to standard output."""
+    folder = Path(result["checkpoint"]).parent
+    if draw:
+        from numnet import plotting
+
+        plotting.learning_curves(result["history"], folder / "curves.png")
+    result = {key: value for key, value in result.items() if key != "history"}
+    if arguments.json:
+        print_json(result)
+        return
+    trained = f"{result['epochs']} epochs in {result['train_seconds']:.1f} s"
+    if result["images_per_second"] is not None:
+        trained += f", {result['images_per_second']:,.0f} images/s"
+    lines = [("test accuracy", _percent(result["test_accuracy"]))]
+    if result["validation_accuracy"] is not None:
+        best = f"{_percent(result['validation_accuracy'])}, the best, after epoch {result['best_epoch']}"
+        lines.append(("validation accuracy", best))
+    print(columns([*lines, ("trained", trained), ("checkpoint", result["checkpoint"])]))
+
+
+def _percent(part) -> str:
+    return "–" if part is None else f"{100 * part:.2f} %"
+
+
+# ----------------------------------------------------------------------------------------- sweep
+
+
+def sweep_arguments(parser):
+    parser.add_argument("file", metavar="FILE", help="JSON: a list of runs; see help(numnet.training.sweep)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for the runs and their table (FILE without its ending)"
+    )
+    add_threads(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("--json", action="store_true", help="the table as JSON")
+
+
+def sweep(arguments):
+    from numnet import plotting
+    from numnet.training import sweep as sweeps
+
+    set_threads(arguments.threads)
+    file = Path(arguments.file)
+    rows = sweeps.sweep(file, arguments.out, progress=not arguments.quiet, say=say)
+    out = file.with_suffix("") if arguments.out is None else Path(arguments.out)
+    if any(row["test_accuracy"] is not None for row in rows):
+        plotting.sweep(rows, out / "table.png")
+    if arguments.json:
+        print_json(rows)
+    else:
+        print(sweeps.table(rows), end="")
