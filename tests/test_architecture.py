@@ -1,0 +1,142 @@
+"""The house: a file imports only from its own room and from rooms above it; what `import numnet` loads."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import numnet
+
+ROOT = Path(numnet.__file__).parent
+ROOMS = [  # from the top of the house down
+    "errors",
+    "_version",
+    "kernels",
+    "initialisers",
+    "layers",
+    "blocks",
+    "cost",
+    "inference",
+    "checkpoint",
+    "net",
+    "models",
+    "weights",
+    "loading",
+    "data",
+    "training",
+    "parallel",
+    "plotting",
+    "bench",
+    "cli",
+]
+SOURCES = sorted(ROOT.rglob("*.py"))
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def room_of(path):
+    """The room that a file lies in; None for numnet/__init__.py and __main__.py, which may import from all."""
+    name = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return None if name in ("__init__", "__main__") else name
+
+
+def imports(path):
+    """(line, dotted name) of every import anywhere in the file, in functions too; relative ones made absolute."""
+    package = ("numnet", *path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+def rooms_imported(path):
+    """(line, room) of every import of our own; the room is "" for numnet itself."""
+    for line, name in imports(path):
+        if name.split(".")[0] == "numnet":
+            first = name.split(".")[1] if "." in name else ""
+            yield line, first if first in ROOMS else ""
+
+
+def test_every_file_lies_in_a_room():
+    assert {room_of(path) for path in SOURCES} <= {None, *ROOMS}
+
+
+@each_source
+def test_a_file_imports_only_from_rooms_above_it(path):
+    room = room_of(path)
+    if room is None:
+        return
+    for line, other in rooms_imported(path):
+        assert other or room == "cli", f"{path.name}:{line} imports numnet itself, which imports every room"
+        assert not other or ROOMS.index(other) <= ROOMS.index(room), (
+            f"{path.name}:{line}: {room} imports from {other}"
+        )
+
+
+@pytest.mark.parametrize(
+    "room, allowed",
+    [
+        ("kernels", {"errors", "_version"}),
+        ("checkpoint", {"errors", "_version"}),  # knows nothing of nets
+        ("data", {"errors", "_version", "kernels"}),  # knows nothing of nets either
+    ],
+)
+def test_rooms_that_stand_apart(room, allowed):
+    for path in SOURCES:
+        if room_of(path) == room:
+            for line, other in rooms_imported(path):
+                assert other in allowed | {room}, f"{path.name}:{line}: {room} imports from {other}"
+
+
+def test_training_does_no_arithmetic_on_activations():
+    """It moves vectors of parameters; what happens to a map of pixels is the net's business."""
+    allowed = {"sgd", "adam", "rmsprop", "vector", "random", "loss", "_jit", "_blas"}
+    for path in SOURCES:
+        if room_of(path) == "training":
+            for line, name in imports(path):
+                if name.startswith("numnet.kernels"):
+                    parts = name.split(".")
+                    assert len(parts) > 2 and parts[2] in allowed, f"{path.name}:{line} imports {name}"
+
+
+def test_one_decorator_makes_every_kernel():
+    """Flags, cache and check mode are decided in _jit.py and nowhere else."""
+    for path in SOURCES:
+        if path.name != "_jit.py":
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                name = getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", None)
+                wrong = name in ("njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc")
+                assert not wrong, f"{path.name}:{getattr(node, 'lineno', '?')} uses {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda path: path.name)
+def test_every_prange_says_who_else_could_write(path):
+    lines = path.read_text("utf-8").splitlines()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.For) and isinstance(node.iter, ast.Call):
+            if getattr(node.iter.func, "id", None) == "prange":
+                near = lines[node.lineno - 2 : node.lineno]
+                assert any("#" in line for line in near), (
+                    f"{path.name}:{node.lineno}: prange without a comment"
+                )
+
+
+@each_source
+def test_every_file_begins_with_a_docstring(path):
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
+
+
+HEAVY = ["matplotlib", "tqdm", "PIL", "pooch", "safetensors", "torch", "h5py", "onnx", "mpi4py", "pandas"]
+
+
+def test_import_numnet_loads_numpy_numba_and_scipys_blas_only(run_python, tmp_path):
+    script = tmp_path / "loaded.py"
+    script.write_text("import json, sys\nimport numnet\nprint(json.dumps(sorted(sys.modules)))\n")
+    loaded = json.loads(run_python(script))
+    assert "numnet" in loaded
+    assert [name for name in HEAVY if name in loaded] == []

@@ -1,0 +1,314 @@
+"""How kernels are compiled: the cache sees every edit, needs no home, and leaves the user's Numba alone.
+
+Every test runs fresh Python processes, most of them on a copy of the package with a cache of its own.
+"""
+
+import json
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from kernel_shapes import CHECKING
+from llvmlite import binding as llvm
+
+import numnet
+
+DROPOUT = """
+import json
+import numpy as np
+from numnet.kernels import _jit, dropout
+
+y = dropout.dropout_forward(np.ones(1000), 0.5, 1, 2)
+stats = dropout._apply.stats
+print(json.dumps({
+    "kept": int((y != 0).sum()),
+    "hits": sum(stats.cache_hits.values()),
+    "misses": sum(stats.cache_misses.values()),
+    "cache": str(_jit.CACHE_FOLDER),
+    "package": _jit.__file__,
+}))
+"""
+
+
+class Copy:
+    """A copy of numnet, its own cache, and a small script that drops out half of a vector."""
+
+    def __init__(self, folder, run_python):
+        self.folder, self.run_python = folder, run_python
+        self.package, self.cache = folder / "copy" / "numnet", folder / "cache"
+        self.script = folder / "dropout.py"
+        self.script.write_text(DROPOUT)
+        source = Path(numnet.__file__).parent
+        shutil.copytree(source, self.package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(self, script=None, **env):
+        env = {
+            "PYTHONPATH": self.package.parent,
+            "PYTHONDONTWRITEBYTECODE": "1",  # an edit within the same second would meet the old .pyc
+            "NUMNET_CACHE": self.cache,
+            "NUMNET_CHECK": None,
+            "NUMBA_CACHE_DIR": None,
+            **env,
+        }
+        return self.run_python(script or self.script, env=env, cwd=self.folder)
+
+    def dropout(self, **env):
+        result = json.loads(self.run(**env))
+        assert Path(result["package"]).is_relative_to(self.package)
+        return result
+
+    def edit(self, file, old, new):
+        path = self.package / file
+        source = path.read_text()
+        assert source.count(old) == 1
+        path.write_text(source.replace(old, new))
+
+    def write(self, source):
+        script = self.folder / "script.py"
+        script.write_text(source)
+        return script
+
+    def files(self):
+        return sorted(str(path) for path in self.package.rglob("*"))
+
+
+@pytest.fixture
+def copy(tmp_path, run_python):
+    return Copy(tmp_path, run_python)
+
+
+# --- the cache ----------------------------------------------------------------------------------------------
+
+
+def test_an_edited_row_function_is_seen_by_the_next_process(copy):
+    """The row function lies in another file than the kernel: Numba alone would run the old machine code."""
+    first = copy.dropout()
+    assert (first["hits"], first["misses"]) == (0, 1)
+    assert 400 < first["kept"] < 600
+    second = copy.dropout()
+    assert (second["hits"], second["misses"]) == (1, 0)
+    assert second["kept"] == first["kept"]
+    copy.edit("kernels/random.py", "* 2.0**-53", "* 2.0**-54")  # uniform in [0, ½): less than the rate
+    third = copy.dropout()
+    assert third["kept"] == 0
+    assert (third["hits"], third["misses"]) == (0, 1)
+    copy.edit("kernels/random.py", "* 2.0**-54", "* 2.0**-53")
+    fourth = copy.dropout()
+    assert fourth == second  # the first folder is still there
+
+
+ALL = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import test_kernels_arguments as arguments
+
+for name in arguments.CALLS:
+    arguments.run(name, arguments.arrays_of(name))
+compiled = []
+for (module, name), dispatcher in arguments.dispatchers().items():
+    cached = dispatcher.stats.cache_path is not None
+    if (dispatcher.signatures and not cached) or dispatcher.stats.cache_misses:
+        compiled.append(f"{module}.{name}")
+print(json.dumps(compiled))
+"""
+
+
+@pytest.mark.skipif(CHECKING, reason="the same in both modes; one is enough")
+def test_a_second_start_compiles_nothing(run_python, tmp_path, request):
+    """Every public kernel, forward and backward, float64: neither the passes nor their row functions."""
+    script = tmp_path / "all.py"
+    script.write_text(ALL)
+    run_python(script, request.path.parent)
+    assert json.loads(run_python(script, request.path.parent)) == []
+
+
+def test_without_a_home_and_beside_a_package_that_is_read_only(copy):
+    """No HOME, no XDG folder: machine code goes to a private temporary folder, never beside the sources."""
+    for path in [copy.package, *copy.package.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before, temporary = copy.files(), copy.folder / "temporary"
+    temporary.mkdir()
+    env = {"HOME": None, "XDG_CACHE_HOME": None, "NUMNET_CACHE": None, "TMPDIR": temporary}
+    try:
+        first, second = copy.dropout(**env), copy.dropout(**env)
+    finally:
+        for path in [copy.package, *copy.package.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert Path(first["cache"]).is_relative_to(temporary)
+    assert (second["hits"], second["misses"]) == (1, 0)
+    assert copy.files() == before
+
+
+def test_the_cache_lies_where_the_user_keeps_caches(copy):
+    xdg = copy.folder / "xdg"
+    found = copy.dropout(XDG_CACHE_HOME=xdg, NUMNET_CACHE=None)["cache"]
+    assert Path(found).parent == xdg / "numnet" / "kernels"
+
+
+def test_without_any_folder_kernels_are_compiled_and_not_kept(copy):
+    script = copy.write("import os\nos.access = lambda *arguments, **more: False\n" + DROPOUT)
+    result = json.loads(copy.run(script))
+    assert result["cache"] == "None"
+    assert 400 < result["kept"] < 600
+    assert (result["hits"], result["misses"]) == (0, 1)
+    assert not copy.cache.exists() or not list(copy.cache.rglob("*.nbc"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_folder_that_others_may_write_is_not_trusted(copy):
+    """A cache file is code that will be run."""
+    temporary = copy.folder / "temporary"
+    temporary.mkdir()
+    ours = Path(copy.dropout(TMPDIR=temporary)["cache"])
+    assert ours.is_relative_to(copy.cache)
+    assert not ours.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ours.chmod(0o777)
+    assert Path(copy.dropout(TMPDIR=temporary)["cache"]).is_relative_to(temporary)
+
+
+def test_folders_unused_for_a_month_are_removed(copy):
+    kernels = copy.cache / "kernels"
+    for name, days in (("old", 40), ("young", 10)):
+        (kernels / name).mkdir(parents=True)
+        (kernels / name / "machine.nbc").write_bytes(b"code")
+        then = time.time() - days * 24 * 3600
+        os.utime(kernels / name, (then, then))
+    ours = Path(copy.dropout()["cache"])
+    assert sorted(path.name for path in kernels.iterdir()) == sorted(["young", ours.name])
+
+
+USER = """
+import json, os
+import numba
+
+@numba.njit(cache=True)
+def before(x):
+    return x + 1
+
+import numnet.kernels
+from numnet.kernels import _jit, dropout
+import numpy as np
+
+@numba.njit(cache=True)
+def after(x):
+    return x + 2
+
+dropout.dropout_forward(np.ones(3), 0.5, 1, 2)
+print(json.dumps([before(1), after(1), numba.config.CACHE_DIR, before.stats.cache_path, after.stats.cache_path,
+                  dropout._apply.stats.cache_path, str(_jit.CACHE_FOLDER)]))
+"""
+
+
+@pytest.mark.parametrize("chosen", [True, False], ids=["NUMBA_CACHE_DIR set", "not set"])
+def test_the_users_own_kernels_keep_their_cache(copy, chosen):
+    folder = copy.folder / "users"
+    result = json.loads(copy.run(copy.write(USER), NUMBA_CACHE_DIR=folder if chosen else None))
+    assert result[:2] == [2, 3]
+    assert result[2] == (str(folder) if chosen else "")
+    for path in result[3:5]:
+        assert Path(path).is_relative_to(folder if chosen else copy.folder / "__pycache__")
+    assert Path(result[5]).is_relative_to(result[6])
+    assert Path(result[6]).is_relative_to(copy.cache)
+
+
+# --- the check mode -----------------------------------------------------------------------------------------
+
+BOUNDS = """
+import sys
+import numpy as np
+from numba import prange
+from numnet.kernels._jit import kernel, row
+
+@row
+def one_further(x, y):
+    for i in range(y.size):
+        y[i] = x[i + 1]
+
+@kernel
+def in_a_row_function(x, y):
+    for part in prange(2):
+        one_further(x[part * 5 : part * 5 + 5], y[part * 5 : part * 5 + 5])
+
+@kernel
+def in_the_pass(x, y):
+    for i in prange(y.size):
+        y[i] = x[i + 1]
+
+# The stretch is followed by memory of our own, so that reading too far is safe without the check.
+memory = np.arange(11.0)
+try:
+    {"row": in_a_row_function, "pass": in_the_pass}[sys.argv[1]](memory[:10], np.empty(10))
+except IndexError as error:
+    print("caught", error)
+else:
+    print("unseen")
+"""
+
+
+@pytest.mark.parametrize("where", ["row", "pass"])
+def test_the_check_mode_catches_an_index_out_of_bounds(run_python, tmp_path, where):
+    script = tmp_path / "bounds.py"
+    script.write_text(BOUNDS)
+    env = {"NUMNET_CACHE": tmp_path}
+    assert run_python(script, where, env={**env, "NUMNET_CHECK": "1"}).startswith(
+        "caught index is out of bounds"
+    )
+    assert run_python(script, where, env={**env, "NUMNET_CHECK": "0"}).strip() == "unseen"
+
+
+# --- flags --------------------------------------------------------------------------------------------------
+
+FLAGS = """
+import json
+import numpy as np
+from numba import prange
+from numnet.kernels._jit import kernel, row
+
+@row
+def count(x):
+    total = 0
+    for i in range(x.size):
+        if np.isnan(x[i]) or x[i] != x[i]:
+            total += 1
+    return total
+
+@kernel
+def parallel(x, out):
+    for part in prange(2):
+        out[part] = count(x)
+
+@kernel(parallel=False)
+def serial(x):
+    return count(x)
+
+@kernel(reassoc=True)
+def reordered(x, out):
+    for part in prange(2):
+        out[part] = count(x)
+
+@kernel(parallel=False)
+def fused(a, b, c):
+    return a * b + c
+
+x, out = np.array([1.0, np.nan, 3.0, np.nan]), np.zeros(4)
+parallel(x, out[:2])
+reordered(x, out[2:])
+a = 1 + 2.0**-30
+print(json.dumps([out.tolist(), serial(x), fused(a, a, -(a * a))]))
+"""
+
+
+@pytest.mark.skipif(CHECKING, reason="the check mode has no flags")
+def test_nan_is_seen_and_products_are_fused(run_python, tmp_path):
+    """{'contract'} and nothing more: fastmath=True would make isnan answer no."""
+    script = tmp_path / "flags.py"
+    script.write_text(FLAGS)
+    seen, serial, rest = json.loads(run_python(script, env={"NUMNET_CACHE": tmp_path}))
+    assert seen == [2, 2, 2, 2]
+    assert serial == 2
+    features = llvm.get_host_cpu_features()
+    if features.get("fma") or features.get("neon"):
+        assert rest == 2.0**-60  # a·a, not rounded before −a·a (rounded) is added
