@@ -104,6 +104,34 @@ def test_validation_is_what_predict_says():
     assert history[-1]["validation_loss"] == pytest.approx(loss, rel=1e-6)
 
 
+def test_the_best_is_kept_and_tested(tmp_path):
+    """The net is wiped out in the last epoch: best.safetensors and the test accuracy are of an earlier one."""
+    after = {}
+
+    class Wipe(Callback):
+        def on_step(self, run, loss):
+            if run.epoch == 5:
+                run.net.flat[:] = 0
+
+        def on_epoch(self, run, record):
+            after[record["epoch"]] = {name: array.copy() for name, array in run.net.state().items()}
+
+    net, history = run(tmp_path / "run", epochs=6, callbacks=[Wipe()])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    accuracies = [record["validation_accuracy"] for record in history]
+    assert (
+        accuracies[-1] < 0.5 < max(accuracies) == result["validation_accuracy"]
+        and result["test_accuracy"] > 0.5
+    )
+    best = max(history, key=lambda record: (record["validation_accuracy"], -record["validation_loss"]))[
+        "epoch"
+    ]
+    tensors, meta = checkpoint.read(tmp_path / "run" / "best.safetensors")
+    assert result["best_epoch"] == meta["training"]["epoch"] == best < 6
+    assert all(np.array_equal(tensors[name], array) for name, array in after[best].items())
+    assert not net.flat.any()  # the net itself is as the training left it
+
+
 def test_without_validation_the_latest_is_the_best(tmp_path):
     data = fakes.make_data()
     data.validation = None
@@ -135,8 +163,11 @@ def test_weight_decay_spares_biases():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_accumulation_equals_one_batch_where_images_do_not_meet(dropout):
-    """4 parts of 32 and 8 of 25 (unequal) against one, in float64; dropout draws the whole batch's masks."""
-    settings = dict(batch_size=128, epochs=3)
+    """4 and 8 parts against one, in float64; dropout draws the whole batch's masks.
+
+    Batches of 128 and of 75 images: the second one is cut into unequal parts.
+    """
+    settings = dict(batch_size=128, epochs=3, data=fakes.make_data(train=203))
     nets = [
         run(net=fakes.make_net(fakes.Flat, dtype="float64", dropout=dropout), accumulate=parts, **settings)[0]
         for parts in (1, 4, 8)
