@@ -13,8 +13,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import safetensors
-from safetensors.numpy import save
 
 from numnet.errors import NumnetError
 
@@ -34,6 +32,8 @@ def write(path, tensors: dict, meta: dict) -> None:
     Raises NumnetError if the file cannot be written (the old one is then untouched), TypeError or ValueError
     for a ``meta`` that is not JSON.
     """
+    from safetensors.numpy import save  # here: `import numnet` alone loads no more than it computes with
+
     document = json.dumps(meta, allow_nan=False)
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     replace(path, save(arrays, metadata={KEY: document}))
@@ -92,6 +92,8 @@ def read_safetensors(path) -> tuple[dict, dict]:
                 f"{path}: the array {name!r} has the type {entry.get('dtype')!r}; "
                 f"expected one of {', '.join(DTYPES)}"
             )
+    import safetensors
+
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
