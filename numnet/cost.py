@@ -18,12 +18,17 @@ class NetCost(NamedTuple):
 
 def of(net) -> NetCost:
     """The cost of a net or of its description."""
-    rows = []
-    for path, layer in net.walk():
-        for row in layer.cost():
-            rows.append(row._replace(name=f"{path}.{row.name}" if row.name else path))
+    rows = [row for layer in net.layers for row in _rows(layer, layer.name)]
     totals = [sum(getattr(row.cost, field) for row in rows) for field in ("macs", "params", "buffers")]
     return NetCost(rows, *totals)
+
+
+def _rows(layer, path):
+    """The rows of a layer, those of its children first: a block's own work is what it does with their results."""
+    for child in layer.children:
+        yield from _rows(child, f"{path}.{child.name}")
+    for row in layer.cost():
+        yield row._replace(name=f"{path}.{row.name}" if row.name else path)
 
 
 def summary(net) -> dict:

@@ -5,6 +5,8 @@ import numpy as np
 from numnet import checkpoint, cost, initialisers
 from numnet.blocks.separable import name_children
 from numnet.errors import NumnetError
+from numnet.inference import Executor
+from numnet.kernels import _check
 from numnet.layers.layer import Pending, Workspace, backward_through, finish, hand
 
 
@@ -43,7 +45,7 @@ class Net:
         self.specs = {
             f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()
         }
-        self._ready = False
+        self._ready, self._executor = False, None
         if allocate:
             self._allocate(initialiser)
 
@@ -94,6 +96,12 @@ class Net:
         float array of the other precision is copied; any other dtype or shape raises ValueError.
         """
         x = self._images(x)
+        if training and len(x) == 0:
+            raise ValueError(
+                f"x: shape {x.shape} is an empty batch, which has no statistics; expected at least one image"
+            )
+        if len(x) == 0:
+            return np.empty((0, *self.output_shape), self.dtype)
         self._ready = training
         for layer in self.layers:
             x = hand(layer, x, training)
@@ -119,11 +127,18 @@ class Net:
         return result
 
     def predict(self, x, batch_size=256):
-        """Logits (N, classes) of inference for any number of images, ``batch_size`` at a time."""
-        x = np.asarray(x)
+        """Logits (N, classes) of inference at full speed for any number of images, ``batch_size`` at a time.
+
+        The same numbers as ``forward(x)`` up to rounding, by the planned executor; it sees every change of the weights.
+        Takes and raises what ``forward`` does.
+        """
+        x = self._images(x)
         if len(x) == 0:
             return self.forward(x)
-        return np.concatenate([self.forward(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)])
+        if self._executor is None:
+            self._executor = Executor(self.layers, self.flat, self.flat_buffers)
+        chunks = [self._executor.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
+        return np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
 
     def _images(self, x):
         if self.flat is None:
@@ -138,7 +153,7 @@ class Net:
             raise ValueError(
                 f"x: expected scaled floats ({self.dtype}), got {x.dtype}; see numnet.data for the scaling"
             )
-        return np.ascontiguousarray(x, self.dtype)
+        return _check.writable(np.ascontiguousarray(x, self.dtype))
 
     # ------------------------------------------------------------------------------------------ cost, files, text
 
@@ -155,7 +170,7 @@ class Net:
         return tensors | {f"buffers/{name}": array for name, array in self.buffers.items()}
 
     def restore(self, tensors, where="the checkpoint"):
-        """Copy ``state()`` back in. Raises NumnetError listing every tensor that is missing, left over or of the wrong shape."""
+        """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of the wrong shape."""
         own = self.state()
         wrong = [f"{name} is missing" for name in own if name not in tensors]
         for name, array in tensors.items():

@@ -1,5 +1,8 @@
 """Blocks: conv–BN–activation units, and what the papers build of them."""
 
+from numnet.blocks.residual import Branches as Branches
+from numnet.blocks.residual import InvertedResidual as InvertedResidual
+from numnet.blocks.residual import SqueezeExcite as SqueezeExcite
 from numnet.blocks.separable import Separable as Separable
 from numnet.blocks.separable import Sequence as Sequence
 from numnet.blocks.unit import Conv as Conv

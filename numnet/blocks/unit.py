@@ -142,7 +142,7 @@ class Norm:
             raise ValueError(f"bn_eps: expected a number > 0, got {eps!r}")
         if not 0 <= momentum < 1:
             raise ValueError(f"bn_momentum: expected 0 ≤ m < 1, got {momentum!r}")
-        self.eps, self.momentum, self.unbiased = eps, momentum, unbiased
+        self.eps, self.momentum, self.unbiased = float(eps), float(momentum), bool(unbiased)
 
 
 class Windowed(Unit):

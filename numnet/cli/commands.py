@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
     "eval": Command("use", "accuracy and loss of a trained net on a test set"),
     "predict": Command("use", "what a trained net sees in image files"),
+    "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
     "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
 }
 

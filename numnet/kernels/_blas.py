@@ -35,7 +35,7 @@ def one_thread():
         if _depth == 0:
             _before = [library.get_num_threads() for library in _libraries]
             for library in _libraries:
-                library.set_num_threads(1)
+                _set(library, 1)
         _depth += 1
     try:
         yield
@@ -44,7 +44,15 @@ def one_thread():
             _depth -= 1
             if _depth == 0:
                 for library, threads in zip(_libraries, _before):
-                    library.set_num_threads(threads)
+                    _set(library, threads)
+
+
+def _set(library, threads):
+    """Newer threadpoolctl lets only the first Python thread that ever asked set the number; ours all may."""
+    clear = getattr(library, "clear_controlling_thread", lambda force: None)
+    clear(force=True)
+    library.set_num_threads(threads)
+    clear(force=True)
 
 
 def kernels_in_use() -> list[str]:

@@ -78,6 +78,25 @@ def normalise_activate(x, pack, code, a):
 
 
 @row
+def finish(y, folded, code, skip):
+    """Inference: y = activation(y · scale + shift) in place, plus ``skip`` where it has a size; whole pixels.
+
+    ``folded`` (2, L) holds scale = γ · inv_std and shift = β − mean · scale, (2) and (3) in one multiplication and one
+    addition a number, since the running statistics do not depend on y.
+    """
+    for lo in range(0, y.size, folded.shape[1]):
+        n = min(folded.shape[1], y.size - lo)
+        line = y[lo : lo + n]
+        for i in range(n):
+            line[i] = clipped(code, line[i] * folded[0, i] + folded[1, i])
+        if code >= SMOOTH:
+            for i in range(n):
+                line[i] = smooth(code, line[i], _1)
+        if skip.size:
+            add(line, skip[lo : lo + n])
+
+
+@row
 def gradient_row(dy, x, pack, means, code, dx):
     """Activation and normalisation backwards, (6), for one row of at most L numbers; ``means`` (2, L)."""
     for i in range(x.size):
@@ -257,6 +276,23 @@ def running_pack(running_mean, running_variance, gamma, beta, eps, pack):
 
 
 @kernel(parallel=False)
+def fold_all(flat, buffers, gamma, beta, mean, variance, eps, at, out):
+    """Scale and shift of every channel of a net by its places in the flat vectors; −1: γ = 1, β = 0, no statistics.
+
+    gamma, beta, mean, variance, at (channels,): places; out[at[c, 0]] = scale, out[at[c, 1]] = shift.
+    """
+    for c in range(gamma.size):
+        scale, shift = 1.0, 0.0
+        if gamma[c] >= 0:
+            scale = flat[gamma[c]] / np.sqrt(np.float64(buffers[variance[c]]) + eps[c])
+            shift = -buffers[mean[c]] * scale
+        if beta[c] >= 0:
+            shift += flat[beta[c]]
+        out[at[c, 0]] = scale
+        out[at[c, 1]] = shift
+
+
+@kernel(parallel=False)
 def close_gradient_sums(sums, count, dgamma, dbeta, means):
     """Add the parts in index order: dβ and dγ by (5), and means (2, C) = dβ/M, dγ/M, or 0 if count is 0."""
     for c in range(dgamma.size):
@@ -336,6 +372,7 @@ def batchnorm_forward(
     gamma, beta = _vectors(x, channels, gamma=gamma, beta=beta)
     if not eps >= 0:
         raise ValueError(f"eps: expected a number ≥ 0, got {eps!r}")
+    eps, momentum, unbiased = float(eps), float(momentum), bool(unbiased)
     code = code_of(activation)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x)

@@ -26,7 +26,7 @@ from numnet.kernels._blas import one_thread
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import add_moments, empty_pack, parts_of, unit_gradient
+from numnet.kernels.batchnorm import add_moments, empty_pack, finish, parts_of, unit_gradient
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
 from numnet.kernels.rows import add, copy, repeated, row_length, share, zero
@@ -114,6 +114,28 @@ def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
             np.dot(patches[: (hi - lo) * columns], w, out)  # (1)
             if moments.size:
                 add_moments(out.reshape(-1), filters, moments[part])
+
+
+@kernel
+def _inference(x, channels, w, side_u, stride, top, left, folded, code, y):
+    """(1), batch norm and activation in the tile: folded (2, F) = scale and shift."""
+    images, rows, columns, filters = y.shape
+    patch = w.shape[0]
+    step = rows_of_tile(patch, filters, columns, images * rows)
+    long = repeated(folded, row_length(filters))
+    flat = y.reshape(-1, filters)
+    nothing = np.empty(0, x.dtype)
+    for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
+        lo, hi = tile * step, min((tile + 1) * step, images * rows)
+        patches = np.empty(((hi - lo) * columns, patch), x.dtype)
+        for r in range(lo, hi):
+            place = patches[(r - lo) * columns : (r - lo + 1) * columns].reshape(
+                columns, side_u, patch // side_u
+            )
+            gather_row(x[r // rows], r % rows * stride - top, -left, stride, channels, place)
+        out = flat[lo * columns : hi * columns]
+        np.dot(patches, w, out)
+        finish(out.reshape(-1), long, code, nothing)
 
 
 @kernel
@@ -222,6 +244,12 @@ def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, dw, part
         sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
 
 
+def unit_inference(x, w, folded, code, stride, pads, y):
+    """y (N, P, Q, F) = activation(conv(x) · scale + shift). No checks, and SciPy's BLAS is held by the caller."""
+    lines, matrix = x.reshape(x.shape[0], x.shape[1], -1), w.reshape(-1, w.shape[3])
+    _inference(lines, x.shape[3], matrix, w.shape[0], stride, pads[0][0], pads[1][0], folded, code, y)
+
+
 # ---------------------------------------------------------------------------------------------- public
 
 
@@ -255,8 +283,9 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
 
 def _arguments(x, w, stride, padding):
     x = _check.tensor("x", x, (None, None, None, None))
+    _check.positive("x: channels", x.shape[3])
     w = _check.tensor("w", w, (None, None, x.shape[3], None), x.dtype)
-    _check.positive("w: kernel side", min(w.shape[:2]))
+    _check.positive("w: kernel side and filters", min(w.shape))
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]

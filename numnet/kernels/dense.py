@@ -9,8 +9,6 @@ image sees another. The products are those of the pointwise page (a 1×1 convolu
 so this page adds the bias and nothing else.
 """
 
-import numpy as np
-
 from numnet.kernels import _check, pointwise
 from numnet.kernels._cost import Cost
 
@@ -23,9 +21,12 @@ def dense_forward(x, w, b=None, out=None):
     x = _check.tensor("x", x, (None, None))
     w = _check.tensor("w", w, (x.shape[1], None), x.dtype)
     out = _check.output("out", out, (x.shape[0], w.shape[1]), x.dtype)
+    if b is not None:
+        b = _check.tensor("b", b, (w.shape[1],), x.dtype)
+        _check.apart(out, b=b)
     y = pointwise.pointwise_forward(x[:, None, None], w, out[:, None, None])[:, 0, 0]
     if b is not None:
-        y += _check.tensor("b", b, (w.shape[1],), x.dtype)
+        y += b
     return y
 
 

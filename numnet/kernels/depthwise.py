@@ -44,12 +44,12 @@ from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
     empty_pack,
+    finish,
     normalise_activate,
     parts_of,
     unit_gradient,
 )
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.pointwise import sum_parts
 from numnet.kernels.rows import (
     add_products,
     add_products_3,
@@ -63,7 +63,6 @@ from numnet.kernels.rows import (
     share,
     zero,
 )
-
 
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
 
@@ -227,6 +226,35 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
 
 
 @kernel
+def _inference(x, taps, folded, code, shape, y, band):
+    """(1), batch norm and activation in the row: folded (2, C·M) = scale and shift; ``band`` rows of y a tile."""
+    channels, side_u, side_v, stride, top, left = shape
+    images, rows, size = y.shape
+    outputs = taps.shape[1]
+    long_taps, long = repeated(taps, row_length(outputs)), repeated(folded, row_length(outputs))
+    pixels = size // outputs + (side_v - 1) // stride
+    bands = (rows + band - 1) // band
+    none = np.empty((0, 0), x.dtype)
+    nothing = np.empty(0, x.dtype)
+    for tile in prange(images * bands):  # each tile writes its own rows of y
+        n, first = tile // bands, tile % bands * band
+        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
+        ring = flat.reshape(side_u, stride, pixels * outputs)
+        at = np.empty(side_u * side_v, np.int64)
+        filled = first * stride
+        for p in range(first, min(first + band, rows)):
+            while filled < p * stride + side_u:
+                slot = ring[filled % side_u]
+                fill_slot(x[n], filled - top, channels, none, 0, left, nothing, slot, outputs)
+                filled += 1
+            aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
+            line = y[n, p]
+            zero(line)
+            convolve(line, flat, at, long_taps, 0, at.size)
+            finish(line, long, code, nothing)
+
+
+@kernel
 def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, dw, x_sums):
     """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx like x, or empty; the rest as on the pointwise page."""
     channels, side_u, side_v, stride, top, left = shape
@@ -350,6 +378,13 @@ def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pa
     dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
 
 
+def unit_inference(x, w, folded, code, stride, pads, y):
+    """y (N, P, Q, C·M) = activation(depthwise(x) · scale + shift). No checks."""
+    rows = y.shape[1]
+    band = max(4, min(rows, -(-rows * len(x) // 16)))  # 16 tiles or more, of 4 rows or more
+    _inference(_lines(x), _taps(w), folded, code, _shape(w, stride, pads), _lines(y), min(band, rows))
+
+
 def _lines(x):
     """Images (N, H, W, C) as rows (N, H, W·C)."""
     return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
@@ -398,8 +433,9 @@ def depthwise_backward(dy, x, w, stride=1, padding="same", out=None):
 
 def _arguments(x, w, stride, padding):
     x = _check.tensor("x", x, (None, None, None, None))
+    _check.positive("x: channels", x.shape[3])
     w = _check.tensor("w", w, (None, None, x.shape[3], None), x.dtype)
-    _check.positive("w: kernel side", min(w.shape[:2]))
+    _check.positive("w: kernel side and filters", min(w.shape))
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]

@@ -9,6 +9,9 @@ does a resumed run, or one with another number of threads. i counts from ``first
 draw its own share of the batch's mask.
 """
 
+import operator
+
+import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
@@ -41,8 +44,12 @@ def _checked(name, x, rate, seed, step, first, out):
     x = _check.tensor(name, x, getattr(x, "shape", ()))
     if not 0 <= rate < 1:
         raise ValueError(f"rate: expected 0 ≤ rate < 1, got {rate!r}")
-    out = _check.output("out", out, x.shape, x.dtype)
-    _apply(x.reshape(-1), float(rate), seed, step, first, out.reshape(-1))
+    if out is not x:  # number by number: in place is allowed, overlapping is not
+        out = _check.output("out", out, x.shape, x.dtype)
+        _check.apart(out, **{name: x})
+    key = (operator.index(seed), operator.index(step), operator.index(first))
+    with np.errstate(over="ignore"):  # only matters as plain Python; compiled integers wrap silently
+        _apply(x.reshape(-1), float(rate), *key, out.reshape(-1))
     return out
 
 

@@ -36,6 +36,7 @@ from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
     empty_pack,
+    finish,
     normalise_activate,
     parts_of,
     unit_gradient,
@@ -113,6 +114,25 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums
 
 
 @kernel
+def _inference(x, w, folded, code, skip, y):
+    """(1), batch norm and activation in the tile: folded (2, F) = scale and shift; skip (R, F) is added, or empty."""
+    rows, filters = y.shape
+    step = inference_rows(rows, w.shape[0], filters)
+    long = repeated(folded, row_length(filters))
+    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
+        lo, hi = tile * step, min((tile + 1) * step, rows)
+        np.dot(x[lo:hi], w, y[lo:hi])
+        more = skip[lo:hi] if skip.size else skip
+        finish(y[lo:hi].reshape(-1), long, code, more.reshape(-1))
+
+
+@row
+def inference_rows(rows, channels, filters):
+    """Pixels a tile holds: as in training, but two tiles at least, so that one small map keeps two cores busy."""
+    return max(min(tile_rows(channels, filters), (rows + 1) // 2), 1)
+
+
+@kernel
 def sum_parts(partial, total):
     """total (size,) = Σ partial (parts, size), the parts added in index order."""
     block = 16384
@@ -162,6 +182,11 @@ def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_
         sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
 
 
+def unit_inference(x, w, folded, code, skip, y):
+    """y (R, F) = activation(x (R, C) · w · scale + shift) + skip. No checks, and SciPy's BLAS is held by the caller."""
+    _inference(x, w, folded, code, skip, y)
+
+
 # ---------------------------------------------------------------------------------------------- public
 
 
@@ -196,7 +221,10 @@ def pointwise_backward(dy, x, w, out=None):
 
 def _arguments(x, w):
     x = _check.tensor("x", x, (None, None, None, None))
-    return x, _check.tensor("w", w, (x.shape[3], None), x.dtype)
+    _check.positive("x: channels", x.shape[3])
+    w = _check.tensor("w", w, (x.shape[3], None), x.dtype)
+    _check.positive("w: filters", w.shape[1])
+    return x, w
 
 
 def pointwise_cost(n: int, h: int, w: int, c: int, f: int) -> Cost:

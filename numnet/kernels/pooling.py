@@ -47,7 +47,7 @@ def _average(x, x_pack, code, y):
 
 @kernel
 def _average_backward(dy, dx):
-    images, pixels, channels = dx.shape
+    images, pixels = dx.shape[:2]
     for n in prange(images):  # each image has its own dx
         share = dy[n] / dy.dtype.type(pixels)
         for p in range(pixels):
@@ -165,6 +165,10 @@ def global_max_forward(x):
 
 def global_max_backward(dy, where, shape, out=None):
     """dx of ``shape`` (N, H, W, C) for dy (N, C) and the winners of forward. Raises like ``max_backward``."""
+    n, _, _, c = _check.image_shape(shape)
+    dy = _check.tensor("dy", dy, (n, c))
+    if getattr(where, "shape", None) != (n, c):
+        raise ValueError(f"where: expected the winners ({n}, {c}) that forward returned, got {where!r:.60}")
     return max_backward(dy[:, None, None], where[:, None, None], shape, out)
 
 

@@ -13,6 +13,8 @@ Equation (1) is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splitt
 generators", OOPSLA 2014), G the odd integer nearest 2⁶⁴/φ. All arithmetic is modulo 2⁶⁴.
 """
 
+import operator
+
 import numpy as np
 
 from numnet.kernels._jit import kernel, row
@@ -59,8 +61,9 @@ def _uniforms(seed, purpose, step, count):
 
 def uniforms(seed: int, purpose: int, step: int, count: int) -> np.ndarray:
     """``count`` numbers in [0, 1), float64: element i is ``uniform(seed, purpose, step, i)``."""
+    key = (operator.index(seed), purpose, operator.index(step))
     with np.errstate(over="ignore"):  # only matters as plain Python; compiled integers wrap silently
-        return _uniforms(seed, purpose, step, count)
+        return _uniforms(*key, count)
 
 
 def normals(seed: int, purpose: int, step: int, count: int) -> np.ndarray:

@@ -4,13 +4,31 @@ import difflib
 import inspect
 
 from numnet.errors import NumnetError
-from numnet.models import mobilenet_v1
+from numnet.models import googlenet, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, vgg16
 from numnet.models.common import Settings
 from numnet.net import Net
 
-MODELS = {"mobilenet_v1": (mobilenet_v1.layers, {})}
+MODELS = {  # name: what makes its layers, and the keywords that this name fixes
+    "mobilenet_v1": (mobilenet_v1.layers, {}),
+    "mobilenet_v2": (mobilenet_v2.layers, {}),
+    "mobilenet_v3_large": (mobilenet_v3.layers, {"size": "large"}),
+    "mobilenet_v3_small": (mobilenet_v3.layers, {"size": "small"}),
+    "mnasnet_a1": (mnasnet.layers, {"rows": mnasnet.A1}),
+    "mnasnet_b1": (mnasnet.layers, {"rows": mnasnet.B1}),
+    "mnasnet_keras": (mnasnet.article, {}),
+    "vgg16": (vgg16.layers, {}),
+    "googlenet": (googlenet.layers, {}),
+}
 
+# Where parameters start, unless ``initialiser`` says otherwise: the scheme of the framework whose shapes a variant has.
 INITIALISERS = {"keras": "glorot_uniform", "torch": "he_fan_out", "paddle": "he_fan_in"}
+INITIALISERS_OF_MODELS = {
+    ("mobilenet_v1", "torch"): "he_fan_out_group",  # timm's
+    ("mobilenet_v1", "paddle"): "he_fan_in_all",
+    ("mnasnet_a1", "torch"): "he_fan_out_group",
+    ("mnasnet_b1", "torch"): "he_fan_out_uniform_dense",
+    ("googlenet", "torch"): "normal_001",
+}
 
 
 def models() -> list[str]:
@@ -19,10 +37,10 @@ def models() -> list[str]:
 
 
 def build(model, *, dtype="float32", seed=0, **options) -> Net:
-    """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: design of ``Settings``.
+    """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: see ``Settings``.
 
-    width, resolution, classes, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel, and what
-    the model's own page adds. Raises NumnetError that names an unknown model or option and the nearest known one.
+    width, resolution, classes, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel,
+    initialiser, and what the model's own page adds. Raises NumnetError that names an unknown model or option and the nearest known one.
     """
     return _make(model, options, dtype, seed, allocate=True)
 
@@ -52,7 +70,8 @@ def _make(model, options, dtype, seed, allocate):
             (settings.resolution, settings.resolution, 3),
             dtype=dtype,
             seed=seed,
-            initialiser=INITIALISERS[settings.variant],
+            initialiser=settings.initialiser
+            or INITIALISERS_OF_MODELS.get((model, settings.variant), INITIALISERS[settings.variant]),
             config=config,
             allocate=allocate,
         )

@@ -1,0 +1,196 @@
+"""The inverted residual of MobileNetV2, V3 and MnasNet, its squeeze-and-excite, and GoogLeNet's branches.
+
+An inverted residual (Sandler et al. 2018, figures 3 and 4; with squeeze-and-excite Howard et al. 2019, figure 4):
+
+    x ─ expand 1×1, BN, act ─ depthwise K×K, BN, act ─ [squeeze-excite] ─ project 1×1, BN ─ + ─ y
+    └────────────────────────────────── if stride 1 and equal channels ─────────────────────┘
+
+Thin maps are kept and added, wide ones live inside the block only; the projection has no activation, since ReLU on few
+channels loses what it zeroes (the paper's linear bottleneck). Its β therefore has gradient 0 in training wherever the
+next reader is a 1×1 convolution with batch norm, which removes any constant again.
+"""
+
+import numpy as np
+
+from numnet.blocks.separable import Sequence, name_children
+from numnet.blocks.unit import Depthwise, Pointwise
+from numnet.kernels import batchnorm, concat, residual, squeeze_excite
+from numnet.layers.layer import Layer, Pending, Row, backward_through, finish, source
+from numnet.layers.simple import Activation, Dense, GlobalAverage
+
+
+class InvertedResidual(Sequence):
+    """Expand to ``expanded`` channels (None: no expansion), depthwise, squeeze-excite, project to ``filters``.
+
+    ``squeeze``: channels of the squeeze-excite's bottleneck, 0 for none, and ``gate`` its last activation.
+    ``skip``: add the input where the stride is 1 and the channels are equal. ``bottleneck_activation``: after the
+    projection's batch norm, before the addition; the papers have none.
+    """
+
+    kind = "inverted residual"
+
+    def __init__(
+        self,
+        filters,
+        stride=1,
+        *,
+        expanded=None,
+        kernel=3,
+        activation="relu6",
+        squeeze=0,
+        gate="hsigmoid",
+        bottleneck_activation="identity",
+        skip=True,
+        padding="same",
+        norm=None,
+        name=None,
+    ):
+        frame = {"activation": activation, "norm": norm}
+        children = [] if expanded is None else [Pointwise(expanded, **frame, name="expand")]
+        children.append(Depthwise(kernel, stride, padding, **frame, name="depthwise"))
+        if squeeze:
+            children.append(SqueezeExcite(squeeze, gate, name="se"))
+        children.append(Pointwise(filters, activation=bottleneck_activation, norm=norm, name="project"))
+        super().__init__(*children, name=name)
+        self.stride, self.skip = stride, skip
+
+    def connect(self, shape):
+        super().connect(shape)
+        self.adds = self.skip and self.stride == 1 and self.input_shape == self.output_shape
+        return self.output_shape
+
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        if not self.adds:
+            return y
+        self.x = x
+        a, a_pack, a_code = source(y)
+        total = self.memory.array("sum", a.shape, a.dtype)
+        residual.unit_forward(a, a_pack, a_code, *source(x), total)
+        return total
+
+    def backward(self, dy, input_gradient=True):
+        dx = super().backward(dy, input_gradient)
+        if self.adds and dx is not None:
+            add_gradient(dx, dy, self.x)
+        return dx
+
+    def cost(self):
+        if not self.adds:
+            return []
+        return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
+
+
+def add_gradient(dx, more, x):
+    """dx += more, for a map x with another reader; if x is pending, leaves it the sums of its batch norm."""
+    pending = isinstance(x, Pending)
+    channels = dx.shape[-1]
+    parts = batchnorm.parts_of(dx.size // channels)
+    sums = np.zeros((parts, 2, channels) if pending else (0, 2, 0))
+    residual.unit_add_gradient(dx, more, *source(x), parts, sums)
+    if pending:
+        x.sums = sums
+
+
+class Excite(Dense):
+    """A dense layer of a squeeze-and-excite: frameworks have a 1×1 convolution here, and initialise it as one."""
+
+    kind = "squeeze-excite"
+    role = "pointwise"
+
+
+class SqueezeExcite(Layer):
+    """y = x · gate(expand(relu(reduce(mean of x)))), the two dense layers with biases: see the kernel's page."""
+
+    kind = "squeeze-excite"
+    reads_pending = True
+
+    def __init__(self, squeezed, gate="hsigmoid", name=None):
+        super().__init__(name)
+        self.squeezed, self.gate = squeezed, gate
+
+    def connect(self, shape):
+        super().connect(shape)
+        self.children = (
+            GlobalAverage(name="squeeze"),
+            Excite(self.squeezed, name="reduce"),
+            Activation("relu", name="relu"),
+            Excite(shape[2], name="expand"),
+            Activation(self.gate, name="gate"),
+        )
+        for child in self.children:
+            shape = child.connect(shape)
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.x = gates = x
+        for child in self.children:
+            gates = child.forward(gates, training)
+        self.gates = gates
+        raw, pack, code = source(x)
+        y = self.memory.array("y", raw.shape, raw.dtype)
+        squeeze_excite.unit_forward(raw, pack, code, gates, y)
+        return y
+
+    def backward(self, dy, input_gradient=True):
+        raw, pack, code = source(self.x)
+        pending = isinstance(self.x, Pending)
+        dgates = self.workspace.borrow(self.gates.shape, raw.dtype)
+        squeeze_excite.unit_gate_gradient(dy, raw, pack, code, dgates)
+        ds = backward_through(self.children[1:], dgates)
+        dx = self.workspace.borrow(raw.shape, raw.dtype)
+        sums = np.zeros((batchnorm.parts_of(len(raw)), 2, raw.shape[3]) if pending else (0, 2, 0))
+        squeeze_excite.unit_backward(dy, self.gates, ds, raw, pack, code, dx, sums)  # and the squeeze's share
+        if pending:
+            self.x.sums = sums
+        self.workspace.release(dgates)
+        self.workspace.release(ds)
+        return dx
+
+    def cost(self):
+        return [Row("scale", "scale", self.output_shape, squeeze_excite.scale_cost(1, *self.output_shape))]
+
+
+class Branches(Layer):
+    """The same map through several layers side by side; their outputs concatenated along the channels."""
+
+    kind = "branches"
+    reads_pending = True
+
+    def __init__(self, *children, name=None):
+        super().__init__(name)
+        self.children = name_children(children)
+
+    def connect(self, shape):
+        super().connect(shape)
+        shapes = [child.connect(shape) for child in self.children]
+        if len({shape[:2] for shape in shapes}) != 1:
+            raise ValueError(f"branches: expected maps of one size to concatenate, got {shapes}")
+        self.starts = np.cumsum([0] + [shape[2] for shape in shapes]).tolist()
+        self.output_shape = (*shapes[0][:2], self.starts[-1])
+        return self.output_shape
+
+    def forward(self, x, training):
+        x = finish(x, self.memory, "finished input")  # once, not in every branch
+        y = self.memory.array("y", (len(x), *self.output_shape), x.dtype)
+        for start, child in zip(self.starts, self.children):
+            concat.unit_forward(*source(child.forward(x, training)), start, y)
+        return y
+
+    def backward(self, dy, input_gradient=True):
+        total = None
+        for start, child in zip(self.starts, self.children):
+            part = self.workspace.borrow((len(dy), *child.output_shape), dy.dtype)
+            concat.unit_backward(dy, start, part)
+            dx = child.backward(part, input_gradient)
+            if dx is not part:
+                self.workspace.release(part)
+            if total is None or dx is None:
+                total = dx
+            else:
+                add_gradient(total, dx, dx)  # the map was finished above: no sums
+                self.workspace.release(dx)
+        return total
+
+    def cost(self):
+        return [Row("concat", "concat", self.output_shape, concat.concat_cost(1, *self.output_shape))]

@@ -1,0 +1,100 @@
+"""The sum of two maps: where a block's output and its input meet, and where two gradients of one map meet.
+
+(1)  y = a + b          a the end of a block's branch, b the block's input (He et al. 2016; Sandler et al. 2018, figure 4)
+(2)  da = dy,  db = dy  the sum hands its gradient to both, unchanged
+(3)  dx = dx' + dx''    of a map with two readers: each reader's gradient adds (the chain rule's sum over paths)
+
+In (1) either map may be raw, with its pack: it is normalised and activated on the way (batchnorm's equations 2 and 3),
+so that the projection of an inverted residual is finished and added in one pass, and never written alone. (3) is the
+block's input seen from behind: the branch gave it dx', the skip dx'' = dy. If that input is itself a raw map, the two
+sums that its batch norm needs (batchnorm's equation 5) are taken here, from the tile of dx that is hot.
+
+No multiplications of its own; one addition a number in (1) and in (3), none in (2).
+"""
+
+import numpy as np
+from numba import prange
+
+from numnet.kernels import _check
+from numnet.kernels._cost import Cost
+from numnet.kernels._jit import kernel
+from numnet.kernels.activations import IDENTITY
+from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate_row
+from numnet.kernels.rows import add, copy, repeated, row_length, share
+
+
+@kernel
+def _sum(a, a_pack, a_code, b, b_pack, b_code, y):
+    """(1). a, b, y (R, C); a pack is empty (finished) or (4, C)."""
+    rows, channels = a.shape
+    length = row_length(channels)
+    pack_a = repeated(a_pack, length if a_pack.size else 0)
+    pack_b = repeated(b_pack, length if b_pack.size else 0)
+    step = max(1, TILE // channels)
+    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
+        lo, hi = tile * step, min((tile + 1) * step, rows)
+        first, second, out = a[lo:hi].reshape(-1), b[lo:hi].reshape(-1), y[lo:hi].reshape(-1)
+        finished = np.empty(length, a.dtype)
+        for i in range(0, out.size, length):
+            j = min(i + length, out.size)
+            if pack_a.size:
+                normalise_activate_row(first[i:j], pack_a, a_code, out[i:j])
+            else:
+                copy(first[i:j], out[i:j])
+            if pack_b.size:
+                normalise_activate_row(second[i:j], pack_b, b_code, finished[: j - i])
+                add(out[i:j], finished[: j - i])
+            else:
+                add(out[i:j], second[i:j])
+
+
+@kernel
+def _add_gradient(dx, dy, x, x_pack, x_code, parts, sums):
+    """(3): dx += dy, all (R, C); where x is raw, sums (parts, 2, C), zero before, gain batchnorm's (5), else length 0."""
+    rows, channels = dx.shape
+    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
+    step = max(1, TILE // channels)
+    for part in prange(parts):  # each part writes its own pixels of dx and its own sums
+        first, last = share(part, parts, rows)
+        for lo in range(first, last, step):
+            hi = min(lo + step, last)
+            out = dx[lo:hi].reshape(-1)
+            add(out, dy[lo:hi].reshape(-1))
+            if sums.size:
+                add_gradient_sums(out, x[lo:hi].reshape(-1), pack, x_code, sums[part])
+
+
+# ------------------------------------------------------------------------------------ used by blocks
+
+
+def unit_forward(a, a_pack, a_code, b, b_pack, b_code, y):
+    """y (…, C) = finished(a) + finished(b). No checks."""
+    shape = (a.size // a.shape[-1], a.shape[-1])
+    _sum(a.reshape(shape), a_pack, a_code, b.reshape(shape), b_pack, b_code, y.reshape(shape))
+
+
+def unit_add_gradient(dx, dy, x, x_pack, x_code, parts, sums):
+    """dx (…, C) gains dy; ``sums`` (parts, 2, C) gain those of the batch norm of x, or have length 0. No checks."""
+    shape = (dx.size // dx.shape[-1], dx.shape[-1])
+    _add_gradient(dx.reshape(shape), dy.reshape(shape), x.reshape(shape), x_pack, x_code, parts, sums)
+
+
+# ---------------------------------------------------------------------------------------------- public
+
+
+def add_forward(a, b, out=None):
+    """y = a + b of two maps (N, H, W, C), equation (1); backward is dy for both. Raises ValueError for wrong arrays."""
+    a = _check.tensor("a", a, (None, None, None, None))
+    b = _check.tensor("b", b, a.shape, a.dtype)
+    out = _check.output("out", out, a.shape, a.dtype)
+    _check.apart(out, a=a, b=b)
+    none = empty_pack(a.dtype)
+    if a.size:
+        unit_forward(a, none, IDENTITY, b, none, IDENTITY, out)
+    return out
+
+
+def residual_cost(n: int, h: int, w: int, c: int) -> Cost:
+    """No MACs; N·H·W·C numbers are added."""
+    size = n * h * w * c
+    return Cost(elementwise=size, inputs=2 * size, outputs=size)
