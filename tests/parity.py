@@ -4,6 +4,8 @@ Both sides list their parameters in the order of computation, so the two lists p
 a tensor turns. Everything here is float64 unless said otherwise.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 import torch_nets
@@ -50,7 +52,7 @@ def to_torch(array, role, shape):
 def after_flatten(net):
     """Names of the dense weights whose rows are the flattened pixels of a map, with that map's shape."""
     layers, found = list(net.walk()), {}
-    for (_, before), (path, layer) in zip(layers, layers[1:]):
+    for (_, before), (path, _) in pairwise(layers):
         if before.kind == "flatten":
             found[f"{path}.weight"] = before.input_shape
     return found

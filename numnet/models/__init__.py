@@ -40,7 +40,8 @@ def build(model, *, dtype="float32", seed=0, **options) -> Net:
     """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: see ``Settings``.
 
     width, resolution, classes, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel,
-    initialiser, and what the model's own page adds. Raises NumnetError that names an unknown model or option and the nearest known one.
+    initialiser, and what the model's own page adds. Raises NumnetError that names an unknown model or option and the
+    nearest known one.
     """
     return _make(model, options, dtype, seed, allocate=True)
 
@@ -52,10 +53,14 @@ def describe(model, *, dtype="float32", seed=0, **options) -> Net:
 
 def _make(model, options, dtype, seed, allocate):
     if model not in MODELS:
-        raise NumnetError(f"model: expected one of {', '.join(MODELS)}, got {model!r}{_nearest(model, MODELS)}")
+        raise NumnetError(
+            f"model: expected one of {', '.join(MODELS)}, got {model!r}{_nearest(model, MODELS)}"
+        )
     make, fixed = MODELS[model]
     shared = set(Settings.__dataclass_fields__)
-    own = {name for name, p in inspect.signature(make).parameters.items() if p.kind == p.KEYWORD_ONLY} - set(fixed)
+    own = {name for name, p in inspect.signature(make).parameters.items() if p.kind == p.KEYWORD_ONLY} - set(
+        fixed
+    )
     for name in options:
         if name not in shared | own:
             known = ", ".join(sorted(shared | own))

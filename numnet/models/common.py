@@ -29,12 +29,22 @@ class Settings:
 
     def __post_init__(self):
         for name, value, valid, expected in (
-            ("width", self.width, _is_number(self.width) and 0 < self.width <= 8, "a number above 0, at most 8"),
+            (
+                "width",
+                self.width,
+                _is_number(self.width) and 0 < self.width <= 8,
+                "a number above 0, at most 8",
+            ),
             ("resolution", self.resolution, _is_count(self.resolution), "an integer of at least 1"),
             ("classes", self.classes, _is_count(self.classes), "an integer of at least 1"),
             ("strides", self.strides, self.strides in ("imagenet", "cifar"), '"imagenet" or "cifar"'),
             ("variant", self.variant, self.variant in VARIANTS, "one of " + ", ".join(VARIANTS)),
-            ("kernel", self.kernel, self.kernel is None or _is_count(self.kernel), "an integer of at least 1"),
+            (
+                "kernel",
+                self.kernel,
+                self.kernel is None or _is_count(self.kernel),
+                "an integer of at least 1",
+            ),
             (
                 "initialiser",
                 self.initialiser,
@@ -64,18 +74,21 @@ class Settings:
         """2, or 1 where 32×32 inputs are to keep their size."""
         return 1 if self.strides == "cifar" else 2
 
-
     def stages(self, rows):
         """The rows of a table; for 32×32 inputs the first stage of stride 2 keeps its size, as the stem does."""
         first = next(i for i, row in enumerate(rows) if row.s == 2)
-        return [row._replace(s=1) if self.strides == "cifar" and i == first else row for i, row in enumerate(rows)]
+        return [
+            row._replace(s=1) if self.strides == "cifar" and i == first else row for i, row in enumerate(rows)
+        ]
 
     def without(self, model, *names):
         """Raise NumnetError if an option was given that means nothing to this model."""
         for name in names:
             usual = type(self).__dataclass_fields__[name].default
             if getattr(self, name) != usual:
-                raise NumnetError(f"{name}: {model} has no such choice, expected {usual!r}, got {getattr(self, name)!r}")
+                raise NumnetError(
+                    f"{name}: {model} has no such choice, expected {usual!r}, got {getattr(self, name)!r}"
+                )
 
 
 @dataclass
@@ -94,7 +107,9 @@ class Bottleneck:
     def __post_init__(self):
         valid = self.se in (None, False, True) or (_is_number(self.se) and 0 < self.se <= 1)
         if not valid:
-            raise NumnetError(f"se: expected None, False, True or a ratio above 0, at most 1, got {self.se!r}")
+            raise NumnetError(
+                f"se: expected None, False, True or a ratio above 0, at most 1, got {self.se!r}"
+            )
         if not isinstance(self.skip, bool):
             raise NumnetError(f"skip: expected True or False, got {self.skip!r}")
 

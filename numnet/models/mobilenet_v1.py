@@ -48,7 +48,10 @@ SHALLOW = ROWS[:6] + ROWS[11:]
 def layers(settings: Settings, *, separable=True, depth_multiplier=1, shallow=False) -> list:
     """The net of table 1 as layers."""
     activation = settings.pick("activation", keras="relu6", torch="relu6", paddle="relu")
-    frame = {"activation": activation, "norm": settings.norm(eps={"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5})}
+    frame = {
+        "activation": activation,
+        "norm": settings.norm(eps={"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5}),
+    }
     if settings.variant == "torch":
 
         def channels(c):

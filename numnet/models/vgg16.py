@@ -9,6 +9,7 @@ keep the paper's 4,096; Keras has no dropout, the paper and the others 0.5.
 from typing import NamedTuple
 
 from numnet.blocks import Conv
+from numnet.errors import NumnetError
 from numnet.layers import Activation, Dense, Flatten, MaxPool
 from numnet.models.common import Settings, dropped
 
@@ -27,6 +28,10 @@ HIDDEN = 4096
 def layers(settings: Settings) -> list:
     """Configuration D as layers."""
     settings.without("vgg16", "width", "kernel", "strides", "bn_eps", "bn_momentum")
+    if settings.resolution < 32:
+        raise NumnetError(
+            f"resolution: vgg16 halves the side five times, expected at least 32, got {settings.resolution}"
+        )
     activation, net = settings.activation or "relu", []
     for stage, row in enumerate(ROWS, start=1):
         for i in range(1, row.n + 1):
