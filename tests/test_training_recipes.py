@@ -111,6 +111,18 @@ def test_what_belongs_to_one_model_goes_with_it():
     assert merge(base, {"model": {"model": "mobilenet_v1", "width": 1.0}})["model"]["separable"] is False
 
 
+def test_the_warm_up_keeps_its_share():
+    base = {"epochs": 30, "warmup": 2}
+    assert merge(base, {"epochs": 15}) == {"epochs": 15, "warmup": 1}
+    assert merge(base, {"epochs": 15, "warmup": 2}) == {"epochs": 15, "warmup": 2}
+    assert merge({"warmup": 2}, {"epochs": 15}) == {"epochs": 15, "warmup": 2}
+    assert merge({"epochs": 30, "warmup": None}, {"epochs": 1}) == {"epochs": 1, "warmup": None}
+    assert merge({**base, "schedule": "linear"}, {"epochs": 3, "schedule": "step"}) == {
+        "epochs": 3, "schedule": "step"
+    }  # fmt: skip
+    assert run.plan("cifar10", None, {"epochs": 1})["warmup"] < 1
+
+
 def test_layers_are_not_changed():
     layers = [
         {"model": {"width": 1.0}, "augment": {"crop": 4}},
@@ -119,6 +131,16 @@ def test_layers_are_not_changed():
     before = json.dumps(layers)
     merge(*layers)
     assert json.dumps(layers) == before
+
+
+def test_every_keyword_of_build_may_stand_in_a_recipe():
+    model = {
+        "width": 0.5, "resolution": 32, "classes": 10, "padding": "same", "strides": "cifar", "variant": "keras",
+        "dropout": 0.1, "bn_eps": 1e-3, "bn_momentum": 0.9, "dtype": "float32", "seed": 3, "separable": False,
+        "depth_multiplier": 1, "shallow": True, "activation": "relu", "se": True, "bottleneck_activation": "relu",
+        "skip": False, "kernel": 5,
+    }  # fmt: skip
+    assert recipes.check({"model": model}, "here")["model"] == model
 
 
 def test_a_file_of_ones_own(tmp_path):
@@ -132,6 +154,7 @@ BAD = {
     "unknown key": ('{"epocs": 3}', r"unknown key 'epocs' \(did you mean 'epochs'\?\)"),
     "far away": ('{"zzz": 3}', "unknown key 'zzz'$"),
     "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean 'width'\?\)"),
+    "model of another": ('{"model": {"size": "large"}}', "unknown key 'size' of model"),
     "model text": ('{"model": "mobilenet_v1"}', 'model is "mobilenet_v1"; expected an object like'),
     "value": ('{"epochs": "three"}', 'epochs is "three"; expected an integer ≥ 1'),
     "true is no number": ('{"epochs": true}', "epochs is true; expected an integer"),

@@ -6,18 +6,21 @@ layers are merged, the later winning key by key:
 
     the data set's default recipe  <  --recipe  <  flags
 
-with one exception: what only makes sense for one optimiser, schedule or model does not outlive it. Whoever
-asks for another optimiser gets its own learning rate, momentum and so on, not those of the recipe below
-(BELONGS).
+with two exceptions. Who changes the number of epochs and not the warm-up gets a warm-up of the same share.
+And what only makes sense for one optimiser, schedule or model does not outlive it (BELONGS): who asks for
+another optimiser gets its own learning rate, momentum and so on, not those of the recipe below.
 """
 
 import difflib
+import inspect
 import json
 from math import isfinite
 from pathlib import Path
 
 from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.errors import NumnetError
+from numnet.models import MODELS
+from numnet.models.common import Settings
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -100,12 +103,8 @@ SETTINGS = {
     "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
 }
 READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
-# Keywords that numnet.build has for every model; the others do not outlive a change of model.
-MODEL_COMMON = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
-MODEL_SOME = (
-    "variant", "bn_eps", "bn_momentum", "separable", "depth_multiplier", "shallow", "activation", "se",
-    "bottleneck_activation", "skip", "kernel",
-)  # fmt: skip
+# Keywords of numnet.build that outlive a change of the model: what they say is not of one architecture.
+MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 AUGMENT = ("crop", "flip", "cutout", "border")
 # What is dropped from the layers below when a later one changes the key on the left.
 BELONGS = {
@@ -172,17 +171,19 @@ def _check_model(model, where: str) -> None:
         raise NumnetError(
             f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}'
         )
-    known = ("model", *MODEL_COMMON, *MODEL_SOME)
+    known = {"model", "dtype", "seed", *Settings.__dataclass_fields__}
+    for make, fixed in MODELS.values():
+        keywords = inspect.signature(make).parameters.values()
+        known.update(p.name for p in keywords if p.kind == p.KEYWORD_ONLY and p.name not in fixed)
     for key in model:
         if key not in known:
-            raise NumnetError(f"{where}: unknown key {key!r} of model{_nearest(key, known)}")
+            raise NumnetError(f"{where}: unknown key {key!r} of model{_nearest(key, sorted(known))}")
 
 
 def merge(*layers: dict) -> dict:
     """One recipe out of several, the later winning: key by key, inside "model" and "augment" too.
 
-    What belongs to one optimiser, schedule or model is dropped where a later layer names another one.
-    ``about`` is the last layer's own.
+    The two exceptions stand at the top of this page. ``about`` is the last layer's own.
     """
     merged: dict = {}
     for layer in layers:
@@ -190,9 +191,11 @@ def merge(*layers: dict) -> dict:
         for key, belongings in BELONGS.items():
             if key in layer and layer[key] != merged.get(key, layer[key]):
                 kept = {k: v for k, v in kept.items() if k not in belongings}
+        if kept.get("warmup") and "warmup" not in layer and {"epochs"} <= kept.keys() & layer.keys():
+            kept["warmup"] = round(kept["warmup"] * layer["epochs"] / kept["epochs"], 6)
         model, augment = dict(kept.get("model", {})), kept.get("augment")
         if layer.get("model", {}).get("model", model.get("model")) != model.get("model"):
-            model = {key: value for key, value in model.items() if key in MODEL_COMMON}
+            model = {key: value for key, value in model.items() if key in MODEL_KEPT}
         merged = {**kept, **layer}
         if model or "model" in layer:
             merged["model"] = {**model, **layer.get("model", {})}
