@@ -184,7 +184,7 @@ def test_a_photo_is_seen_upright(tmp_path):
     assert (read.train.images[0] == resize_and_crop(upright, 16, "stretch")).all()
 
 
-# ---------------------------------------------------------------------------------------------- what goes wrong
+# -------------------------------------------------------------------------------------------- what goes wrong
 
 
 def empty(folder):

@@ -127,6 +127,8 @@ def files(folder):
     yield "rgb.tif", save(folder / "rgb.tif", photo), PHOTO
     yield "rgb.webp", save(folder / "rgb.webp", photo, lossless=True), PHOTO
     yield "rgb.jpg", save(folder / "rgb.jpg", photo, quality=95), None
+    pair = dict(format="MPO", save_all=True, append_images=[photo], quality=95)  # as telephones write them
+    yield "pair.jpg", save(folder / "pair.jpg", photo, **pair), None
     yield "cmyk.jpg", save(folder / "cmyk.jpg", photo.convert("CMYK"), quality=95), None
     yield "grey.jpg", save(folder / "grey.jpg", grey, quality=95), None
     yield "grey.png", save(folder / "grey.png", grey), grey3
