@@ -98,7 +98,7 @@ def test_mnasnet_schedule():
 def test_corners(name):
     """No division by zero in trainings of one step, or all warm-up; no rate below 0 or above lr."""
     for steps in (1, 2, 3, 50):
-        for warmup in {0, 1, steps // 2, steps}:
+        for warmup in {0, 0.5, 1, steps // 2, min(2.5, steps), steps}:
             rates = ours(name, warmup, steps=steps)
             assert np.isfinite(rates).all() and rates.min() >= 0 and rates.max() <= 0.3 * (1 + 1e-12)
 

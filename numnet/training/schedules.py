@@ -4,7 +4,7 @@ Steps count from 0 to T − 1, T = epochs · steps an epoch. Nothing is remember
 state. With W warm-up steps, u = (t − W)/(T − W) the part done of the rest, f = ``final`` and e the epochs
 done, η₀ = ``lr``:
 
-(1)  warm-up        η = η₀·(t + 1)/W               for t < W; all but one_cycle begin so
+(1)  warm-up        η = η₀·min(1, (t + 1)/W)       for t < W; all but one_cycle begin so
 (2)  constant       η = η₀
 (3)  linear         η = η₀·(1 − (1 − f)·u)
 (4)  cosine         η = η₀·(f + (1 − f)·(1 + cos πu)/2)      Loshchilov and Hutter 2017 (SGDR), one cycle
@@ -38,8 +38,8 @@ OPTIONS = {
 def schedule(name, lr, steps, steps_per_epoch, warmup=0, **options):
     """The function step -> learning rate of a whole training of ``steps`` steps.
 
-    ``warmup``: steps. ``milestones`` and ``every`` count epochs, which may be broken. Raises NumnetError for
-    an unknown name or option, and for a warm-up longer than the training.
+    ``warmup``: steps, which may be broken. ``milestones`` and ``every`` count epochs, which may be broken.
+    Raises NumnetError for an unknown name or option, and for a warm-up longer than the training.
     """
     if name not in OPTIONS:
         raise NumnetError(f"unknown schedule {name!r}; expected one of {', '.join(OPTIONS)}")
@@ -56,7 +56,7 @@ def schedule(name, lr, steps, steps_per_epoch, warmup=0, **options):
         if name == "one_cycle":
             return lr * one_cycle(t, steps, warmup, final)
         if t < warmup:
-            return lr * (t + 1) / warmup
+            return lr * min(1.0, (t + 1) / warmup)
         u = (t - warmup) / (steps - warmup)
         if name == "linear":
             return lr * (1.0 - (1.0 - final) * u)
