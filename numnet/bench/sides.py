@@ -18,6 +18,8 @@ import warnings
 import numpy as np
 
 from numnet.bench.workloads import depthwise_shapes
+from numnet.kernels.loss import softmax_cross_entropy
+from numnet.models import build
 
 LR, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 
@@ -58,14 +60,13 @@ class Numnet:
     def __init__(self, workload, threads):
         import numba
 
-        import numnet
         from numnet.training.optimisers import SGD
 
         numba.set_num_threads(threads)
         self.workload, self.first = workload, None
         if workload.mode == "depthwise":
             return
-        self.net = numnet.build(**workload.net())
+        self.net = build(**workload.net())
         self.x, self.labels = batch(workload)
         if workload.mode == "train":
             options = {"momentum": MOMENTUM, "nesterov": True}
@@ -76,8 +77,6 @@ class Numnet:
             logits = self.net.predict(self.x)
             self.first = size(logits) if self.first is None else self.first
             return
-        from numnet import softmax_cross_entropy
-
         logits = self.net.forward(self.x, training=True)
         loss, dlogits = softmax_cross_entropy(logits, self.labels)
         self.net.backward(dlogits, input_gradient=False)
@@ -248,7 +247,6 @@ class PyTorch:
 
 def _mirrored(workload):
     """The workload's net as a module with numnet's initial weights, in training or inference mode."""
-    from numnet import build
     from numnet.bench.mirror import mirror
 
     return mirror(build(**workload.net())).train(workload.mode == "train")

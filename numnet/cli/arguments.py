@@ -9,7 +9,9 @@ import shutil
 import sys
 from math import isfinite
 
+from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
+from numnet.models import describe
 
 
 def nearest(word, known) -> str:
@@ -41,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message):
-        message = re.sub(r"^argument ", "", message)
+        message = re.sub(r"^argument ([^/:]+)[^:]*:", r"\1:", message)  # of two names for an option the first
         missing = re.fullmatch(r"the following arguments are required: (.*)", message)
         if missing:
             message = f"{self.prog}: {missing[1]} is missing; see `{self.prog} --help`"
@@ -124,6 +126,7 @@ def plain(text):
 
 # ----------------------------------------------------------------------------------------- shared options
 
+FIGURES = (".png", ".pdf", ".svg")
 MODEL_OPTIONS = ("width", "resolution", "classes", "padding", "strides", "variant", "dropout")
 
 
@@ -174,6 +177,23 @@ def model_options(arguments) -> dict:
             raise NumnetError(f"--set dtype: expected float32 or float64, got {value!r}")
         given[key] = value
     return given
+
+
+def described(model, **options):
+    """``numnet.describe``; a keyword of a kind that no net can have is the user's mistake here."""
+    try:
+        net = describe(model, **options)
+        net.cost()
+    except TypeError as error:
+        raise NumnetError(f"{model}: a keyword has a value of the wrong kind ({error})") from None
+    return net
+
+
+def require_dataset(dataset) -> None:
+    """Raise NumnetError if that is neither a built-in data set nor a path."""
+    if dataset not in BUILT_IN and not os.path.exists(dataset):
+        words = f"expected {', '.join(BUILT_IN)} or the path of an image folder"
+        raise NumnetError(f"data set: {words}, got {dataset!r}{nearest(dataset, BUILT_IN)}")
 
 
 def add_threads(parser):
@@ -231,10 +251,14 @@ def columns(lines, right=()) -> str:
     return "\n".join(text)
 
 
-def require_writable(file, option) -> None:
-    """Raise NumnetError before the work if ``file`` could not be written after it."""
+def require_figure(file, option) -> None:
+    """Raise NumnetError, before the work, if a figure could not be written to ``file`` after it."""
+    if not file.lower().endswith(FIGURES):
+        raise NumnetError(f"{option}: expected a name that ends in {', '.join(FIGURES)}, got {file!r}")
     folder = os.path.dirname(os.path.abspath(file))
     if os.path.isdir(file):
         raise NumnetError(f"{option}: {file} is a folder, expected a file name")
     if not os.path.isdir(folder):
         raise NumnetError(f"{option}: no folder {os.path.dirname(file)} for {os.path.basename(file)}")
+    if not os.access(folder, os.W_OK):
+        raise NumnetError(f"{option}: the folder {folder} cannot be written to")

@@ -3,7 +3,17 @@
 from dataclasses import replace
 
 from numnet.bench import machine, workloads
-from numnet.cli.arguments import choice, columns, count, nearest, number, print_json, require_writable, say
+from numnet.cli.arguments import (
+    choice,
+    columns,
+    count,
+    described,
+    nearest,
+    number,
+    print_json,
+    require_figure,
+    say,
+)
 from numnet.errors import NumnetError
 
 
@@ -40,7 +50,7 @@ def bench(arguments):
     from numnet.bench.compare import compare
 
     if arguments.plot:
-        require_writable(arguments.plot, "--plot")
+        require_figure(arguments.plot, "--plot")
     threads = arguments.threads or machine.cores()
     sides = _sides(arguments)
     chosen = [_changed(workload, arguments) for workload in workloads.find(arguments.workloads)]
@@ -56,7 +66,7 @@ def bench(arguments):
             w for base in chosen for w in workloads.sweep(base, arguments.sweep, values, machine.cores())
         ]
     for workload in chosen:
-        workloads.describe(
+        described(
             **workload.net()
         )  # a width or resolution that no net can have is said before hours pass
     facts = compare(

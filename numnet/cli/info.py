@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -65,22 +63,15 @@ def installation() -> dict:
 
 
 def threading_layer() -> str:
-    """The layer that Numba chooses: it says so only after a parallel kernel ran, which a child does here."""
-    script = (
-        "import numba\n"
-        "@numba.njit(parallel=True)\n"
-        "def f(n):\n"
-        "    s = 0\n"
-        "    for i in numba.prange(n):\n"
-        "        s += i\n"
-        "    return s\n"
-        "f(8)\n"
-        "print(numba.threading_layer())"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    return (
-        done.stdout.strip() if done.returncode == 0 else f"none ({(done.stderr.splitlines() or ['?'])[-1]})"
-    )
+    """The layer that Numba chooses here; it decides when the first parallel kernel runs, so let it decide now."""
+    import numba
+    from numba.np.ufunc import parallel
+
+    try:
+        parallel._launch_threads()
+        return numba.threading_layer()
+    except ValueError as error:
+        return f"none ({error})"
 
 
 def _size(folder) -> int:

@@ -6,7 +6,14 @@ import sys
 
 from numnet import cost as costs
 from numnet import models as net_names
-from numnet.cli.arguments import add_model_options, columns, model_options, print_json, require_writable
+from numnet.cli.arguments import (
+    add_model_options,
+    columns,
+    described,
+    model_options,
+    print_json,
+    require_figure,
+)
 from numnet.errors import NumnetError
 from numnet.kernels._cost import Cost
 from numnet.models import MODELS, describe
@@ -53,7 +60,7 @@ def summary_arguments(parser):
 
 
 def summary(arguments):
-    net = describe(arguments.model, **model_options(arguments))
+    net = described(arguments.model, **model_options(arguments))
     if arguments.json:
         print_json(costs.summary(net))
     else:
@@ -80,19 +87,19 @@ def cost(arguments):
     if arguments.json and arguments.csv:
         raise NumnetError("expected --json or --csv, got both")
     if arguments.plot:
-        require_writable(arguments.plot, "--plot")
+        require_figure(arguments.plot, "--plot")
     options = model_options(arguments)
-    facts = [_facts(name, describe(name, **options)) for name in arguments.models]
+    facts = [_facts(name, described(name, **options)) for name in arguments.models]
+    if arguments.plot:
+        from numnet.cli import figures
+
+        figures.cost(facts, arguments.plot)
     if arguments.json:
         print_json(facts[0] if len(facts) == 1 else facts)
     elif arguments.csv:
         print(_csv(facts), end="")
     else:
         print(_text(facts))
-    if arguments.plot:
-        from numnet.cli import figures
-
-        figures.cost(facts, arguments.plot)
 
 
 def _facts(name, net) -> dict:

@@ -9,14 +9,15 @@ from numnet.cli.arguments import (
     add_model_options,
     add_threads,
     columns,
+    described,
     model_options,
     nearest,
     print_json,
+    require_dataset,
     say,
     set_threads,
 )
 from numnet.errors import NumnetError
-from numnet.models import describe
 from numnet.training import recipes, run
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
@@ -145,13 +146,9 @@ def train(arguments):
         )
     given = vars(arguments)
     flags, recipe = _flags(arguments), given.get("recipe")
-    plan = run.plan(arguments.dataset, recipe, flags)
-    if "epochs" in flags and "warmup" not in flags:
-        usual = run.plan(arguments.dataset, recipe, {key: flags[key] for key in flags if key != "epochs"})
-        if usual.get("warmup") and "epochs" in usual:
-            flags["warmup"] = round(usual["warmup"] * flags["epochs"] / usual["epochs"], 6)
     # What can be known to be wrong is said before the data is read, or even downloaded.
-    describe(**plan["model"])
+    require_dataset(arguments.dataset)
+    described(**run.plan(arguments.dataset, recipe, flags)["model"])
     out = given.get("out")
     if out is not None and (Path(out) / "last.safetensors").exists():
         raise NumnetError(

@@ -8,16 +8,17 @@ from numnet.cli.arguments import (
     columns,
     count,
     print_json,
-    require_writable,
+    require_dataset,
+    require_figure,
     say,
     set_threads,
 )
+from numnet.data import BUILT_IN
 from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
 from numnet.loading import load
 
-BUILT_IN = ("cifar10", "shapes")
 BATCH = 64  # images decoded and shown to the net at a time
 
 
@@ -76,7 +77,8 @@ def eval(arguments):
 
     set_threads(arguments.threads)
     if arguments.figure:
-        require_writable(arguments.figure, "--figure")
+        require_figure(arguments.figure, "--figure")
+    require_dataset(arguments.dataset)
     net = load(arguments.checkpoint)
     scaling = _scaling(net, arguments)
     data = datasets.load(

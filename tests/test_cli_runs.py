@@ -1,0 +1,461 @@
+"""The command line where something is trained: train, eval, predict, info, sweep; and every mistake's one line."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from cli_tools import CLASSES, TINY, numnet, start, works, write_images
+from PIL import Image
+
+import numnet as library
+from numnet import checkpoint
+from numnet.training.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an image folder ``photos``, a finished run ``run``, and its result ``run.json``."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_images(folder / "photos")
+    arguments = [
+        "--epochs",
+        4,
+        "--batch-size",
+        12,
+        "--validation",
+        6,
+        "--seed",
+        3,
+        "--crop",
+        1,
+        "--out",
+        folder / "run",
+    ]
+    (folder / "run.json").write_text(
+        works("train", folder / "photos", *TINY, *arguments, "--json", "--quiet")
+    )
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    return place
+
+
+# ------------------------------------------------------------------------------------------- train
+
+
+def test_train(here):
+    result = json.loads((here / "run.json").read_text())
+    keys = {
+        "test_accuracy",
+        "validation_accuracy",
+        "epochs",
+        "train_seconds",
+        "images_per_second",
+        "checkpoint",
+    }
+    assert keys <= set(result) and "history" not in result
+    assert 0 <= result["test_accuracy"] <= 1 and result["epochs"] == 4 and result["train_seconds"] > 0
+    assert result["checkpoint"] == str(here / "run" / "best.safetensors")
+    names = {"best.safetensors", "last.safetensors", "metrics.jsonl", "result.json", "curves.png"}
+    assert names == set(os.listdir("run"))
+    lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    wanted = {"epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
+    assert len(lines) == 4 and wanted | {"seconds", "images_per_second"} <= set(lines[0])
+    recipe = checkpoint.read_meta("run/last.safetensors")["recipe"]
+    assert recipe["batch_size"] == 12 and recipe["seed"] == 3 and recipe["validation"] == 6
+    assert recipe["augment"] == {"crop": 1, "flip": True}, "the recipe's flip, the option's crop"
+    model = {"model": "mobilenet_v1", "width": 0.125, "resolution": 16, "strides": "cifar", "shallow": True}
+    assert model.items() <= recipe["model"].items() and recipe["model"]["classes"] == 3
+
+
+def test_resume_of_a_finished_run_changes_nothing(here):
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (here / "run").iterdir()}
+    code, out, err = numnet("train", "--resume", "run", "--json")
+    assert code == 0 and json.loads(out) == json.loads((here / "run.json").read_text()) and "finished" in err
+    assert before == {
+        path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (here / "run").iterdir()
+    }
+
+
+def test_text_of_a_run(here):
+    out = works("train", "--resume", "run/last.safetensors", "--quiet", "--threads", 1)
+    assert re.search(r"^test accuracy +\d+\.\d\d %$", out, re.M)
+    assert (
+        re.search(r"^trained +4 epochs in [\d.]+ s, [\d,]+ images/s$", out, re.M) and "best.safetensors" in out
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_stopped_and_resumed(here):
+    """Ctrl-C: the code of a shell, the command that goes on, nothing on standard output; then it does go on."""
+    options = [*TINY, "--epochs", 200, "--batch-size", 12, "--quiet"]
+    with start("train", "photos", *options, "--out", "a run") as process:
+        metrics = here / "a run" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and err.endswith("numnet train --resume 'a run'\n")
+    with start("train", "--resume", "a run", "--quiet") as process:
+        time.sleep(0.3)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (143, -signal.SIGTERM) and out == "" and "Traceback" not in err
+
+
+def test_options_of_a_recipe(here):
+    """Every kind of option, from the command line into the stored recipe."""
+    options = [
+        "--epochs",
+        1,
+        "--batch-size",
+        36,
+        "--optimizer",
+        "rmsprop",
+        "--style",
+        "pytorch",
+        "--epsilon",
+        "1e-7",
+    ]
+    options += [
+        "--schedule",
+        "step",
+        "--milestones",
+        "0.5,0.8",
+        "--gamma",
+        ".5",
+        "--warmup",
+        0,
+        "--no-augment",
+    ]
+    options += [
+        "--ema",
+        "none",
+        "--clip-norm",
+        5,
+        "--label-smoothing",
+        "0",
+        "--no-decay-depthwise",
+        "--scaling",
+        "keras",
+    ]
+    works("train", "photos", *TINY, *options, "--preset", "stretch", "--out", "options", "--quiet")
+    recipe = json.loads(works("info", "options", "--json"))["recipe"]
+    wanted = {
+        "epochs": 1, "batch_size": 36, "optimiser": "rmsprop", "style": "pytorch", "epsilon": 1e-7, "lr": 0.1,
+        "schedule": "step", "milestones": [0.5, 0.8], "gamma": 0.5, "warmup": 0, "augment": None, "ema": None,
+        "clip_norm": 5, "label_smoothing": 0, "decay_depthwise": False, "scaling": "keras", "preset": "stretch",
+    }  # fmt: skip
+    assert {key: recipe.get(key) for key in wanted} == wanted
+    assert checkpoint.read_meta("options/best.safetensors")["input"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+# ------------------------------------------------------------------------------------------- load
+
+
+def test_load(here):
+    net = library.load("run")
+    assert net.class_names == list(CLASSES) and net.classes == 3 and net.input_shape == (16, 16, 3)
+    assert (
+        net.scaling["mean"] == pytest.approx([0.485, 0.456, 0.406]) and net.config["model"] == "mobilenet_v1"
+    )
+    assert net.path.name == "best.safetensors" and net.document["recipe"]["epochs"] == 4
+    tensors, _ = checkpoint.read("run/best.safetensors")
+    assert all(np.array_equal(net.params[name], tensors[f"params/{name}"]) for name in net.params)
+    assert all(np.array_equal(net.buffers[name], tensors[f"buffers/{name}"]) for name in net.buffers)
+    x = np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32)
+    net.save("copy.safetensors")
+    again = library.load("copy.safetensors")
+    assert np.array_equal(net.forward(x), again.forward(x)) and again.config == net.config
+    assert again.class_names is None and again.scaling is None
+
+
+# ------------------------------------------------------------------------------------------- eval
+
+
+def test_eval(here):
+    facts = json.loads(
+        works("eval", "run", "photos", "--per-class", "--flip", "--json", "--figure", "confusion.png")
+    )
+    net = library.load("run")
+    data = library.data.load("photos", resolution=16)
+    wanted = evaluate(net, data.test, net.scaling, flip=True)
+    assert {key: facts[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "flip")} == {
+        key: wanted[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "flip")
+    }
+    assert (
+        facts["accuracy"] == json.loads((here / "run.json").read_text())["test_accuracy"]
+        and facts["images"] == 12
+    )
+    assert [row["label"] for row in facts["per_class"]] == list(CLASSES) and facts["per_class"][1][
+        "images"
+    ] == 4
+    assert (here / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    brief = json.loads(works("eval", "run/best.safetensors", "photos", "--json", "--batch-size", 5))
+    assert set(brief) == {"accuracy", "top5", "loss", "images", "checkpoint", "dataset"}
+    text = works("eval", "run", "photos", "--per-class")
+    assert "top 5" in text and "most often taken for" in text and "green" in text
+
+
+def test_eval_on_other_classes_warns(here):
+    write_images(here / "others", train=2, test=2, classes=("cat", "dog"))
+    code, out, err = numnet("eval", "run", "others", "--json")
+    assert code == 0 and json.loads(out)["images"] == 4
+    assert err.startswith("numnet: warning: ") and "blue, green, red" in err and err.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------- predict
+
+
+def test_predict(here):
+    images = [f"photos/test/{name}/0.png" for name in CLASSES]
+    results = json.loads(works("predict", "run", *images, "--top", 2, "--json"))
+    assert [result["image"] for result in results] == images
+    net = library.load("run")
+    for result in results:
+        assert (
+            set(result) == {"image", "checkpoint", "top"} and result["checkpoint"] == "run/best.safetensors"
+        )
+        pixels = library.data.image.read_image(result["image"], 16)
+        x = (pixels[None] / 255 - net.scaling["mean"]) / net.scaling["std"]
+        logits = net.forward(x.astype(np.float32))[0].astype(float)
+        p = np.exp(logits) / np.exp(logits).sum()
+        order = np.argsort(-p)
+        assert [row["class"] for row in result["top"]] == order[:2].tolist()
+        assert [row["label"] for row in result["top"]] == [CLASSES[i] for i in order[:2]]
+        assert [row["probability"] for row in result["top"]] == pytest.approx(p[order[:2]].tolist(), rel=1e-4)
+    last = works("predict", "run/last.safetensors", images[0])
+    assert last.startswith(images[0] + "\n") and last.count("%") == 3 and "█" in last
+
+
+def test_predict_without_names(here):
+    """A net that was saved by hand: numbers for names, and the scaling from the option."""
+    net = library.load("run")
+    net.save("bare.safetensors")
+    code, _, err = numnet("predict", "bare.safetensors", "photos/test/red/0.png")
+    assert code == 2 and "names no input scaling; name one with --scaling" in err
+    results = json.loads(
+        works("predict", "bare.safetensors", "photos/test/red/0.png", "--scaling", "imagenet", "--json")
+    )
+    named = json.loads(works("predict", "run", "photos/test/red/0.png", "--json"))
+    assert [row["label"] for row in results[0]["top"]] == [str(row["class"]) for row in named[0]["top"]]
+    assert [row["probability"] for row in results[0]["top"]] == [
+        row["probability"] for row in named[0]["top"]
+    ]
+
+
+# ------------------------------------------------------------------------------------------- info
+
+
+def test_info_of_the_installation(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")
+    facts = json.loads(works("info", "--json"))
+    assert facts["versions"]["numnet"] == library.__version__ and facts["versions"]["numpy"] == np.__version__
+    assert facts["threads"] >= 1 and facts["threading_layer"] in ("omp", "tbb", "workqueue")
+    assert facts["blas"] and facts["cores"] >= 1 and facts["processor"]
+    assert facts["cache"] is None or os.path.isdir(facts["cache"])
+    text = works("info")
+    assert library.__version__ in text and facts["blas"][0] in text and "kernels" in text
+
+
+def test_info_of_a_run(here):
+    facts = json.loads(works("info", "run", "--json"))
+    assert facts["file"] == "run/last.safetensors" and facts["recipe"]["epochs"] == 4
+    assert facts["trainable_params"] == library.load("run").cost().params
+    assert facts["result"]["test_accuracy"] == json.loads((here / "run.json").read_text())["test_accuracy"]
+    text = works("info", "run")
+    for words in (
+        "mobilenet_v1",
+        "width=0.125",
+        "blue, green, red",
+        "4 of 4 epochs",
+        "batch_size 12",
+        "test accuracy",
+    ):
+        assert words in text
+    assert "validation accuracy" in works("info", "run/best.safetensors")
+
+
+# ------------------------------------------------------------------------------------------- sweep
+
+
+def test_sweep(here):
+    model = {"width": 0.125, "resolution": 16, "strides": "cifar", "shallow": True}
+    common = {"dataset": "photos", "epochs": 1, "batch_size": 36, "model": model}
+    plan = {"common": common, "runs": [{"name": "a", "seeds": [0, 1]}, {"name": "b", "lr": 0.01}]}
+    (here / "plan.json").write_text(json.dumps(plan))
+    code, out, err = numnet("sweep", "plan.json", "--json", "--quiet")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [(row["name"], row["runs"]) for row in rows] == [("a", 2), ("b", 1)] and "a-seed0: starting" in err
+    assert {"table.json", "table.md", "table.png", "a-seed0", "a-seed1", "b"} == set(os.listdir("plan"))
+    code, out, err = numnet("sweep", "plan.json", "--quiet")
+    assert code == 0 and out == (here / "plan" / "table.md").read_text() and "b: done already" in err
+
+
+# ------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.fixture(scope="module")
+def wrong(place):
+    """Files that are not what they should be, in the same folder."""
+    (place / "text.safetensors").write_text("this is no safetensors file")
+    (place / "text.png").write_text("this is no image")
+    (place / "text.json").write_text("{epochs: 3}")
+    (place / "unknown.json").write_text('{"epocs": 3}')
+    (place / "empty").mkdir()
+    (place / "folder.png").mkdir()
+    (place / "one class" / "cats").mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(place / "one class" / "cats" / "1.png")
+    checkpoint.write(place / "own.safetensors", {}, {"format": 1, "config": None})
+    checkpoint.write(place / "newer.safetensors", {}, {"format": 99, "config": {"model": "mobilenet_v1"}})
+    checkpoint.write(place / "strange.safetensors", {}, {"hello": "world"})
+    checkpoint.write(place / "bare.safetensors", {}, {"format": 1, "config": {"model": "mobilenet_v1"}})
+    checkpoint.write(place / "other.safetensors", {}, {"format": 1, "config": {"model": "mobilenet_v9"}})
+    shutil.copytree(place / "photos", place / "four", ignore=shutil.ignore_patterns("[1-9]*.png"))
+    for split in ("train", "test"):
+        shutil.copytree(place / "photos" / split / "red", place / "four" / split / "yellow")
+    (place / "twice.json").write_text(
+        '[{"name": "a", "dataset": "shapes"}, {"name": "a", "dataset": "shapes"}]'
+    )
+    return place
+
+
+TRAIN = ["train", "photos", "--quiet", "--resolution", "16", "--epochs", "2", "--out", "never"]
+MISTAKES = [
+    # the command itself
+    (["sumary"], r"unknown command 'sumary' \(did you mean summary\?\); expected one of models, summary"),
+    (["--jsn"], "unknown option '--jsn'"),
+    (["models", "mobilenet_v1"], "one argument too many, 'mobilenet_v1'"),
+    # nets
+    (["summary"], "MODEL is missing; see `numnet summary --help`"),
+    (["summary", "mobilnet_v1"], r"expected one of mobilenet_v1.* \(did you mean mobilenet_v1\?\)"),
+    (["summary", "mobilenet_v1", "--widht", "1"], r"has no option --widht \(did you mean --width\?\)"),
+    (["summary", "mobilenet_v1", "--width"], "--width: expected one argument"),
+    (["summary", "mobilenet_v1", "--width", "0"], "--width: expected a number above 0, at most 8, got '0'"),
+    (["summary", "mobilenet_v1", "--width", "wide"], "--width: expected a number .*, got 'wide'"),
+    (["summary", "mobilenet_v1", "--width", "nan"], "--width: expected a number .*, got 'nan'"),
+    (["summary", "mobilenet_v1", "--resolution", "0"], "--resolution: expected an integer of at least 1, got '0'"),
+    (["summary", "mobilenet_v1", "--resolution", "1.5"], "--resolution: expected an integer .*, got '1.5'"),
+    (["summary", "mobilenet_v1", "--classes", "-1"], "--classes: expected"),
+    (["summary", "mobilenet_v1", "--padding", "valid"], "--padding: expected one of same, symmetric, got 'valid'"),
+    (["summary", "mobilenet_v1", "--strides", "cifr"], r"--strides: .*got 'cifr' \(did you mean cifar\?\)"),
+    (["summary", "mobilenet_v1", "--variant", "tf"], "--variant: expected one of keras, torch, paddle, got 'tf'"),
+    (["summary", "mobilenet_v1", "--dropout", "1"], "--dropout: expected a number at least 0, below 1, got '1'"),
+    (["summary", "mobilenet_v1", "--set", "shallow"], "--set: expected KEY=VALUE, got 'shallow'"),
+    (["summary", "mobilenet_v1", "--set", "shalow=true"], r"no option 'shalow' \(did you mean shallow\?\)"),
+    (["summary", "mobilenet_v1", "--set", "width=2", "--width", "1"], "--set width: expected --width instead"),
+    (["summary", "mobilenet_v1", "--set", "activation=rulu"], "rulu"),
+    (["summary", "mobilenet_v1", "--set", "dtype=float16"], "expected float32 or float64, got 'float16'"),
+    (["summary", "mobilenet_v1", "--set", "depth_multiplier=x"], "mobilenet_v1: .*(wrong kind|depth_multiplier)"),
+    (["summary", "vgg16", "--width", "0.5"], "width: vgg16 has no such choice"),
+    (["cost", "mobilenet_v1", "--json", "--csv"], "expected --json or --csv, got both"),
+    (["cost", "mobilenet_v1", "--plot", "nowhere/cost.png"], "--plot: no folder nowhere for cost.png"),
+    (["cost", "mobilenet_v1", "--plot", "folder.png"], "--plot: folder.png is a folder"),
+    (["cost", "mobilenet_v1", "--plot", "cost.xyz"], "--plot: expected a name that ends in .png, .pdf, .svg, got 'cost.xyz'"),
+    # train
+    (["train"], "expected a data set .* or --resume RUN_DIR"),
+    (["train", "cifr10"], r"data set: expected .*, got 'cifr10' \(did you mean cifar10\?\)"),
+    (["train", "nowhere"], "expected cifar10, shapes or the path of an image folder, got 'nowhere'"),
+    (["train", "empty"], "no class folders"),
+    (["train", "one class"], "only one class folder, cats"),
+    (["train", "cifar10", "--data", "empty"], "empty: no CIFAR-10 in it"),
+    ([*TRAIN, "--recipe", "cifar"], r"unknown recipe 'cifar' \(did you mean 'cifar10'\?\)"),
+    ([*TRAIN, "--recipe", "nowhere.json"], "recipe nowhere.json: no such file"),
+    ([*TRAIN, "--recipe", "text.json"], "recipe text.json: not JSON"),
+    ([*TRAIN, "--recipe", "unknown.json"], r"unknown key 'epocs' \(did you mean 'epochs'\?\)"),
+    ([*TRAIN, "--epochs", "0"], "--epochs: expected an integer ≥ 1, got '0'"),
+    ([*TRAIN, "--lr", "fast"], "--lr: expected a number > 0, or none, got 'fast'"),
+    ([*TRAIN, "--lr", "-1"], "--lr: expected a number > 0, or none, got '-1'"),
+    ([*TRAIN, "--lr", "inf"], "--lr: expected a number > 0, or none, got 'inf'"),
+    ([*TRAIN, "--batch-size", "12.5"], "--batch-size: expected an integer ≥ 1, got '12.5'"),
+    ([*TRAIN, "--optimiser", "sdg"], r"--optimiser: expected one of sgd.*got 'sdg' \(did you mean sgd\?\)"),
+    ([*TRAIN, "--optimizer", "sdg"], "--optimiser: expected one of sgd"),
+    ([*TRAIN, "--optimiser", "adam", "--momentum", "0.5"], "the optimiser adam has no momentum"),
+    ([*TRAIN, "--schedule", "cosin"], r"--schedule: .*\(did you mean cosine\?\)"),
+    ([*TRAIN, "--schedule", "cosine", "--gamma", "0.5"], "the schedule cosine has no gamma"),
+    ([*TRAIN, "--milestones", "1,x"], "--milestones: expected a list of epochs, got '1,x'"),
+    ([*TRAIN, "--warmup", "99"], "a warm-up of 99 epochs does not fit into a training of 2"),
+    ([*TRAIN, "--ema", "1"], "--ema: expected a number ≥ 0 and < 1, or none, got '1'"),
+    ([*TRAIN, "--seed", "-1"], "--seed: expected an integer ≥ 0, got '-1'"),
+    ([*TRAIN, "--scaling", "unti"], r"--scaling: expected one of .*\(did you mean unit\?\)"),
+    ([*TRAIN, "--preset", "crop"], "--preset: expected one of torchvision"),
+    ([*TRAIN, "--crop", "-1"], "--crop: expected a number of pixels, got '-1'"),
+    ([*TRAIN, "--no-augment", "--crop", "2"], "--no-augment: cannot stand beside --crop"),
+    ([*TRAIN, "--validation", "99"], "99 images cannot be held back"),
+    ([*TRAIN, "--memory", "lots"], "memory: expected bytes, or a size like 500M or 4G, got 'lots'"),
+    ([*TRAIN, "--threads", "0"], "--threads: expected an integer of at least 1, got '0'"),
+    ([*TRAIN, "--threads", "9999"], "--threads: expected 1 to .*, got 9999"),
+    ([*TRAIN, "--model", "mobilenet"], "model: expected one of mobilenet_v1"),
+    ([*TRAIN, "--set", "shalow=1"], "(un)?known|no option"),
+    ([*TRAIN, "--set", "classes=2"], "tells 2 classes apart, photos has 3|tells 2 classes apart, .*photos has 3"),
+    ([*TRAIN, "--out", "run"], "run holds a run already; go on with `numnet train --resume run`"),
+    ([*TRAIN, "--out", "text.png"], "cannot write to the run directory text.png"),
+    (["train", "--resume", "nowhere"], "nowhere: no such checkpoint"),
+    (["train", "--resume", "empty"], "empty: no run in this directory"),
+    (["train", "--resume", "own.safetensors"], "holds no training"),
+    (["train", "--resume", "run", "--lr", "0.1"], "expected no --lr beside it"),
+    (["train", "shapes", "--resume", "run"], "expected no data set 'shapes' beside it"),
+    # eval and predict
+    (["eval", "run"], "DATASET is missing"),
+    (["eval", "nowhere.safetensors", "shapes"], "nowhere.safetensors: no such checkpoint"),
+    (["eval", "text.safetensors", "shapes"], "text.safetensors: .*no safetensors file"),
+    (["eval", "strange.safetensors", "shapes"], "no checkpoint of a net"),
+    (["eval", "newer.safetensors", "shapes"], "has format 99, this numnet reads up to 1"),
+    (["eval", "own.safetensors", "shapes"], "a net of one's own"),
+    (["eval", "other.safetensors", "shapes"], "mobilenet_v9"),
+    (["eval", "bare.safetensors", "shapes"], "params/stem.weight is missing"),
+    (["eval", "run", "four"], "tells 3 classes apart, .*four has 4"),
+    (["eval", "run", "nowhere"], "data set: expected cifar10, shapes or the path"),
+    (["eval", "run", "photos", "--figure", "nowhere/x.png"], "--figure: no folder nowhere"),
+    (["predict", "photos/test/red/0.png"], "expected a checkpoint .* before the images, got 'photos/test/red/0.png'"),
+    (["predict", "run"], "expected image files after the checkpoint run"),
+    (["predict", "empty", "photos/test/red/0.png"], "empty: no run in this directory"),
+    (["predict", "run", "nowhere.png"], "nowhere.png: no such file, expected an image file"),
+    (["predict", "run", "photos"], "photos: a folder, expected an image file"),
+    (["predict", "run", "photos/test/red/0.png", "text.png"], "text.png: not an image that can be read"),
+    (["predict", "run", "photos/test/red/0.png", "--top", "0"], "--top: expected an integer of at least 1, got '0'"),
+    (["predict", "run", "photos/test/red/0.png", "--scaling", "x"], "--scaling: expected one of"),
+    # info, sweep
+    (["info", "nowhere"], "nowhere: no such checkpoint"),
+    (["info", "text.safetensors"], "no safetensors file"),
+    (["info", "other.safetensors"], "other.safetensors: .*mobilenet_v9"),
+    (["sweep", "nowhere.json"], "nowhere.json: cannot be read"),
+    (["sweep", "text.json"], "text.json: not JSON"),
+    (["sweep", "twice.json"], "two runs have the name 'a'"),
+    # bench
+    (["bench", "train-v1"], r"no workload 'train-v1' \(did you mean train-v1-"),
+    (["bench", "--sides", "tensorflow"], "--sides: expected some of numnet, pytorch"),
+    (["bench", "--sides", "pytorh"], r"\(did you mean pytorch\?\)"),
+    (["bench", "--values", "1,2"], "--values: expected --sweep beside it"),
+    (["bench", "--sweep", "depth"], "--sweep: expected one of width, resolution, batch, threads, got 'depth'"),
+    (["bench", "--sweep", "width", "--values", "1,x"], "--values: expected a number .*, got 'x'"),
+    (["bench", "--sweep", "batch", "--values", "1,0.5"], "--values: expected an integer of at least 1, got '0.5'"),
+    (["bench", "--sweep", "batch", "depthwise-mobilenet_v2"], "--sweep: expected workloads of training or inference"),
+    (["bench", "--seconds", "0"], "--seconds: expected a number above 0, got '0'"),
+    (["bench", "--rounds", "none"], "--rounds: expected an integer of at least 1, got 'none'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments, message", MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_mistakes(wrong, monkeypatch, arguments, message):
+    """One line on standard error that says what is wrong, nothing on standard output, exit code 2."""
+    monkeypatch.chdir(wrong)
+    code, out, err = numnet(*arguments)
+    assert code == 2 and out == "", err
+    assert err.startswith("numnet: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert re.search(message, err), err
+    assert not (wrong / "never" / "metrics.jsonl").exists(), "nothing was begun"
+    shutil.rmtree(wrong / "never", ignore_errors=True)
