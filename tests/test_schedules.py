@@ -94,6 +94,12 @@ def test_mnasnet_schedule():
     assert rates[71] == rates[50] and rates[72] == pytest.approx(0.256 * 0.97**3)
 
 
+def test_a_broken_number_of_epochs_falls_on_its_step():
+    """0.3 · 10 steps is 3.0000000000000004 in floating point; the third step still has the new rate."""
+    rates = ours("exponential", gamma=0.5, every=0.3)
+    assert rates[:4].tolist() == [0.3, 0.3, 0.3, 0.15]
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_corners(name):
     """No division by zero in trainings of one step, or all warm-up; no rate below 0 or above lr."""

@@ -38,8 +38,8 @@ OPTIONS = {
 def schedule(name, lr, steps, steps_per_epoch, warmup=0, **options):
     """The function step -> learning rate of a whole training of ``steps`` steps.
 
-    ``warmup``: steps, which may be broken. ``milestones`` and ``every`` count epochs, which may be broken.
-    Raises NumnetError for an unknown name or option, and for a warm-up longer than the training.
+    ``warmup`` counts steps, ``milestones`` and ``every`` epochs; all may be broken numbers. Raises
+    NumnetError for an unknown name or option, and for a warm-up longer than the training.
     """
     if name not in OPTIONS:
         raise NumnetError(f"unknown schedule {name!r}; expected one of {', '.join(OPTIONS)}")
@@ -65,7 +65,7 @@ def schedule(name, lr, steps, steps_per_epoch, warmup=0, **options):
         if name == "step":
             return lr * gamma ** sum(t >= epochs * steps_per_epoch for epochs in option["milestones"])
         if name == "exponential":
-            return lr * gamma ** floor(t / (every * steps_per_epoch))
+            return lr * gamma ** floor(t / (every * steps_per_epoch) + 1e-9)  # 0.3 · 10 is above 3
         return lr
 
     return rate
