@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from numnet import data
+from numnet import data, pickles
 from numnet.data import cifar10
 from numnet.errors import NumnetError
 
@@ -226,7 +226,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
             data.load("cifar10", data_dir=folder)
         one_line(excinfo)
         assert not mark.exists(), name
-    assert cifar10._Array.shape is None  # no pickle has left anything behind
+    assert pickles.Array.shape is None  # no pickle has left anything behind
 
 
 def test_the_mark_would_be_seen(tmp_path):

@@ -4,21 +4,19 @@ Both versions cut the set into five training files and one test file of 10,000 i
 bytes, 32×32 red, then green, then blue. The binary version puts a label byte before each image. The python
 version is a pickle of Python 2: a dictionary with ``data``, uint8 (10000, 3072), and ``labels``, a list.
 
-A pickle is a program. This reader admits the half dozen names that such a file needs and gives each a
-stand-in of its own that stores what it is handed; any other name is an error. So nothing in the file is ever
-executed. Archives are read member by member, by name, never unpacked: links and paths in them lead nowhere.
+A pickle is a program; ``numnet.pickles`` reads it without running it. Archives are read member by member, by
+name, never unpacked: links and paths in them lead nowhere.
 """
 
 import gzip
-import io
 import os
-import pickle
 import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from numnet import pickles
 from numnet.data.split import ArraySplit, Dataset
 from numnet.data.transforms import SCALINGS
 from numnet.errors import NumnetError
@@ -150,13 +148,13 @@ def _binary(content: bytes, where):
 
 def _python(content: bytes, where):
     try:
-        table = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        table = pickles.load(content, encoding="bytes")
     except Exception as error:  # a damaged pickle may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NumnetError(f"{where}: cannot be read as a CIFAR-10 pickle ({reason})") from None
     table = table if isinstance(table, dict) else {}
     data, labels = (table.get(key.encode(), table.get(key)) for key in ("data", "labels"))
-    data = data.array() if isinstance(data, _Array) else None
+    data = data.array("u1") if isinstance(data, pickles.Array) else None
     if data is None or data.shape != (IMAGES, PIXELS):
         came = "no such array" if data is None else f"{data.shape}"
         raise NumnetError(f"{where}: data is {came}, expected uint8 ({IMAGES}, {PIXELS})")
@@ -168,77 +166,3 @@ def _python(content: bytes, where):
         came = f"a list of {len(labels)}" if isinstance(labels, list) else type(labels).__name__
         raise NumnetError(f"{where}: labels are {came}, expected a list of {IMAGES} integers")
     return data, np.array(labels)
-
-
-# --------------------------------------------------------------------------------- pickles that run nothing
-
-
-class _Array:
-    """Stands in for ``numpy.ndarray``: stores what the pickle says of an array."""
-
-    shape = type = content = None
-
-    def __init__(self, *arguments):
-        pass
-
-    def __setstate__(self, state):
-        _, self.shape, self.type, _, self.content = state
-
-    def array(self) -> np.ndarray | None:
-        """The array of bytes described, or None if it is something else."""
-        if not isinstance(self.content, bytes) or getattr(self.type, "name", None) not in (
-            "u1",
-            b"u1",
-            "|u1",
-        ):
-            return None
-        if not isinstance(self.shape, tuple) or any(type(n) is not int for n in self.shape):
-            return None
-        flat = np.frombuffer(self.content, np.uint8)
-        return flat.reshape(self.shape) if np.prod(self.shape, dtype=float) == flat.size else None
-
-
-class _FromBuffer(_Array):
-    """Stands in for the function by which newer versions of NumPy write an array."""
-
-    def __init__(self, content, type, shape, order):
-        self.content, self.type, self.shape = bytes(content), type, shape
-
-
-class _Type:
-    """Stands in for ``numpy.dtype``."""
-
-    def __init__(self, name, *arguments):
-        self.name = name
-
-    def __setstate__(self, state):
-        pass  # byte order and fields: a byte has neither
-
-
-class _Bytes(bytes):
-    """Stands in for ``_codecs.encode``, by which Python 3 writes bytes in the protocol of Python 2."""
-
-    def __new__(cls, text, encoding):
-        return super().__new__(cls, text.encode("latin-1"))
-
-    def __setstate__(self, state):
-        raise pickle.UnpicklingError("bytes have no state")
-
-
-_STAND_INS = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy.core.numeric", "_frombuffer"): _FromBuffer,
-    ("numpy._core.numeric", "_frombuffer"): _FromBuffer,
-    ("_codecs", "encode"): _Bytes,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no such file needs") from None
