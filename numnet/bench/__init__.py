@@ -5,10 +5,10 @@ sides        who is measured: numnet, PyTorch, its compiler, ONNX Runtime
 mirror       any net of numnet's as a torch.nn module
 worker       one measurement, in a process of its own
 machine      what the processor and the memory can do at most
-compare      the alternating processes, medians and ratios
+comparison   the alternating processes, medians and ratios
 report       tables and figures
 """
 
-from numnet.bench.compare import compare as compare
+from numnet.bench.comparison import compare as compare
 from numnet.bench.workloads import WORKLOADS as WORKLOADS
 from numnet.bench.workloads import Workload as Workload

@@ -1,4 +1,4 @@
-"""What ``compare`` found, as tables and as figures."""
+"""What ``comparison`` found, as tables and as figures."""
 
 from numnet.plotting import DARK, LIGHT, MIDDLE, _figure, _write
 

@@ -192,7 +192,7 @@ class PyTorch:
         loss = torch.nn.functional.cross_entropy(self.net(self.x), self.labels)
         loss.backward()
         self.optimiser.step()
-        self.first = float(loss) if self.first is None else self.first
+        self.first = float(loss.detach()) if self.first is None else self.first
 
     def result(self):
         return self.first

@@ -47,7 +47,7 @@ def bench_arguments(parser):
 
 def bench(arguments):
     from numnet.bench import report
-    from numnet.bench.compare import compare
+    from numnet.bench.comparison import compare
 
     if arguments.plot:
         require_figure(arguments.plot, "--plot")
