@@ -26,6 +26,7 @@ from numnet.kernels import (
     pointwise_forward,
     pooling,
 )
+from numnet.kernels._blas import one_thread
 from numnet.kernels.activations import IDENTITY, code_of
 
 EPS = 1e-3
@@ -50,6 +51,11 @@ class Pointwise:
 
     def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial):
         pointwise.unit_backward(dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial)
+
+    def unit_inference(self, x, w, folded, code, y, skip):
+        rows, filters = x.reshape(-1, w.shape[0]), w.shape[1]
+        skip = np.empty((0, filters), x.dtype) if skip is None else skip.reshape(-1, filters)
+        pointwise.unit_inference(rows, w, folded, code, skip, y.reshape(-1, filters))
 
     def plain(self, x, w):
         return pointwise_forward(x, w)
@@ -82,6 +88,9 @@ class Depthwise:
         where = self.shape.stride, self.shape.pads
         depthwise.unit_backward(dy, y, y_pack, means, y_code, x, pack, code, w, *where, dx, dw, sums, partial)
 
+    def unit_inference(self, x, w, folded, code, y, skip):
+        depthwise.unit_inference(x, w, folded, code, self.shape.stride, self.shape.pads, y)
+
     def plain(self, x, w):
         return depthwise_forward(x, w, self.shape.stride, self.shape.padding)
 
@@ -112,6 +121,9 @@ class Conv:
     def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial):
         where = self.shape.stride, self.shape.pads
         conv.unit_backward(dy, y, y_pack, means, y_code, x, w, *where, dx, dw, partial)
+
+    def unit_inference(self, x, w, folded, code, y, skip):
+        conv.unit_inference(x, w, folded, code, self.shape.stride, self.shape.pads, y)
 
     def plain(self, x, w):
         return conv_forward(x, w, self.shape.stride, self.shape.padding)
@@ -310,6 +322,45 @@ def test_raw_input_without_dx(kind, shape):
     x, w, dz, norm_x = drawn(op)
     got, norm_y = fused(op, x, norm_x, w, dz, with_dx=False)
     close(got["dw"], separate(op, x, norm_x, w, dz, norm_y)["dw"], SEPARATE)
+
+
+def folded_inference(op, x, w, activation, with_skip=False):
+    """y by the planned executor's pass, and by the plain convolution, affine map and activation."""
+    scale, shift, skip = draw(op.y[-1:], op.y[-1:], op.y, seed=2, dtype=x.dtype)
+    skip = skip if with_skip else None
+    y = np.full(op.y, np.nan, x.dtype)
+    with one_thread():
+        op.unit_inference(x, w, np.stack([scale, shift]), code_of(activation), y, skip)
+    want = activation_forward(op.plain(x, w) * scale + shift, activation)
+    return y, want if skip is None else want + skip
+
+
+@pytest.mark.parametrize("shape", [*SMALL, MANY_IMAGES, WIDE, TILES], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("kind", KINDS)
+def test_inference_with_batch_norm_folded(kind, shape):
+    op = kind(shape)
+    x, w = draw(shape.x, op.w)
+    for activation in activations_of(shape):
+        y, want = folded_inference(op, x, w, activation)
+        close(y, want, ORACLE, activation)
+    if kind is Pointwise:
+        y, want = folded_inference(op, x, w, "relu6", with_skip=True)
+        close(y, want, ORACLE, "with a skip connection")
+
+
+def test_folding_gives_scale_and_shift_of_every_channel():
+    """γ/√(variance + ε) and β − mean·scale; −1 stands for what a unit does not have."""
+    flat, buffers = draw((20,), (20,))
+    buffers[10:] **= 2
+    gamma, beta = np.array([3, 0, -1, -1]), np.array([7, 8, 9, -1])
+    mean, variance = np.array([2, 5, -1, -1]), np.array([12, 15, -1, -1])
+    at = np.array([[0, 1], [5, 2], [3, 4], [7, 6]])
+    out = np.full(8, np.nan)
+    batchnorm.fold_all(flat, buffers, gamma, beta, mean, variance, np.full(4, EPS), at, out)
+    scale = flat[gamma[:2]] / np.sqrt(buffers[variance[:2]] + EPS)
+    want = [*scale, 1, 1], [*(flat[beta[:2]] - buffers[mean[:2]] * scale), flat[9], 0]
+    close(out[at[:, 0]], want[0], ORACLE, "scale")
+    close(out[at[:, 1]], want[1], ORACLE, "shift")
 
 
 def test_a_shift_before_a_pointwise_convolution_is_undone_by_the_next_norm():

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 from kernel_shapes import CHECKING, Shape, draw
-from test_kernels_fused import KINDS, drawn, fused
+from test_kernels_fused import KINDS, drawn, folded_inference, fused
 
 from numnet import kernels
 from numnet.kernels import CODES, batchnorm
@@ -88,6 +88,7 @@ def test_fused_passes(kind):
     op = kind(SHAPE)
     x, w, dz, norm_x = drawn(op, dtype=DTYPE)
     same(lambda: fused(op, x, norm_x, w, dz)[0])
+    same(lambda: folded_inference(op, x, w, "hswish")[0])
 
 
 def test_the_rest():
