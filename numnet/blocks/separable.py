@@ -53,9 +53,22 @@ class Separable(Sequence):
 
     kind = "separable"
 
-    def __init__(self, filters, stride=1, *, kernel=3, multiplier=1, activation="relu6", padding="same", norm=None, name=None):
+    def __init__(
+        self,
+        filters,
+        stride=1,
+        *,
+        kernel=3,
+        multiplier=1,
+        activation="relu6",
+        padding="same",
+        norm=None,
+        name=None,
+    ):
         super().__init__(
-            Depthwise(kernel, stride, padding, multiplier, activation=activation, norm=norm, name="depthwise"),
+            Depthwise(
+                kernel, stride, padding, multiplier, activation=activation, norm=norm, name="depthwise"
+            ),
             Pointwise(filters, activation=activation, norm=norm, name="pointwise"),
             name=name,
         )

@@ -27,7 +27,9 @@ class Unit(Layer):
     def __init__(self, activation="identity", norm=None, bias=False, name=None):
         super().__init__(name)
         if norm is not None and bias:
-            raise ValueError("unit: a bias before batch norm is cancelled by it; expected norm or bias, not both")
+            raise ValueError(
+                "unit: a bias before batch norm is cancelled by it; expected norm or bias, not both"
+            )
         self.activation, self.code, self.norm, self.bias = activation, code_of(activation), norm, bias
         self.pending = None
 
@@ -84,7 +86,15 @@ class Unit(Layer):
             mean, variance = self.buffers["bn.mean"], self.buffers["bn.variance"]
             if training:
                 batchnorm.close_moments(
-                    moments, gamma, beta, self.norm.eps, self.norm.momentum, self.norm.unbiased, mean, variance, pack
+                    moments,
+                    gamma,
+                    beta,
+                    self.norm.eps,
+                    self.norm.momentum,
+                    self.norm.unbiased,
+                    mean,
+                    variance,
+                    pack,
                 )
             else:
                 batchnorm.running_pack(mean, variance, gamma, beta, self.norm.eps, pack)
@@ -94,7 +104,11 @@ class Unit(Layer):
     def backward(self, dy, input_gradient=True):
         x, y = self.x, self.y
         raw = source(x)[0]
-        dx = self.workspace.borrow(raw.shape, raw.dtype) if input_gradient else np.empty((0, 0, 0, 0), raw.dtype)
+        dx = (
+            self.workspace.borrow(raw.shape, raw.dtype)
+            if input_gradient
+            else np.empty((0, 0, 0, 0), raw.dtype)
+        )
         x_sums = np.zeros((0, 2, 0))
         if input_gradient and isinstance(x, Pending):
             x_sums = np.zeros((self.parts(len(raw)), 2, raw.shape[3]))
@@ -130,7 +144,14 @@ class Unit(Layer):
             rows.append(Row("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
         if self.code != IDENTITY:
             size = p * q * f
-            rows.append(Row("act", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size)))
+            rows.append(
+                Row(
+                    "act",
+                    self.activation,
+                    self.output_shape,
+                    Cost(elementwise=size, inputs=size, outputs=size),
+                )
+            )
         return rows
 
 
@@ -182,7 +203,9 @@ class Conv(Windowed):
 
     def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
         w = self.params["weight"]
-        partial = self.memory.array("partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype)
+        partial = self.memory.array(
+            "partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype
+        )
         conv.unit_backward(
             dy, y, pack, means, code, x, w, self.stride, self.pads, dx, self.grads["weight"], partial
         )
