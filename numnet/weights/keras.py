@@ -1,0 +1,307 @@
+"""Keras Applications: legacy ``.h5`` (Keras 2 and 3), ``.weights.h5`` and ``.keras``.
+
+Two ways to name a layer. Keras Applications gives names ("conv_dw_1", "block_3_expand"), and so do their files. A
+model whose author gave none has Keras's own ("conv2d_7"), counted a class at a time in the order of the layers, which
+in these nets is the order of computation: that is the layout "order", and the only one for the article's MnasNet.
+
+    .h5          /model_weights (or /) with attribute layer_names; a group a layer with attribute weight_names
+    .weights.h5  /layers/<class and number>/vars/<number>, the layer's name in an attribute of vars
+    .keras       a zip of such a file, of config.json and of metadata.json
+
+Read as data: configurations as JSON, nothing in them is rebuilt or run; links in the file lead nowhere.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections import Counter
+
+from numnet.errors import NumnetError
+from numnet.weights.slots import Name, Style, slots
+from numnet.weights.source import Candidate, Source
+
+SUFFIXES = (".h5", ".hdf5", ".keras")
+STYLE = Style(
+    words={
+        "weight": "kernel",
+        "bias": "bias",
+        "bn.gamma": "gamma",
+        "bn.beta": "beta",
+        "bn.mean": "moving_mean",
+        "bn.variance": "moving_variance",
+    },
+    separator="/",
+    conv=(0, 1, 2, 3),
+    dense=(0, 1, 2, 3),
+    own_depthwise=True,
+)
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # in the order of .weights.h5
+KERNEL = ("kernel", "bias")
+AUTOMATIC = re.compile(r"(conv2d|depthwise_conv2d|batch_normalization|dense)(_\d+)?")
+MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
+
+
+# ------------------------------------------------------------------------------------------- names
+
+
+def _mobilenet_v1(net):
+    names = {"stem": Name("conv1", "conv1_bn"), "logits": Name("conv_preds")}
+    for path, layer in net.walk():
+        block, _, part = path.partition(".")
+        if part and layer.specs:
+            name = f"conv_{'dw' if part == 'depthwise' else 'pw'}_{block.removeprefix('block')}"
+            names[path] = Name(name, f"{name}_bn")
+    return names
+
+
+def _inverted(net, first, later):
+    """Names of the parts of all blocks; ``first``: the first block's prefix, ``later``: that of others by number."""
+    names = {}
+    for path, layer in net.walk():
+        block, _, part = path.partition(".")
+        if not part or not layer.specs:
+            continue
+        number = int(block.removeprefix("block")) - 1
+        prefix = f"{later}{number}" if number else first
+        if part.startswith("se."):
+            names[path] = Name(f"{prefix}_squeeze_excite_conv" + ("_1" if part == "se.expand" else ""))
+        else:
+            names[path] = Name(f"{prefix}_{part}", f"{prefix}_{part}_bn")
+    return names
+
+
+def _mobilenet_v2(net):
+    ends = {"stem": Name("conv1", "bn_conv1"), "last": Name("conv_1", "conv_1_bn")}
+    return _inverted(net, "expanded_conv", "block_") | ends | {"logits": Name("predictions", rank=2)}
+
+
+def _mobilenet_v3(net):
+    ends = {"stem": Name("conv", "conv_bn"), "last": Name("conv_1", "conv_1_bn")}
+    heads = {"wide": Name("conv_2"), "logits": Name("logits")}
+    return _inverted(net, "expanded_conv", "expanded_conv_") | ends | heads
+
+
+def _vgg16(net):
+    names = {"hidden1": "fc1", "hidden2": "fc2", "logits": "predictions"}
+    names = {path: Name(name, rank=2) for path, name in names.items()}
+    for layer in net.layers:
+        if layer.kind == "conv":
+            stage, number = layer.name.removeprefix("conv").split("_")
+            names[layer.name] = Name(f"block{stage}_conv{number}")
+    return names
+
+
+NAMES = {
+    "mobilenet_v1": _mobilenet_v1,
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilenet_v3_large": _mobilenet_v3,
+    "mobilenet_v3_small": _mobilenet_v3,
+    "vgg16": _vgg16,
+}
+
+
+def _ordered(net):
+    """Keras's own names: the class, and how many of it stood before."""
+    model = net.config["model"]
+    named = NAMES[model](net) if model in NAMES else {"logits": Name("", rank=2)}
+    counts, names = Counter(), {}
+
+    def next_of(kind):
+        counts[kind] += 1
+        return _automatic(kind, counts[kind] - 1)
+
+    for path, layer in net.walk():
+        if layer.specs:
+            rank = named.get(path, Name("")).rank
+            kind = "dense" if rank == 2 else "depthwise_conv2d" if layer.kind == "depthwise" else "conv2d"
+            norm = next_of("batch_normalization") if "bn.gamma" in layer.specs else None
+            names[path] = Name(next_of(kind), norm, rank)
+    return names
+
+
+def _automatic(kind, number):
+    return f"{kind}_{number}" if number else kind
+
+
+def layout_slots(net, layout: str):
+    """The net's slots under the names of Keras Applications ("names") or under Keras's own ("order")."""
+    model = net.config["model"]
+    return slots(net, _ordered(net) if layout == "order" else NAMES[model](net), STYLE)
+
+
+LAYOUTS = {"names": tuple(NAMES), "order": (*NAMES, "mnasnet_keras")}
+MOMENTUM = {
+    "mobilenet_v1": 0.99,
+    "mobilenet_v2": 0.999,
+    "mobilenet_v3_large": 0.999,
+    "mobilenet_v3_small": 0.999,
+}
+
+
+def candidates():
+    """The nets that a file may hold."""
+    for layout, models in LAYOUTS.items():
+        for model in models:
+            options = {"variant": "keras", "padding": "same"}
+            if model in MOMENTUM:
+                options["bn_momentum"] = MOMENTUM[model]
+            scaling = {"vgg16": "caffe", "mnasnet_keras": "unit"}.get(model, "keras")
+            yield Candidate(layout, model, options, scaling, bgr=model == "vgg16")
+            if model.startswith("mobilenet_v3"):
+                yield Candidate(layout, model, {**options, **MINIMALISTIC}, scaling)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def read(path) -> Source:
+    """The tensors as "layer/leaf", and the ε, momentum and resolution that a configuration states. Raises NumnetError."""
+    try:
+        import h5py
+    except ImportError:
+        raise NumnetError(
+            f'{path}: reading {path.suffix} needs h5py: pip install "numnet[weights]" or h5py'
+        ) from None
+    if not path.is_file():
+        raise NumnetError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a Keras file")
+    budget = max(
+        64 << 20, 16 * path.stat().st_size
+    )  # bytes that the file may become: a small file stays small
+    try:
+        if path.suffix.lower() == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                config = _member(archive, "config.json", budget)
+                content = io.BytesIO(_member(archive, "model.weights.h5", budget))
+        else:
+            config, content = None, path
+        with h5py.File(content, "r") as file:
+            if config is None:
+                config = file.attrs.get("model_config")
+            layers = list(_legacy(file, budget) if _root(file) is not None else _numbered(file, budget))
+    except NumnetError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise NumnetError(f"{path}: damaged, or no Keras file ({reason})") from None
+    return Source("keras", path, _canonical(layers), _stated(config))
+
+
+def _member(archive, name, budget) -> bytes:
+    with archive.open(name) as file:
+        content = file.read(budget + 1)
+    if len(content) > budget:
+        raise ValueError(f"{name} unpacks to more than {budget:,} bytes")
+    return content
+
+
+def _root(file):
+    """The group that a legacy file keeps its layers in, or None."""
+    import h5py
+
+    group = file["model_weights"] if file.get("model_weights", getclass=True) is h5py.Group else file
+    return group if "layer_names" in group.attrs else None
+
+
+def _datasets(group, budget) -> dict:
+    """Path -> array, for all data sets below a group that lie in the file itself. Links are not followed."""
+    import h5py
+
+    found = {}
+
+    def visit(path, item):
+        if isinstance(item, h5py.Dataset):
+            found[path] = item
+
+    group.visititems(visit)
+    size = sum(item.size * item.dtype.itemsize for item in found.values() if item.dtype.kind in "fiu")
+    if size > budget:
+        raise ValueError(f"its arrays claim {size:,} bytes")
+    return {
+        path: item[()]
+        for path, item in found.items()
+        if item.dtype.kind in "fiu" and not item.external and not item.is_virtual
+    }
+
+
+def _texts(values) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _legacy(file, budget):
+    """(layer, leaf, array) of a legacy file, in the order of its layers."""
+    root = _root(file)
+    arrays = _datasets(root, budget)
+    for layer in _texts(root.attrs["layer_names"]):
+        if layer not in root:
+            continue
+        weights = _texts(root[layer].attrs.get("weight_names", ()))
+        inner = {weight.rpartition("/")[0] for weight in weights}  # several in a model within the model
+        for weight in weights:
+            prefix, _, leaf = weight.rpartition("/")
+            array = arrays.get(f"{layer}/{weight}")
+            if array is not None:
+                leaf = leaf.partition(":")[0].removeprefix("depthwise_")
+                yield (prefix if len(inner) > 1 else layer), leaf, array
+
+
+def _numbered(file, budget):
+    """(layer, leaf, array) of a .weights.h5, each class in the order of its numbers."""
+    arrays = _datasets(file, budget)
+
+    def place(path):
+        kind, _, number = path.split("/")[1].rpartition("_") if "/" in path else (path, "", "0")
+        return (kind, int(number)) if number.isdecimal() else (path.split("/")[1], 0)
+
+    inside = [path for path in arrays if re.fullmatch(r"layers/[^/]+/vars/\d+", path)]
+    for path in sorted(inside, key=lambda path: (*place(path), int(path.rpartition("/")[2]))):
+        _, layer, _, number = path.split("/")
+        leaves = NORM if layer.startswith("batch_normalization") else KERNEL
+        leaf = leaves[int(number)] if int(number) < len(leaves) else number
+        name = file[path.rpartition("/")[0]].attrs.get("name", layer)
+        name = _texts([name])[0]
+        yield (layer if AUTOMATIC.fullmatch(name) else name), leaf, arrays[path]
+    for path in arrays:  # what this page does not understand will be listed as left over
+        if path not in inside and not re.search(r"(^|/)(optimizer|seed_generator)(/|$)", path):
+            yield path, "", arrays[path]
+
+
+def _canonical(layers) -> dict:
+    """ "layer/leaf" -> array: layers' names as Keras 3 spells them, in lower case, automatic ones counted from 0."""
+    tensors, numbers, counts = {}, {}, Counter()
+    for layer, leaf, array in layers:
+        automatic = AUTOMATIC.fullmatch(layer)
+        if automatic:
+            if layer not in numbers:
+                kind = automatic[1]
+                numbers[layer] = _automatic(kind, counts[kind])
+                counts[kind] += 1
+            layer = numbers[layer]
+        else:  # Keras 2 wrote "expanded_conv_1/squeeze_excite/Conv" and "Conv/BatchNorm" in V3
+            layer = layer.replace("/", "_").lower().replace("batchnorm", "bn")
+        tensors[f"{layer}/{leaf}"] = array
+    return tensors
+
+
+def _stated(config) -> dict:
+    """Keywords of numnet.build that a model's configuration states: ε and momentum if all layers agree, resolution."""
+    try:
+        layers = [
+            layer["config"] | {"class": layer["class_name"]}
+            for layer in json.loads(config)["config"]["layers"]
+        ]
+        norms = [layer for layer in layers if layer["class"] == "BatchNormalization"]
+        inputs = [layer for layer in layers if layer["class"] == "InputLayer"]
+        shape = [layer.get("batch_shape") or layer.get("batch_input_shape") for layer in inputs][:1]
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
+        return {}
+    stated = {}
+    for key, ours in (("epsilon", "bn_eps"), ("momentum", "bn_momentum")):
+        values = {layer.get(key) for layer in norms if isinstance(layer.get(key), float)}
+        if len(values) == 1 and 0 < (value := values.pop()) < 1:
+            stated[ours] = value
+    if shape and isinstance(shape[0], list) and len(shape[0]) == 4:
+        _, height, width, _ = shape[0]
+        if isinstance(height, int) and height == width and 0 < height <= 4096:
+            stated["resolution"] = height
+    return stated

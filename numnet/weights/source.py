@@ -1,0 +1,141 @@
+"""A file of another framework, the nets that it may hold, and the choice between them.
+
+Nothing here knows a framework: each of ``keras``, ``torch`` and ``paddle`` has ``read(path)``, which gives a
+``Source``, ``candidates()``, the nets that its files may hold, and ``layout_slots(net, layout)``. The model is
+recognised by the names of the tensors, the width and the number of classes by their shapes.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from numnet.errors import NumnetError
+from numnet.models import build, describe
+from numnet.weights.slots import fill, misfits, refuse
+
+SCALINGS = {  # of x/255: what published nets were trained with
+    "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "keras": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},  # x/127.5 − 1
+    "unit": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+    "caffe": {"mean": [123.68 / 255, 116.779 / 255, 103.939 / 255], "std": [1 / 255, 1 / 255, 1 / 255]},
+}
+# Published widths, tried before those that the shapes suggest: rounding to multiples of 8 makes several fit.
+WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.25, 1.3, 1.4, 1.5, 2.0)
+FIXED = ("vgg16", "googlenet")  # have no width
+
+
+class Candidate(NamedTuple):
+    """A net that a file may hold: the names it would have there, and what its framework published it with."""
+
+    layout: str
+    model: str
+    options: dict  # keywords of numnet.build
+    scaling: str  # in SCALINGS
+    bgr: bool = False  # its input is blue, green, red
+
+
+class Source(NamedTuple):
+    """A file that was read: its tensors, and what it says of its net beside them."""
+
+    framework: str
+    path: Path
+    tensors: dict
+    stated: dict = {}  # keywords of numnet.build that win over the published ones
+    config: dict | None = None  # all of them, where numnet wrote the file
+
+
+def match(framework, source, model=None, width=None, options=None):
+    """(net with the file's weights, the Candidate that fits). Raises NumnetError for a file that fits none."""
+    given = {**(options or {}), **({} if width is None else {"width": width})}
+    likely = _by_names(framework, source, model, given)
+    best = None
+    for candidate in likely:
+        for keywords in _settings(framework, candidate, source, given):
+            net = describe(candidate.model, **keywords)
+            wrong = misfits(framework.layout_slots(net, candidate.layout), source.tensors)
+            if best is None or len(wrong) < len(best[0]):
+                best = wrong, net, candidate
+            if not wrong:
+                return _built(framework, source, net, candidate), candidate
+    refuse(source.path, best[1], best[0])
+
+
+def _by_names(framework, source, model, given) -> list:
+    """The candidates whose names differ least from those of the file."""
+    known = list(framework.candidates())
+    names = ", ".join(dict.fromkeys(candidate.model for candidate in known))
+    if source.config is not None:
+        model = model or source.config["model"]
+        known = [c._replace(options=source.config) for c in known]
+    if model is not None:
+        known = [candidate for candidate in known if candidate.model == model]
+    if not known:
+        raise NumnetError(f"model: {source.framework} has no {model!r}, expected one of {names}")
+    width = {} if known[0].model in FIXED or "width" not in given else {"width": given["width"]}
+    strangers = []
+    for candidate in known:
+        net = describe(
+            candidate.model, **_without(candidate.options, "model", "classes", "resolution"), **width
+        )
+        keys = {slot.key for slot in framework.layout_slots(net, candidate.layout)}
+        strangers.append(len(keys.symmetric_difference(source.tensors)))
+    fewest = min(strangers)
+    if model is None and 2 * fewest > len(source.tensors):
+        some = ", ".join(list(source.tensors)[:3]) or "none at all"
+        raise NumnetError(
+            f"{source.path}: its tensors ({some}{', …' if len(source.tensors) > 3 else ''}) are those of no net that "
+            f"numnet knows from {source.framework}; expected one of {names}"
+        )
+    return [candidate for candidate, count in zip(known, strangers) if count == fewest]
+
+
+def _settings(framework, candidate, source, given):
+    """Keywords of numnet.build to try for a candidate, the likeliest first."""
+    model, options = candidate.model, _without(candidate.options, "model", "dtype", "seed")
+    base = {slot.own: slot for slot in framework.layout_slots(describe(model, **options), candidate.layout)}
+
+    def length(own):
+        """Of a vector in the file, or None."""
+        array = source.tensors.get(base[own].key) if own in base else None
+        return len(array) if array is not None and array.ndim == 1 and len(array) else None
+
+    found = {}
+    if length("params/logits.bias"):
+        found["classes"] = length("params/logits.bias")
+    if model == "mobilenet_v1":
+        stem, wide = length("params/stem.bn.gamma"), length("params/block1.depthwise.bn.gamma")
+        if stem and wide and wide > stem and wide % stem == 0:
+            found["depth_multiplier"] = wide // stem
+    if model == "vgg16" and length("params/hidden1.bias"):  # the map that is flattened tells the resolution
+        weight = source.tensors.get(base["params/hidden1.weight"].key)
+        pixels = 0 if weight is None else weight.size // length("params/hidden1.bias") // 512
+        if pixels and math.isqrt(pixels) ** 2 == pixels:
+            found["resolution"] = 32 * math.isqrt(pixels)
+    settled = {**options, **source.stated, **found, **given}
+    if model in FIXED or source.config is not None or "width" in given:
+        yield settled
+        return
+    ratios = [length(own) / slot.shape[0] for own, slot in base.items() if "gamma" in own and length(own)]
+    suggested = [
+        width for ratio in ratios for width in (round(ratio, 2), round(ratio, 3), ratio) if 0 < width <= 8
+    ]
+    for width in dict.fromkeys((*WIDTHS, *suggested)):
+        yield {**settled, "width": width}
+
+
+def _without(keywords, *names):
+    return {key: value for key, value in keywords.items() if key not in names}
+
+
+def _built(framework, source, description, candidate):
+    """The described net with arrays and the file's weights; ε stands in its configuration whatever the variant's is."""
+    keywords = _without(description.config, "model")
+    eps = {layer.norm.eps for _, layer in description.walk() if getattr(layer, "norm", None)}
+    if len(eps) == 1:
+        keywords["bn_eps"] = eps.pop()
+    net = build(candidate.model, **keywords)
+    fill(net, framework.layout_slots(net, candidate.layout), source.tensors, source.path)
+    if candidate.bgr:
+        kernel = next(iter(net.params.values()))
+        kernel[...] = kernel[:, :, ::-1].copy()
+    return net

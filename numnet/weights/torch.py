@@ -1,0 +1,348 @@
+"""PyTorch: torchvision's and timm's names, state dicts in ``.safetensors`` or ``.pth``.
+
+Neither tells its ε, padding or input scaling in the file; the table at the end has what was published:
+
+    torchvision   V2, V3, MnasNet-B1, VGG16, GoogLeNet     timm   V1, V2, V3, MnasNet-A1 and -B1, VGG16
+
+timm's nets whose names begin with ``tf_`` have TensorFlow's conventions instead and no tensor that says so: name
+``padding="same", bn_eps=1e-3`` and the scaling "keras" for them. V3 at widths other than 1 differs between the two
+(the expanded channels, see ``numnet.models.mobilenet_v3``): timm's are those of the variant "keras".
+GoogLeNet's two heads for training ("aux1", "aux2") have no counterpart here and are left out.
+"""
+
+import json
+from itertools import groupby
+
+import numpy as np
+
+from numnet import checkpoint
+from numnet.errors import NumnetError
+from numnet.models import mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from numnet.weights.slots import Name, Style, slots
+from numnet.weights.source import Candidate, Source
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+STYLE = Style(
+    words={
+        "weight": "weight",
+        "bias": "bias",
+        "bn.gamma": "weight",
+        "bn.beta": "bias",
+        "bn.mean": "running_mean",
+        "bn.variance": "running_var",
+    },
+    separator=".",
+    conv=(3, 2, 0, 1),
+    dense=(3, 2, 0, 1),
+)
+COUNTER = ".num_batches_tracked"
+CONFIG = "numnet_config"  # in the metadata of a file that export_torch wrote
+WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
+
+
+# ------------------------------------------------------------------------------------------- torchvision's names
+
+
+def _units(path, units, prefix, start=0):
+    """(names of units in a Sequential of bare convolutions, batch norms and activations, the next free number)."""
+    names, at = {}, start
+    for unit in units:
+        names[f"{path}{unit.name}"] = Name(f"{prefix}{at}", f"{prefix}{at + 1}")
+        at += 1 + (unit.norm is not None) + (unit.activation != "identity")
+    return names, at
+
+
+def _blocks(net):
+    return [layer for layer in net.layers if layer.name.startswith("block")]
+
+
+def _mobilenet_v2(net):
+    names, number = {"stem": Name("features.0.0", "features.0.1")}, 0
+    for number, block in enumerate(_blocks(net), 1):
+        for i, part in enumerate(block.children):
+            unit = f"features.{number}.conv.{i}"
+            if part.name == "project":
+                names[f"{block.name}.project"] = Name(unit, f"features.{number}.conv.{i + 1}")
+            else:
+                names[f"{block.name}.{part.name}"] = Name(f"{unit}.0", f"{unit}.1")
+    names["last"] = Name(f"features.{number + 1}.0", f"features.{number + 1}.1")
+    return {**names, "logits": Name("classifier.1", rank=2)}
+
+
+def _mobilenet_v3(net):
+    names, number = {"stem": Name("features.0.0", "features.0.1")}, 0
+    for number, block in enumerate(_blocks(net), 1):
+        for i, part in enumerate(block.children):
+            prefix, path = f"features.{number}.block.{i}", f"{block.name}.{part.name}"
+            names[path] = Name(f"{prefix}.0", f"{prefix}.1")
+            names |= {f"{path}.reduce": Name(f"{prefix}.fc1"), f"{path}.expand": Name(f"{prefix}.fc2")}
+    names["last"] = Name(f"features.{number + 1}.0", f"features.{number + 1}.1")
+    return {**names, "wide": Name("classifier.0", rank=2), "logits": Name("classifier.3", rank=2)}
+
+
+def _mnasnet(net):
+    """One Sequential: stem, the separable block and the last convolution bare in it, each stack of blocks a member."""
+    blocks, layers = _blocks(net), {layer.name: layer for layer in net.layers}
+    names, at = _units("", [layers["stem"]], "layers.")
+    more, at = _units("block1.", blocks[0].children, "layers.", at)
+    names |= more
+    rest = iter(blocks[1:])
+    for row in mnasnet.B1[1:]:
+        for i in range(row.n):
+            block = next(rest)
+            names |= _units(f"{block.name}.", block.children, f"layers.{at}.{i}.layers.")[0]
+        at += 1
+    if "last" in layers:
+        names |= _units("", [layers["last"]], "layers.", at)[0]
+    return {**names, "logits": Name("classifier.1", rank=2)}
+
+
+def _vgg_features(net):
+    names, at = {}, 0
+    for layer in net.layers:
+        if layer.kind == "conv":
+            names[layer.name] = Name(f"features.{at}")
+            at += 2
+        elif layer.kind == "max pool":
+            at += 1
+    return names
+
+
+def _vgg16(net):
+    head = {"hidden1": "classifier.0", "hidden2": "classifier.3", "logits": "classifier.6"}
+    return _vgg_features(net) | {path: Name(name, rank=2) for path, name in head.items()}
+
+
+def _googlenet(net):
+    names = {"logits": Name("fc", rank=2)}
+    stem = {"stem": "conv1", "conv2": "conv2", "conv3": "conv3"}
+    inner = {"reduce": "0", "branch2.conv": "1", "branch3.conv": "1", "branch4.conv": "1"}
+    for path, layer in net.walk():
+        if not layer.specs or path == "logits":
+            continue
+        prefix = stem.get(path)
+        if prefix is None:
+            module, branch, *member = path.split(".")
+            prefix = f"inception{module.removeprefix('module')}.{branch}"
+            if member:
+                prefix += "." + (inner.get(member[0]) or inner[f"{branch}.{member[0]}"])
+        names[path] = Name(f"{prefix}.conv", f"{prefix}.bn")
+    return names
+
+
+# ------------------------------------------------------------------------------------------- timm's names
+
+SEPARABLE = {"depthwise": ("conv_dw", "bn1"), "pointwise": ("conv_pw", "bn2"), "project": ("conv_pw", "bn2")}
+INVERTED = {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")}
+
+
+def _timm(net):
+    names, blocks = {"stem": Name("conv_stem", "bn1")}, iter(_blocks(net))
+    stages = _stages(net.config)
+    for stage, length in enumerate(stages):
+        for i in range(length):
+            block, prefix = next(blocks), f"blocks.{stage}.{i}."
+            parts = [part.name for part in block.children]
+            if not parts:  # V1 of standard convolutions
+                names[block.name] = Name(prefix + "conv", prefix + "bn1")
+            for part in parts:
+                path = f"{block.name}.{part}"
+                if part == "se":
+                    names[f"{path}.reduce"] = Name(f"{prefix}se.conv_reduce")
+                    names[f"{path}.expand"] = Name(f"{prefix}se.conv_expand")
+                else:
+                    conv, norm = (INVERTED if "expand" in parts else SEPARABLE)[part]
+                    names[path] = Name(prefix + conv, prefix + norm)
+    names |= {"last": Name("conv_head", "bn2"), "logits": Name("classifier", rank=2)}
+    if any(layer.name == "wide" for layer in net.layers):
+        last = f"blocks.{len(stages)}.0."
+        names |= {"last": Name(last + "conv", last + "bn1"), "wide": Name("conv_head")}
+    return names
+
+
+def _stages(config):
+    """Lengths of timm's stages: blocks of the same output channels in the paper's table."""
+    rows = {
+        "mobilenet_v1": mobilenet_v1.SHALLOW if config.get("shallow") else mobilenet_v1.ROWS,
+        "mobilenet_v2": mobilenet_v2.ROWS,
+        "mobilenet_v3_large": mobilenet_v3.LARGE,
+        "mobilenet_v3_small": mobilenet_v3.SMALL,
+        "mnasnet_a1": mnasnet.A1,
+        "mnasnet_b1": mnasnet.B1,
+    }[config["model"]]
+    return [sum(getattr(row, "n", 1) for row in same) for _, same in groupby(rows, lambda row: row.c)]
+
+
+def _timm_vgg16(net):
+    head = {
+        "hidden1": Name("pre_logits.fc1"),
+        "hidden2": Name("pre_logits.fc2"),
+        "logits": Name("head.fc", rank=2),
+    }
+    return _vgg_features(net) | head
+
+
+LAYOUTS = {
+    "torchvision": {
+        "mobilenet_v2": _mobilenet_v2,
+        "mobilenet_v3_large": _mobilenet_v3,
+        "mobilenet_v3_small": _mobilenet_v3,
+        "mnasnet_b1": _mnasnet,
+        "mnasnet_keras": _mnasnet,  # has no other PyTorch form: torchvision's names for B1, its nearest relative
+        "vgg16": _vgg16,
+        "googlenet": _googlenet,
+    },
+    "timm": {
+        "mobilenet_v1": _timm,
+        "mobilenet_v2": _timm,
+        "mobilenet_v3_large": _timm,
+        "mobilenet_v3_small": _timm,
+        "mnasnet_a1": _timm,
+        "mnasnet_b1": _timm,
+        "vgg16": _timm_vgg16,
+    },
+}
+
+
+def layout_slots(net, layout: str):
+    """The net's slots in one of LAYOUTS."""
+    return slots(net, LAYOUTS[layout][net.config["model"]](net), STYLE)
+
+
+# ------------------------------------------------------------------------------------------- what was published
+
+MOMENTUM = {
+    "mobilenet_v3_large": 0.99,
+    "mobilenet_v3_small": 0.99,
+    "mnasnet_b1": 0.9997,
+}  # torchvision's; else 0.9
+V3 = ("mobilenet_v3_large", "mobilenet_v3_small")
+MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
+
+
+def candidates():
+    """The nets that a state dict may be, the framework's own conventions first."""
+    for layout, models in LAYOUTS.items():
+        for model in models:
+            options = {"padding": "symmetric"}
+            scaling = (
+                "keras" if model == "googlenet" else "imagenet"
+            )  # GoogLeNet turns one into the other inside
+            if model == "mnasnet_keras":
+                options, scaling = {}, "unit"
+            elif layout == "torchvision" and model in MOMENTUM:
+                options["bn_momentum"] = MOMENTUM[model]
+            elif layout == "timm" and model in V3:
+                options["bn_eps"] = 1e-5
+            if layout == "timm" and model == "mobilenet_v1":
+                scaling = "keras"
+            for variant in ("keras",) if model == "mnasnet_keras" else ("torch", "keras", "paddle"):
+                yield Candidate(layout, model, {"variant": variant, **options}, scaling)
+                if layout == "timm" and model in V3:
+                    yield Candidate(layout, model, {"variant": variant, **options, **MINIMALISTIC}, scaling)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def read(path) -> Source:
+    """The tensors of a state dict and what the file says of its net. Raises NumnetError."""
+    metadata = {}
+    if path.suffix.lower() == ".safetensors":
+        tensors, metadata = checkpoint.read_safetensors(path)
+        if checkpoint.KEY in metadata:
+            raise NumnetError(
+                f"{path}: a checkpoint of numnet's own, which needs no import: numnet.load reads it"
+            )
+    else:
+        tensors = _read_pth(path)
+    tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+    dropped = ("aux1.", "aux2.") if "inception3a.branch1.conv.weight" in tensors else ()
+    return Source(
+        "torch",
+        path,
+        {
+            name: array
+            for name, array in tensors.items()
+            if not name.endswith(COUNTER) and not name.startswith(dropped)
+        },
+        config=_config(metadata),
+    )
+
+
+def _config(metadata):
+    """The configuration that export_torch left in the file, or None."""
+    try:
+        config = json.loads(metadata[CONFIG])
+    except (KeyError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get("model"), str) else None
+
+
+def _read_pth(path) -> dict:
+    """A state dict as torch.save wrote it; read by PyTorch with ``weights_only=True``, which executes nothing."""
+    try:
+        import torch
+    except ImportError:
+        raise NumnetError(
+            f"{path}: reading {path.suffix} needs PyTorch (pip install torch); a .safetensors file does not"
+        ) from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise NumnetError(f"{path}: no such file") from None
+    except Exception as error:  # a damaged file may raise anything
+        raise NumnetError(f"{path}: cannot be read as tensors alone ({_short(error)})") from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise NumnetError(f"{path}: holds no state dict (a dictionary of tensors)")
+    return {str(name): _array(tensor) for name, tensor in content.items()}
+
+
+def _array(tensor):
+    import torch
+
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    return tensor.detach().to_dense().numpy() if tensor.is_sparse else tensor.detach().numpy()
+
+
+def _short(error) -> str:
+    """The first sentence of an error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "…"
+
+
+def export_torch(net, path, layout=None) -> None:
+    """Write the net's tensors under torchvision's or timm's names as ``.safetensors``, batch norm's counters included.
+
+    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. The net's configuration
+    stands in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does not look there.
+    Raises NumnetError for a net that the layout does not have.
+    """
+    from safetensors.numpy import save
+
+    model = (net.config or {}).get("model")
+    if model is None:
+        raise NumnetError(
+            "export: a net of one's own has no PyTorch counterpart; expected one of numnet.models()"
+        )
+    known = [name for name, models in LAYOUTS.items() if model in models]
+    if layout is None:
+        layout = known[0]
+    if layout not in LAYOUTS:
+        raise NumnetError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if layout not in known:
+        raise NumnetError(f"layout: {layout} has no {model}, expected {' or '.join(known)}")
+    state, tensors = net.state(), {}
+    for slot in layout_slots(net, layout):
+        tensors[slot.key] = np.ascontiguousarray(slot.give(state[slot.own]))
+        if slot.own.endswith("bn.variance"):
+            tensors[slot.key.rpartition(".")[0] + COUNTER] = np.array(net.step, np.int64)
+    metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
+    checkpoint.replace(path, save(tensors, metadata=metadata))
