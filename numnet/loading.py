@@ -17,6 +17,8 @@ def load(path) -> Net:
     net.document      all that the file says beside its arrays: data set, recipe, state of the training, …
     net.path          the file itself
 
+    ``net.save(path, input=net.scaling, classes=net.class_names)`` writes such a file again.
+
     Raises NumnetError, one line, for a file that is missing, damaged, no checkpoint of numnet, or of a net
     that ``numnet.build`` did not make.
     """

@@ -5,13 +5,14 @@ import io
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from cli_tools import numnet, start, works
 
 import numnet as library
 from numnet.cli import commands, nets
-from numnet.cli.arguments import columns, print_json
+from numnet.cli.arguments import Patience, columns, print_json
 
 
 def test_help_names_every_command():
@@ -185,6 +186,18 @@ def test_nobody_reads():
 
 def test_columns():
     assert columns([("a", 1), None, ("bcd", 20)], right=(1,)) == "a     1\n───────\nbcd  20"
+
+
+def test_patience(capsys):
+    """What takes long is said; what is over, or has begun to speak for itself, is not."""
+    with Patience("still reading", 0.02):
+        time.sleep(0.3)
+    with Patience("too soon", 5):
+        pass
+    with Patience("a bar is shown", 0.2) as patience:
+        patience.on_start(None)
+        time.sleep(0.4)
+    assert capsys.readouterr() == ("", "still reading\n")
 
 
 def test_json_has_no_nan(capsys):

@@ -82,7 +82,7 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
     job = {"task": "parts" if workload.mode == "depthwise" else "steps", "workload": workload.as_dict()}
     job |= {"threads": threads, "seconds": seconds, "least": LEAST}
     measured, failed = {side: [] for side in sides}, {}
-    say(f"{workload.name}: {', '.join(sides)}, {rounds} times in turn; the first time compiles")
+    say(f"{workload.name}: {', '.join(sides)} in turn, rounds: {rounds}; the first compiles")
     for number in range(1, rounds + 1):
         for side in sides:
             if side in failed:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from math import isfinite
 
 from numnet.data import BUILT_IN
@@ -233,6 +234,24 @@ def _finite(value):
 def say(text) -> None:
     """A line for a person: on standard error, so that standard output holds results alone."""
     print(text, file=sys.stderr, flush=True)
+
+
+class Patience:
+    """Says ``text`` if what is done inside takes longer than ``seconds``. A training's start ends the wait too."""
+
+    def __init__(self, text, seconds=3.0):
+        self.timer = threading.Timer(seconds, say, [text])
+        self.timer.daemon = True
+
+    def __enter__(self):
+        self.timer.start()
+        return self
+
+    def __exit__(self, *error):
+        self.timer.cancel()
+
+    def on_start(self, run):
+        self.timer.cancel()
 
 
 def columns(lines, right=()) -> str:

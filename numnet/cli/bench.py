@@ -66,9 +66,7 @@ def bench(arguments):
             w for base in chosen for w in workloads.sweep(base, arguments.sweep, values, machine.cores())
         ]
     for workload in chosen:
-        described(
-            **workload.net()
-        )  # a width or resolution that no net can have is said before hours pass
+        described(**workload.net())  # a width or resolution that no net can have is said before hours pass
     facts = compare(
         chosen, sides=sides, threads=threads, rounds=arguments.rounds, seconds=arguments.seconds,
         layers=arguments.layers, say=say,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numnet import checkpoint
 from numnet.cli.arguments import (
+    Patience,
     add_model_options,
     add_threads,
     columns,
@@ -157,9 +158,10 @@ def train(arguments):
     reading = {
         key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
     }
-    _report(arguments, run.train(
-        arguments.dataset, recipe=recipe, flags=flags, out=out, progress=not arguments.quiet, **reading
-    ))  # fmt: skip
+    keywords = {"recipe": recipe, "flags": flags, "out": out, "progress": not arguments.quiet}
+    with Patience(f"reading {arguments.dataset} …") as patience:
+        result = run.train(arguments.dataset, callbacks=[patience], **keywords, **reading)
+    _report(arguments, result)
 
 
 def _flags(arguments) -> dict:
@@ -190,7 +192,9 @@ def _resume(arguments):
     finished = (folder / "result.json").exists()
     if finished:
         say(f"{folder}: this run is finished; nothing is left to do")
-    _report(arguments, run.resume(arguments.resume, progress=not arguments.quiet), draw=not finished)
+    with Patience("reading the data …") as patience:
+        result = run.resume(arguments.resume, progress=not arguments.quiet, callbacks=[patience])
+    _report(arguments, result, draw=not finished)
 
 
 def _report(arguments, result, draw=True):

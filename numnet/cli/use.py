@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from numnet.cli.arguments import (
+    Patience,
     add_threads,
     choice,
     columns,
@@ -47,6 +50,12 @@ def _preset(net, arguments):
     if net.document.get("dataset") in BUILT_IN:
         return "stretch"
     return net.document.get("recipe", {}).get("preset") or "torchvision"
+
+
+def _compile(net):
+    """One image through the net: only if that takes long there is something to say."""
+    with Patience("compiling kernels (first run only)"):
+        net.predict(np.zeros((1, *net.input_shape), net.dtype))
 
 
 # ----------------------------------------------------------------------------------------- eval
@@ -94,6 +103,7 @@ def eval(arguments):
             f"numnet: warning: {data.name} has other classes than the net was trained on "
             f"({_list(net.class_names)})"
         )
+    _compile(net)
     result = evaluate(net, data.test, scaling, batch_size=arguments.batch_size, flip=arguments.flip)
     names = list(data.classes) + [str(i) for i in range(len(data.classes), net.classes)]
     if arguments.figure:
@@ -169,12 +179,13 @@ def predict(arguments):
         raise NumnetError(f"predict: expected image files after the checkpoint {first}")
     net = load(first)
     scaling, preset = _scaling(net, arguments), _preset(net, arguments)
+    _compile(net)
     results = []
     for lo in range(0, len(images), BATCH):
         for image, p in zip(
             images[lo : lo + BATCH], _probabilities(net, images[lo : lo + BATCH], scaling, preset)
         ):
-            top = p.argsort(kind="stable")[::-1][: arguments.top]
+            top = (-p).argsort(kind="stable")[: arguments.top]
             names = net.class_names or []
             top = [
                 {"class": int(i), "label": names[i] if i < len(names) else str(i), "probability": float(p[i])}
@@ -194,8 +205,6 @@ def predict(arguments):
 
 def _probabilities(net, files, scaling, preset):
     """(images, classes): the softmax of the net's logits for image files."""
-    import numpy as np
-
     from numnet.data.image import read_image
     from numnet.kernels.augment import scale
     from numnet.kernels.loss import softmax
