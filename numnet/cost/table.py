@@ -1,8 +1,4 @@
-"""Cost: adds up the layers' closed forms and formats them. Allocates no array.
-
-MACs, not FLOPs: one MAC is one multiplication and one addition. Counted as the papers count: convolutions and dense
-layers, padding taps included; bias, batch norm, activation and pooling are listed and count no MAC.
-"""
+"""The count of a net by the papers' rules, and the familiar summary table."""
 
 from typing import NamedTuple
 
@@ -18,17 +14,21 @@ class NetCost(NamedTuple):
 
 def of(net) -> NetCost:
     """The cost of a net or of its description."""
-    rows = [row for layer in net.layers for row in _rows(layer, layer.name)]
+    rows = [row for row, _ in rows_and_layers(net)]
     totals = [sum(getattr(row.cost, field) for row in rows) for field in ("macs", "params", "buffers")]
     return NetCost(rows, *totals)
 
 
+def rows_and_layers(net):
+    """(row, layer) of every operation, named from the top; a block's own work comes after its children's."""
+    return [pair for layer in net.layers for pair in _rows(layer, layer.name)]
+
+
 def _rows(layer, path):
-    """The rows of a layer, those of its children first: a block's own work is what it does with their results."""
     for child in layer.children:
         yield from _rows(child, f"{path}.{child.name}")
     for row in layer.cost():
-        yield row._replace(name=f"{path}.{row.name}" if row.name else path)
+        yield row._replace(name=f"{path}.{row.name}" if row.name else path), layer
 
 
 def summary(net) -> dict:

@@ -1,0 +1,124 @@
+"""Multiplications and additions that the kernels really do, in closed form; ``tests/test_counting.py`` counts them.
+
+A MAC is a pair of both, but no loop does exactly that: a product of two matrices over length K adds K − 1 times, a loop
+that starts from zero K times, and a tap on the padding multiplies a zero that somebody put there. N images, H×W input,
+P×Q output, K kernel side, s stride, C channels, F filters, M depth multiplier; B = parts(N) the number of partial sums.
+
+Standard convolution, over tiles of patches (conv page):
+
+(1)  forward   K²CF·NPQ products        (K²C − 1)·F·NPQ additions
+(2)  dx        K²CF·NPQ                 K²C·(F − 1)·NPQ, and one for each tap that falls inside: C·N·T_h·T_w
+(3)  dw        K²CF·NPQ                 K²CF·(NPQ − 1), however the pixels are cut into tiles and parts
+
+with T the taps inside along an axis: T_h = #{(p, u): 0 ≤ p·s + u − top < H}. Pointwise: K = 1, and (2) scatters nothing.
+A dense layer adds F·N for its bias and F·(N − 1) for the bias's gradient.
+
+Depthwise convolution, by shifted rows (depthwise page):
+
+(4)  forward   K²CM·NPQ products        as many additions: the row starts from zero
+(5)  dx        CM·N·T_h·G               as many, and CM·N·H·G₁ where M > 1 (the M copies of a pixel are added up)
+(6)  dw        K²CM·NPQ                 as many, then B·K²·L and (B − 1)·K²CM to add up copies and parts
+
+In (5) a row of dx takes a row of dy only where one reaches it (T_h), but all columns alike: each of the s phases j of a
+row has G_j pixels in the image, which take every tap v ≡ j (mod s), of dy or of the zeros beside it: G = Σ_j G_j·#{v ≡ j},
+G₁ = Σ_j G_j. L is the length of a repeated row (rows page).
+
+Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise,
+then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product), h-swish one addition and
+two products, slope-1/5 h-sigmoid as h-sigmoid; the exponential of the sigmoid and of swish is not counted.
+"""
+
+from typing import NamedTuple
+
+from numnet.kernels.batchnorm import parts_of
+from numnet.kernels.rows import LONG
+
+
+class Operations(NamedTuple):
+    """Products (and divisions) and additions (and subtractions)."""
+
+    multiplications: int = 0
+    additions: int = 0
+
+    def __add__(self, other):
+        return Operations(*(a + b for a, b in zip(self, other)))
+
+
+class Three(NamedTuple):
+    """Forward, the gradient of the input, the gradient of the parameters."""
+
+    forward: Operations = Operations()
+    dx: Operations = Operations()
+    dw: Operations = Operations()
+
+
+def taps_inside(size, kernel, stride, before, count):
+    """T: pairs (output p, tap u) along one axis whose pixel lies in the image."""
+    return sum(1 for p in range(count) for u in range(kernel) if 0 <= p * stride + u - before < size)
+
+
+def conv(n, h, w, c, f, k, s, pads, p, q) -> Three:
+    """Equations (1) to (3)."""
+    products, pixels = k * k * c * f * n * p * q, n * p * q
+    inside = taps_inside(h, k, s, pads[0][0], p) * taps_inside(w, k, s, pads[1][0], q)
+    return Three(
+        Operations(products, (k * k * c - 1) * f * pixels),
+        Operations(products, k * k * c * (f - 1) * pixels + n * c * inside),
+        Operations(products, k * k * c * f * (pixels - 1)),
+    )
+
+
+def pointwise(n, h, w, c, f) -> Three:
+    """Equations (1) to (3) with K = 1."""
+    pixels = n * h * w
+    return Three(
+        Operations(c * f * pixels, (c - 1) * f * pixels),
+        Operations(c * f * pixels, c * (f - 1) * pixels),
+        Operations(c * f * pixels, c * f * (pixels - 1)),
+    )
+
+
+def dense(n, c, f, bias=True) -> Three:
+    """Pointwise for one pixel, and the bias."""
+    three = pointwise(n, 1, 1, c, f)
+    if not bias:
+        return three
+    return three._replace(
+        forward=three.forward + Operations(0, n * f), dw=three.dw + Operations(0, (n - 1) * f)
+    )
+
+
+def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
+    """Equations (4) to (6)."""
+    outputs, left = c * m, pads[1][0]
+    products = k * k * outputs * n * p * q
+    phase_pixels = q + (k - 1) // s
+    gathered = alone = 0
+    for phase in range(s):
+        first = max(left - phase + s - 1, 0) // s
+        last = min((left + w - 1 - phase) // s + 1, phase_pixels)
+        pixels = max(last - first, 0)
+        gathered += pixels * len(range(phase, k, s))
+        alone += pixels
+    back = outputs * n * taps_inside(h, k, s, pads[0][0], p) * gathered
+    length, parts = outputs * max(1, -(-LONG // outputs)), parts_of(n)
+    copies = outputs * n * h * alone if m > 1 else 0
+    summing = parts * k * k * length + (parts - 1) * k * k * outputs
+    return Three(
+        Operations(products, products),
+        Operations(back, back + copies),
+        Operations(products, products + summing),
+    )
+
+
+NORMALISE = Operations(2, 2)  # (x − mean) · inv_std · γ + β
+ACTIVATE = {
+    "hsigmoid": Operations(1, 1),
+    "hswish": Operations(2, 1),
+    "hsigmoid02": Operations(1, 1),
+}
+
+
+def of_each(operations, count) -> Operations:
+    """So many numbers, each with these operations."""
+    return Operations(operations.multiplications * count, operations.additions * count)
