@@ -177,7 +177,7 @@ class Plan:
             for child in layer.children:
                 x = self._add(child, x)
             return x
-        if isinstance(layer, Dropout):
+        if isinstance(layer, Dropout) and not layer.downscale:
             return x
         if isinstance(layer, Unit):
             return self._unit(layer, x, skip)
