@@ -1,1 +1,232 @@
-def export_onnx(*a): ...
+"""ONNX: a net as a graph that other programs run.
+
+The graph is written out from the layers, node by node, in ONNX's own layout (N, C, H, W); paddings are explicit, so
+TensorFlow's asymmetric "same" comes out as it is. Any batch size runs.
+
+    input    "images", float32 (N, 3, H, W), scaled as the net's own input is;
+             with ``scaling``: uint8 (N, H, W, 3), pixels as they come, and the graph scales them
+    output   "logits", float32 (N, classes)
+
+``folded`` multiplies batch norm's running statistics into the convolutions: γ/√(σ²+ε) into the weights, the rest is a
+bias, worked out in float64. Opset 17. Configuration, scaling and names of the classes stand in the metadata.
+"""
+
+import json
+
+import numpy as np
+
+from numnet import checkpoint
+from numnet.blocks import Branches, InvertedResidual, SqueezeExcite
+from numnet.blocks.separable import Sequence
+from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
+from numnet.errors import NumnetError
+from numnet.kernels.activations import (
+    CODES,
+    HSIGMOID,
+    HSIGMOID02,
+    HSWISH,
+    IDENTITY,
+    RELU,
+    RELU6,
+    SIGMOID,
+    SWISH,
+)
+from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
+
+OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
+NAMES = {code: name for name, code in CODES.items()}
+
+
+def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None):
+    """The net as an ``onnx.ModelProto`` that passes ONNX's checker; written to ``path`` if one is given.
+
+    ``folded``: batch norm inside the convolutions. ``scaling``: {"mean", "std"} of x/255 to put into the graph, whose
+    input then is uint8 (N, H, W, 3). ``class_names``: for the metadata. Raises NumnetError without the package onnx, for
+    weights that are not finite, and for a layer that ONNX has no node for here.
+    """
+    try:
+        import onnx
+        from onnx import helper
+    except ImportError:
+        raise NumnetError(
+            'export: .onnx needs the package onnx: pip install "numnet[weights]" or onnx'
+        ) from None
+    if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
+        raise NumnetError("export: the net has weights that are not finite numbers")
+    graph = _Graph(folded)
+    h, w, c = net.input_shape
+    if scaling is None:
+        kind, shape, x = onnx.TensorProto.FLOAT, ["N", c, h, w], "images"
+    else:
+        kind, shape, x = onnx.TensorProto.UINT8, ["N", h, w, c], graph.scaled("images", scaling)
+    for layer in net.layers:
+        x = graph.add(layer, x, layer.name)
+    graph.node("Identity", x, output="logits")
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            (net.config or {}).get("model", "net"),
+            [helper.make_tensor_value_info("images", kind, shape)],
+            [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", net.classes])],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name="numnet",
+    )
+    facts = {"config": net.config, "input": scaling or getattr(net, "scaling", None), "classes": class_names}
+    helper.set_model_props(
+        model, {key: json.dumps(value) for key, value in facts.items() if value is not None}
+    )
+    onnx.checker.check_model(model, full_check=True)
+    if path is not None:
+        checkpoint.replace(path, model.SerializeToString())
+    return model
+
+
+class _Graph:
+    """Nodes and constants, and a method for each kind of layer; names of maps are made from those of the layers."""
+
+    def __init__(self, folded):
+        self.folded, self.nodes, self.constants, self.count = folded, [], [], 0
+
+    def node(self, kind, *inputs, output=None, **attributes):
+        """Append a node; the name of its output."""
+        from onnx import helper
+
+        self.count += 1
+        output = output or f"{kind.lower()}_{self.count}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=f"{output}_node", **attributes))
+        return output
+
+    def constant(self, name, array, dtype=np.float32):
+        """Append an array; its name."""
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        return name
+
+    def scaled(self, x, scaling):
+        """Bytes (N, H, W, 3) to the net's input: x/255 less the mean, divided by the deviation."""
+        mean, std = (np.array(scaling[key], np.float64) for key in ("mean", "std"))
+        x = self.node("Transpose", self.node("Cast", x, to=1), perm=[0, 3, 1, 2])
+        x = self.node("Mul", x, self.constant("scaling.factor", (1 / (255 * std)).reshape(1, 3, 1, 1)))
+        return self.node("Sub", x, self.constant("scaling.shift", (mean / std).reshape(1, 3, 1, 1)))
+
+    def activation(self, code, x, beta=1.0):
+        """Append the activation of a code."""
+        if code == IDENTITY:
+            return x
+        if code == RELU:
+            return self.node("Relu", x)
+        if code == RELU6:
+            low, high = self.constant(f"{x}.low", 0.0), self.constant(f"{x}.high", 6.0)
+            return self.node("Clip", x, low, high)
+        if code == HSIGMOID:
+            return self.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+        if code == HSIGMOID02:
+            return self.node("HardSigmoid", x, alpha=0.2, beta=0.5)
+        if code == HSWISH:
+            return self.node("HardSwish", x)
+        if code == SIGMOID:
+            return self.node("Sigmoid", x)
+        if code == SWISH:
+            inner = x if beta == 1 else self.node("Mul", x, self.constant(f"{x}.beta", beta))
+            return self.node("Mul", x, self.node("Sigmoid", inner))
+        raise NumnetError(f"export: no ONNX node for the activation {NAMES.get(code, code)}")
+
+    # -------------------------------------------------------------- one kind of layer after another
+
+    def add(self, layer, x, path):
+        """Append the nodes of a layer that reads map x; the name of its output."""
+        if isinstance(layer, Unit):
+            return self.unit(layer, x, path)
+        if isinstance(layer, Sequence):  # inverted residuals too
+            y = x
+            for child in layer.children:
+                y = self.add(child, y, f"{path}.{child.name}")
+            return self.node("Add", x, y) if isinstance(layer, InvertedResidual) and layer.adds else y
+        if isinstance(layer, SqueezeExcite):
+            return self.squeeze_excite(layer, x, path)
+        if isinstance(layer, Branches):
+            branches = [self.add(child, x, f"{path}.{child.name}") for child in layer.children]
+            return self.node("Concat", *branches, axis=1)
+        if isinstance(layer, GlobalAverage):
+            return self.node("Flatten", self.node("GlobalAveragePool", x))
+        if isinstance(layer, GlobalMax):
+            return self.node("Flatten", self.node("GlobalMaxPool", x))
+        if isinstance(layer, MaxPool):
+            frame = {
+                "kernel_shape": [layer.kernel] * 2,
+                "strides": [layer.stride] * 2,
+                "pads": _pads(layer.pads),
+            }
+            return self.node("MaxPool", x, **frame)
+        if isinstance(layer, Flatten):  # ours flattens (H, W, C)
+            return self.node("Flatten", self.node("Transpose", x, perm=[0, 2, 3, 1]))
+        if isinstance(layer, Dense):
+            inputs = [x, self.constant(f"{path}.weight", layer.params["weight"])]
+            if layer.bias:
+                inputs.append(self.constant(f"{path}.bias", layer.params["bias"]))
+            return self.node("Gemm", *inputs)
+        if isinstance(layer, Activation):
+            return self.activation(layer.code, x, layer.beta)
+        if isinstance(layer, Dropout):
+            if not layer.downscale or layer.rate == 0:
+                return x
+            return self.node("Mul", x, self.constant(f"{path}.kept", 1 - layer.rate))
+        raise NumnetError(f"export: no ONNX node for {path}, a layer of kind {layer.kind!r}")
+
+    def unit(self, unit, x, path):
+        """Convolution, batch norm (a node, or folded into it) and activation."""
+        weight, group = unit.params["weight"], 1
+        if isinstance(unit, Depthwise):  # (K, K, C, M) to (C·M, 1, K, K)
+            group = weight.shape[2]
+            weight = weight.reshape(*weight.shape[:2], 1, -1)
+        elif isinstance(unit, Pointwise):
+            weight = weight[None, None]
+        frame = {"group": group, "kernel_shape": list(weight.shape[:2])}
+        if isinstance(unit, (Conv, Depthwise)):
+            frame |= {"strides": [unit.stride] * 2, "pads": _pads(unit.pads)}
+        weight, bias = weight.transpose(3, 2, 0, 1).astype(np.float64), unit.params.get("bias")
+        if unit.norm is not None and self.folded:
+            gamma, beta, mean, variance = (array.astype(np.float64) for array in _statistics(unit))
+            scale = gamma / np.sqrt(variance + unit.norm.eps)
+            weight, bias = weight * scale[:, None, None, None], beta - mean * scale
+        inputs = [x, self.constant(f"{path}.weight", weight)]
+        if bias is not None:
+            inputs.append(self.constant(f"{path}.bias", bias))
+        y = self.node("Conv", *inputs, **frame)
+        if unit.norm is not None and not self.folded:
+            names = (f"{path}.bn.{name}" for name in ("gamma", "beta", "mean", "variance"))
+            constants = [self.constant(name, array) for name, array in zip(names, _statistics(unit))]
+            y = self.node("BatchNormalization", y, *constants, epsilon=unit.norm.eps)
+        return self.activation(unit.code, y)
+
+    def squeeze_excite(self, layer, x, path):
+        """Its dense layers as 1×1 convolutions of the pooled map."""
+        gates = self.node("GlobalAveragePool", x)
+        for child in layer.children[1:]:
+            if isinstance(child, Dense):
+                weight = self.constant(
+                    f"{path}.{child.name}.weight", child.params["weight"].T[:, :, None, None]
+                )
+                bias = self.constant(f"{path}.{child.name}.bias", child.params["bias"])
+                gates = self.node("Conv", gates, weight, bias)
+            else:
+                gates = self.activation(child.code, gates, child.beta)
+        return self.node("Mul", x, gates)
+
+
+def _statistics(unit):
+    return (
+        unit.params["bn.gamma"],
+        unit.params["bn.beta"],
+        unit.buffers["bn.mean"],
+        unit.buffers["bn.variance"],
+    )
+
+
+def _pads(pads):
+    (top, bottom), (left, right) = pads
+    return [top, left, bottom, right]
