@@ -23,9 +23,10 @@ In (5) a row of dx takes a row of dy only where one reaches it (T_h), but all co
 row has G_j pixels in the image, which take every tap v ≡ j (mod s), of dy or of the zeros beside it: G = Σ_j G_j·#{v ≡ j},
 G₁ = Σ_j G_j. L is the length of a repeated row (rows page).
 
-Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise,
-then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product), h-swish one addition and
-two products, slope-1/5 h-sigmoid as h-sigmoid; the exponential of the sigmoid and of swish is not counted.
+Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
+(a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
+h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the exponential of the sigmoid and of swish is
+not counted.
 """
 
 from typing import NamedTuple
@@ -109,6 +110,11 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
         Operations(back, back + copies),
         Operations(products, products + summing),
     )
+
+
+def global_average(n, h, w, c) -> Three:
+    """A sum along a repeated row, its copies, and a division for each channel."""
+    return Three(Operations(n * c, n * (h * w * c + c * max(1, -(-LONG // c)))))
 
 
 NORMALISE = Operations(2, 2)  # (x − mean) · inv_std · γ + β

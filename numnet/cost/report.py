@@ -4,7 +4,7 @@ import csv as csv_writer
 import io
 from math import prod
 
-from numnet.blocks import Conv, Depthwise, Pointwise
+from numnet.blocks import Branches, Conv, Depthwise, InvertedResidual, Pointwise, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
 from numnet.cost import operations
 from numnet.cost.memory import peak_inference, peak_training
@@ -39,8 +39,9 @@ def report(net, batch_size=1) -> dict:
     params, buffers        trainable numbers, and those kept but not trained
     macs, dx_macs, dw_macs multiply-accumulates of forward and of the two gradients, taps on the padding counted
     macs_inside            forward again, only taps inside the image
-    multiplications, additions, and with dx_ and dw_   what the kernels really do (``operations``); batch norm and
-                           activation: once for each number, as a reader in forward does
+    multiplications, additions, and with dx_ and dw_   what the kernels really do (``operations``); forward as in
+                           ``net.forward`` for inference, where every reader of a raw map normalises and activates it;
+                           dx and dw of convolutions and dense layers alone
     activation_bytes       the map that the layer writes and training keeps
     bytes_moved            maps and weights that forward reads and writes; 0 for what happens in a tile on its way: batch
                            norm and activation
@@ -49,7 +50,11 @@ def report(net, batch_size=1) -> dict:
     "types" adds the lines up by type; the sums of all stand beside "flops" (multiplications and additions of forward),
     "peak_inference_bytes", "peak_training_bytes" and "tools": what PyTorch's counters print.
     """
-    lines = [_line(row, layer, batch_size, net.dtype.itemsize) for row, layer in rows_and_layers(net)]
+    readers = readers_of(net)
+    lines = [
+        _line(row, layer, batch_size, net.dtype.itemsize, readers.get(id(layer), 0))
+        for row, layer in rows_and_layers(net)
+    ]
     sums = {key: sum(line[key] for line in lines) for key in SUMS}
     types = {}
     for line in lines:
@@ -90,9 +95,47 @@ def csv(reports) -> str:
     return text.getvalue()
 
 
-def _line(row, layer, n, itemsize):
+def readers_of(net) -> dict:
+    """For each unit, by id, how often its raw map is normalised and activated in forward: once by each reader."""
+    readers = {}
+    last = _read(net.layers, None, readers)
+    _note(last, readers, 1)
+    return readers
+
+
+def _note(unit, readers, times):
+    if unit is not None:
+        readers[id(unit)] = readers.get(id(unit), 0) + times
+
+
+def _read(layers, before, readers):
+    """Note who reads ``before``, the unit whose map is pending, or None; return the unit that is pending at the end."""
+    for layer in layers:
+        if isinstance(layer, Unit):
+            _note(before, readers, 1)
+            before = None if layer.finished else layer
+        elif isinstance(layer, SqueezeExcite):
+            _note(before, readers, 2)  # the squeeze, and the scale
+            before = None
+        elif isinstance(layer, Sequence):
+            adds = isinstance(layer, InvertedResidual) and layer.adds
+            _note(before, readers, int(adds))
+            before = _read(layer.children, before, readers)
+            if adds:
+                _note(before, readers, 1)  # the sum
+                before = None
+        else:
+            _note(before, readers, 1)
+            before = None
+            if isinstance(layer, Branches):
+                for child in layer.children:
+                    _note(_read([child], None, readers), readers, 1)
+    return before
+
+
+def _line(row, layer, n, itemsize, readers):
     cost, main = row.cost, row.cost.macs > 0
-    three = _three(row, layer, n)
+    three = _three(row, layer, n, readers)
     fused = isinstance(layer, Unit) and not main  # its map is written once, raw, by the convolution
     moved = 0 if fused else (n * (cost.inputs + cost.outputs) + (cost.params if main else 0)) * itemsize
     line = {
@@ -118,8 +161,31 @@ def _intensity(line):
     return round(2 * line["macs"] / line["bytes_moved"], 3) if line["bytes_moved"] else 0.0
 
 
-def _three(row, layer, n):
+def _three(row, layer, n, readers):
     """Operations of a row: forward, dx, dw."""
+    three = _linear(row, layer, n)
+    size = n * prod(row.output_shape)
+    if three is not None:
+        biased = (
+            isinstance(layer, Unit) and layer.norm is None
+        )  # a bias is normalised as by a batch norm that does nothing
+        more = of_each(NORMALISE, size * readers) if biased else Operations()
+        return three._replace(forward=three.forward + more)
+    if isinstance(layer, Unit):
+        return operations.Three(
+            of_each(
+                NORMALISE if row.type == "batch norm" else ACTIVATE.get(row.type, Operations()),
+                size * readers,
+            )
+        )
+    if row.type == "global average":
+        return operations.global_average(n, *layer.input_shape)
+    of_one = {"add": Operations(0, 1), "scale": Operations(1, 0), **ACTIVATE}.get(row.type, Operations())
+    return operations.Three(of_each(of_one, size))
+
+
+def _linear(row, layer, n):
+    """Operations of a convolution or a dense layer; None of anything else."""
     if row.cost.macs:
         (h, w, c), pads = (*layer.input_shape, 1, 1)[:3], getattr(layer, "pads", None)
         if isinstance(layer, Conv):
@@ -135,20 +201,7 @@ def _three(row, layer, n):
             return operations.pointwise(n, h, w, c, layer.filters)
         if isinstance(layer, Dense):
             return operations.dense(n, layer.input_shape[0], layer.filters, layer.bias)
-    size = n * prod(row.output_shape)
-    if row.type == "batch norm":
-        return operations.Three(of_each(NORMALISE, size))
-    if row.type in ACTIVATE:
-        return operations.Three(of_each(ACTIVATE[row.type], size))
-    if row.type == "add":
-        return operations.Three(Operations(0, size))
-    if row.type == "scale":
-        return operations.Three(Operations(size, 0))
-    if row.type == "global average":
-        return operations.Three(Operations(size, n * prod(layer.input_shape)))
-    if row.type == "dropout":
-        return operations.Three(Operations(size, 0))
-    return operations.Three()
+    return None
 
 
 def _inside(row, layer):
