@@ -25,7 +25,7 @@ def test_help_names_every_command():
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_help_of_a_command(name):
     out = works(name, "--help")
-    assert out.startswith(f"usage: numnet {name}") and "--json" in out
+    assert out.startswith(f"usage: numnet {name}") and "--help" in out
     assert works(name, "--nonsense", "-h") == out, "help is given whatever else is asked for"
 
 
@@ -110,14 +110,19 @@ def test_cost_of_one_net():
     assert facts["model"] == "mobilenet_v1" and facts["macs"] == 568_740_352 and facts["params"] == 4_231_976
     types = {row["type"]: row for row in facts["types"]}
     assert types["pointwise"]["layers"] == types["depthwise"]["layers"] == 13
-    for key in ("macs", "dx_macs", "dw_macs", "params", "outputs"):
+    assert facts == library.cost.report(library.describe("mobilenet_v1"))
+    for key in ("macs", "dx_macs", "dw_macs", "params", "activation_bytes", "bytes_moved"):
         of_layers = sum(layer[key] for layer in facts["layers"])
         assert facts[key] == of_layers == sum(row[key] for row in facts["types"])
     # Table 2 of Howard et al. 2017: 1x1 convolutions are 94.86 % of the multiply-adds and 74.59 % of the parameters.
     assert types["pointwise"]["macs"] / facts["macs"] == pytest.approx(0.9486, abs=5e-4)
     assert types["pointwise"]["params"] / facts["params"] == pytest.approx(0.7459, abs=5e-3)
     text = works("cost", "mobilenet_v1")
-    assert "568,740,352" in text and "block13.pointwise" in text and "74.2" in text
+    assert (
+        "568,740,352" in text and "block13.pointwise" in text and "74.2" in text and "fvcore prints" in text
+    )
+    many = json.loads(works("cost", "mobilenet_v1", "--json", "--batch-size", 8))
+    assert many["macs"] == 8 * facts["macs"] and many["params"] == facts["params"] and many["batch_size"] == 8
 
 
 def test_cost_side_by_side():
@@ -125,6 +130,7 @@ def test_cost_side_by_side():
     assert [net["model"] for net in facts] == ["mobilenet_v1", "mobilenet_v1"]
     text = works("cost", "mobilenet_v1", "mobilenet_v2")
     assert "568,740,352" in text and "300,774,272" in text and "block1.depthwise" not in text
+    assert "most memory, MiB" in text and text.endswith("forward reads and writes\n")
 
 
 def test_cost_as_csv():

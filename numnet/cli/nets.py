@@ -1,7 +1,5 @@
 """``numnet models``, ``summary`` and ``cost``: what is known of a net without an array being made."""
 
-import csv
-import io
 import sys
 
 from numnet import cost as costs
@@ -9,13 +7,13 @@ from numnet import models as net_names
 from numnet.cli.arguments import (
     add_model_options,
     columns,
+    count,
     described,
     model_options,
     print_json,
     require_figure,
 )
 from numnet.errors import NumnetError
-from numnet.kernels._cost import Cost
 from numnet.models import MODELS, describe
 
 # ----------------------------------------------------------------------------------------- models
@@ -72,6 +70,7 @@ def summary(arguments):
 
 def cost_arguments(parser):
     parser.add_argument("models", nargs="+", metavar="MODEL", help="some of those that `numnet models` lists")
+    parser.add_argument("--batch-size", type=count(), default=1, metavar="B", help="images (1)")
     add_model_options(parser)
     parser.add_argument(
         "--json", action="store_true", help="as JSON: an object, of several models a list of them"
@@ -83,100 +82,93 @@ def cost_arguments(parser):
 
 
 def cost(arguments):
-    """Closed forms for one image: MACs of the forward pass and of the two gradients, parameters, sizes."""
+    """Closed forms, layer by layer and by layer type: see ``numnet.cost.report``."""
     if arguments.json and arguments.csv:
         raise NumnetError("expected --json or --csv, got both")
     if arguments.plot:
         require_figure(arguments.plot, "--plot")
     options = model_options(arguments)
-    facts = [_facts(name, described(name, **options)) for name in arguments.models]
+    reports = [costs.report(described(name, **options), arguments.batch_size) for name in arguments.models]
     if arguments.plot:
         from numnet.cli import figures
 
-        figures.cost(facts, arguments.plot)
+        figures.cost(reports, arguments.plot)
     if arguments.json:
-        print_json(facts[0] if len(facts) == 1 else facts)
+        print_json(reports[0] if len(reports) == 1 else reports)
     elif arguments.csv:
-        print(_csv(facts), end="")
+        print(costs.csv(reports), end="")
     else:
-        print(_text(facts))
+        print(_text(reports))
 
 
-def _facts(name, net) -> dict:
-    """A JSON-able dict: totals, layers, layer types; the numbers of ``numnet.kernels._cost``."""
-    total = net.cost()
-    rows = [(row, row.cost._asdict()) for row in total.rows]
-    types: dict[str, dict] = {}
-    for row, numbers in rows:
-        of_type = types.setdefault(
-            row.type, {"type": row.type, "layers": 0, **dict.fromkeys(Cost._fields, 0)}
-        )
-        of_type["layers"] += 1
-        for field, value in numbers.items():
-            of_type[field] += value
-    return {
-        "model": name,
-        "config": net.config,
-        "input_shape": list(net.input_shape),
-        **{field: sum(numbers[field] for _, numbers in rows) for field in Cost._fields},
-        "layers": [
-            {"name": row.name, "type": row.type, "output_shape": list(row.output_shape), **numbers}
-            for row, numbers in rows
-        ],
-        "types": sorted(types.values(), key=lambda of_type: -of_type["macs"]),
-    }
+NUMBERS = ("parameters", "MACs", "MACs of dx", "MACs of dw", "kept, KiB", "moved, KiB", "FLOP a byte")
 
 
-def _csv(facts) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("model", "name", "type", "output_shape", *Cost._fields))
-    for net in facts:
-        for layer in net["layers"]:
-            shape = "x".join(map(str, layer["output_shape"]))
-            numbers = [layer[field] for field in Cost._fields]
-            writer.writerow((net["model"], layer["name"], layer["type"], shape, *numbers))
-    return text.getvalue()
-
-
-def _text(facts) -> str:
-    parts = [_layers(facts[0])] if len(facts) == 1 else []
-    parts += [_types(net) for net in facts]
-    if len(facts) > 1:
-        lines = [("net", "parameters", "MACs", "MACs of dx", "MACs of dw", "activations"), None]
-        lines += [(net["model"], *_numbers(net)) for net in facts]
-        parts.append(columns(lines, right=range(1, 6)))
+def _text(reports) -> str:
+    if len(reports) == 1:
+        parts = [_layers(reports[0]), _types(reports[0]), _totals(reports[0])]
+    else:
+        parts = [_types(net) for net in reports] + [_side_by_side(reports)]
+    batch = reports[0]["batch_size"]
     parts.append(
-        "for one image. 1 MAC = one multiplication and one addition; taps in the padding count, as in the "
-        "papers; activations: numbers written by all layers"
+        f"for {'one image' if batch == 1 else f'{batch} images'}. 1 MAC = one multiplication and one addition; "
+        "taps in the padding count, as in the papers. Kept: maps that training keeps; moved: maps and weights that "
+        "forward reads and writes"
     )
     return "\n\n".join(parts)
 
 
 def _numbers(row) -> list[str]:
-    return [f"{row[key]:,}" for key in ("params", "macs", "dx_macs", "dw_macs", "outputs")]
+    counts = [f"{row[key]:,}" for key in ("params", "macs", "dx_macs", "dw_macs")]
+    sizes = [f"{row[key] / 1024:,.0f}" for key in ("activation_bytes", "bytes_moved")]
+    return [*counts, *sizes, f"{row['intensity']:.1f}" if row["bytes_moved"] else ""]
 
 
 def _layers(net) -> str:
-    lines = [
-        ("layer", "type", "output", "parameters", "MACs", "MACs of dx", "MACs of dw", "activations"),
-        None,
-    ]
+    lines = [("layer", "type", "output", *NUMBERS), None]
     for layer in net["layers"]:
         shape = "×".join(map(str, layer["output_shape"]))
         lines.append((layer["name"], layer["type"], shape, *_numbers(layer)))
-    return columns(lines, right=range(3, 8))
+    return columns(lines, right=range(3, 10))
 
 
 def _types(net) -> str:
     size = "×".join(map(str, net["input_shape"]))
-    heading = (f"{net['model']} {size}", "layers", "parameters", "%", "MACs", "%", "MACs of dx", "MACs of dw")
-    lines = [(*heading, "activations"), None]
+    parameters, macs, *rest = NUMBERS
+    lines = [(f"{net['model']} {size}", "layers", parameters, "%", macs, "%", *rest), None]
     for row in [*net["types"], None, {**net, "type": "all", "layers": len(net["layers"])}]:
         if row is None:
             lines.append(None)
             continue
-        params, macs, *rest = _numbers(row)
+        parameters, macs, *rest = _numbers(row)
         shares = [f"{100 * row[key] / max(net[key], 1):.1f}" for key in ("params", "macs")]
-        lines.append((row["type"], row["layers"], params, shares[0], macs, shares[1], *rest))
-    return columns(lines, right=range(1, 9))
+        lines.append((row["type"], row["layers"], parameters, shares[0], macs, shares[1], *rest))
+    return columns(lines, right=range(1, 11))
+
+
+def _totals(net) -> str:
+    done = ", ".join(
+        f"{way} {net[f'{key}multiplications']:,} + {net[f'{key}additions']:,}"
+        for way, key in (("forward", ""), ("dx", "dx_"), ("dw", "dw_"))
+    )
+    inference, training = (
+        f"{net[f'peak_{way}_bytes'] / 2**20:,.2f} MiB" for way in ("inference", "training")
+    )
+    lines = [
+        ("multiplications + additions really done", done),
+        ("MACs without taps in the padding", f"{net['macs_inside']:,}"),
+        ("most memory for maps", f"inference {inference}, a training step {training}"),
+    ]
+    lines += [(f"{tool} prints", f"{printed:,}") for tool, printed in net["tools"].items()]
+    return columns(lines)
+
+
+def _side_by_side(reports) -> str:
+    heading = ("", "parameters", "MACs", "mult. + add.", "moved, MiB", "FLOP a byte")
+    lines = [(*heading, "most memory, MiB", "in training, MiB"), None]
+    for net in reports:
+        sizes = [net[key] / 2**20 for key in ("bytes_moved", "peak_inference_bytes", "peak_training_bytes")]
+        moved, inference, training = (f"{size:,.2f}" for size in sizes)
+        counts = (f"{net['params']:,}", f"{net['macs']:,}", f"{net['flops']:,}")
+        lines.append((net["model"], *counts, moved, f"{net['intensity']:.1f}", inference, training))
+    return columns(lines, right=range(1, 8))
