@@ -21,13 +21,14 @@ from numnet.models import models as models
 from numnet.net import Net as Net
 
 _LATER = {
-    "fit": "numnet.training.loop"
+    "fit": "numnet.training.loop",
+    "load_weights": "numnet.weights",
 }  # what brings more than NumPy, Numba and SciPy with it is loaded when asked for
 
 
 def __getattr__(name):
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    if name in ("data", "plotting", "training"):
+    if name in ("data", "plotting", "training", "weights"):
         return import_module(f"numnet.{name}")
     raise AttributeError(f"module 'numnet' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import NamedTuple
 
 from numnet import __version__
@@ -25,6 +26,8 @@ COMMANDS = {
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
     "eval": Command("use", "accuracy and loss of a trained net on a test set"),
     "predict": Command("use", "what a trained net sees in image files"),
+    "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
+    "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
     "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
 }
@@ -83,7 +86,7 @@ def _run(argv) -> None:
     getattr(module, f"{name}_arguments")(parser)
     arguments = parser.parse(rest)
     if arguments is not None:
-        getattr(module, name)(arguments)
+        getattr(module, f"{name}_" if iskeyword(name) else name)(arguments)
 
 
 def _fail(error) -> int:

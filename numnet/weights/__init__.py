@@ -42,7 +42,7 @@ def import_file(file, model=None, width=None, **options) -> Net:
     """
     framework, source = _read(file)
     net, candidate = match(framework, source, model, width, options)
-    net.scaling = copy.deepcopy(SCALINGS[candidate.scaling])
+    net.scaling = source.scaling or copy.deepcopy(SCALINGS[candidate.scaling])
     net.class_names, net.path = None, source.path
     net.document = {
         "source": {"framework": source.framework, "layout": candidate.layout, "file": source.path.name},

@@ -42,6 +42,7 @@ class Source(NamedTuple):
     tensors: dict
     stated: dict = {}  # keywords of numnet.build that win over the published ones
     config: dict | None = None  # all of them, where numnet wrote the file
+    scaling: dict | None = None  # of its input, where numnet wrote the file
 
 
 def match(framework, source, model=None, width=None, options=None):
@@ -74,9 +75,8 @@ def _by_names(framework, source, model, given) -> list:
     width = {} if known[0].model in FIXED or "width" not in given else {"width": given["width"]}
     strangers = []
     for candidate in known:
-        net = describe(
-            candidate.model, **_without(candidate.options, "model", "classes", "resolution"), **width
-        )
+        keywords = {**_without(candidate.options, "model", "classes", "resolution"), **width}
+        net = describe(candidate.model, **keywords)
         keys = {slot.key for slot in framework.layout_slots(net, candidate.layout)}
         strangers.append(len(keys.symmetric_difference(source.tensors)))
     fewest = min(strangers)

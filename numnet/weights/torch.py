@@ -36,7 +36,7 @@ STYLE = Style(
     dense=(3, 2, 0, 1),
 )
 COUNTER = ".num_batches_tracked"
-CONFIG = "numnet_config"  # in the metadata of a file that export_torch wrote
+CONFIG, SCALING = "numnet_config", "numnet_input"  # in the metadata of a file that export_torch wrote
 WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
 
 
@@ -266,17 +266,18 @@ def read(path) -> Source:
             for name, array in tensors.items()
             if not name.endswith(COUNTER) and not name.startswith(dropped)
         },
-        config=_config(metadata),
+        config=_own(metadata, CONFIG, "model"),
+        scaling=_own(metadata, SCALING, "mean", "std"),
     )
 
 
-def _config(metadata):
-    """The configuration that export_torch left in the file, or None."""
+def _own(metadata, key, *needed):
+    """A document that export_torch left in the file's metadata, or None."""
     try:
-        config = json.loads(metadata[CONFIG])
+        document = json.loads(metadata[key])
     except (KeyError, ValueError, RecursionError):
         return None
-    return config if isinstance(config, dict) and isinstance(config.get("model"), str) else None
+    return document if isinstance(document, dict) and all(name in document for name in needed) else None
 
 
 def _read_pth(path) -> dict:
@@ -321,8 +322,8 @@ def _short(error) -> str:
 def export_torch(net, path, layout=None) -> None:
     """Write the net's tensors under torchvision's or timm's names as ``.safetensors``, batch norm's counters included.
 
-    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. The net's configuration
-    stands in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does not look there.
+    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration and scaling
+    stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does not look there.
     Raises NumnetError for a net that the layout does not have.
     """
     from safetensors.numpy import save
@@ -345,4 +346,6 @@ def export_torch(net, path, layout=None) -> None:
         if slot.own.endswith("bn.variance"):
             tensors[slot.key.rpartition(".")[0] + COUNTER] = np.array(net.step, np.int64)
     metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
+    if getattr(net, "scaling", None):
+        metadata[SCALING] = json.dumps(net.scaling)
     checkpoint.replace(path, save(tensors, metadata=metadata))

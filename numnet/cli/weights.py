@@ -1,0 +1,94 @@
+"""``numnet import`` and ``numnet export``: weights from and to other frameworks."""
+
+from pathlib import Path
+
+from numnet.cli.arguments import add_model_options, choice, columns, model_options, print_json
+from numnet.data.transforms import SCALINGS
+from numnet.data.transforms import scaling as scaling_named
+from numnet.errors import NumnetError
+from numnet.loading import load
+
+LAYOUTS = ("torchvision", "timm")
+
+
+def import_arguments(parser):
+    parser.add_argument(
+        "file", metavar="FILE",
+        help="of Keras (.h5, .weights.h5, .keras), PyTorch (.safetensors, .pth) or PaddleClas (.pdparams)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="CHECKPOINT", help="file to write (.safetensors)"
+    )
+    parser.add_argument("--model", metavar="M", help="one of those that `numnet models` lists (recognised)")
+    about = f"of the input, instead of the published one: {', '.join(SCALINGS)}"
+    parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def import_(arguments):
+    from numnet import weights
+
+    _require_folder(arguments.out, (".safetensors",))
+    options = model_options(arguments)
+    net = weights.import_file(arguments.file, arguments.model, options.pop("width", None), **options)
+    if arguments.scaling is not None:
+        net.scaling = scaling_named(arguments.scaling)
+    net.save(arguments.out, input=net.scaling, **net.document)
+    facts = {**net.document["source"], **net.config, "params": net.flat.size, "checkpoint": arguments.out}
+    if arguments.json:
+        print_json({**facts, "input": net.scaling})
+        return
+    left_out = ("dtype", "seed")
+    lines = [(key, value) for key, value in facts.items() if key not in left_out]
+    print(
+        columns([*lines, ("mean, std of x/255", f"{_few(net.scaling['mean'])}, {_few(net.scaling['std'])}")])
+    )
+
+
+def _few(numbers) -> str:
+    return "(" + " ".join(f"{number:.4g}" for number in numbers) + ")"
+
+
+def export_arguments(parser):
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or a run directory's best"
+    )
+    parser.add_argument("file", metavar="FILE", help=".onnx, or .safetensors for PyTorch")
+    about = "names of a .safetensors file's tensors: torchvision or timm (the first that has the net)"
+    parser.add_argument("--layout", type=choice(*LAYOUTS), metavar="|".join(LAYOUTS), help=about)
+    parser.add_argument("--fold", action="store_true", help=".onnx: batch norm inside the convolutions")
+    parser.add_argument(
+        "--preprocess", action="store_true",
+        help=".onnx: the graph takes bytes (N, H, W, 3) and scales them; else floats (N, 3, H, W)",
+    )  # fmt: skip
+
+
+def export(arguments):
+    from numnet import weights
+
+    file = Path(arguments.file)
+    _require_folder(file, (".onnx", ".safetensors"))
+    onnx = file.suffix.lower() == ".onnx"
+    for name in ("fold", "preprocess") if not onnx else ("layout",):
+        if getattr(arguments, name):
+            raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
+    net = load(arguments.checkpoint)
+    if not onnx:
+        weights.export_torch(net, file, arguments.layout)
+        return
+    if arguments.preprocess and net.scaling is None:
+        raise NumnetError(f"{net.path}: names no input scaling to put into the graph")
+    scaling = net.scaling if arguments.preprocess else None
+    weights.export_onnx(net, file, folded=arguments.fold, scaling=scaling, class_names=net.class_names)
+
+
+def _require_folder(file, endings):
+    """Raise NumnetError before the work for a file that could not be written after it."""
+    file = Path(file)
+    if file.suffix.lower() not in endings:
+        raise NumnetError(f"{file}: expected a file name that ends in {' or '.join(endings)}")
+    if file.is_dir():
+        raise NumnetError(f"{file} is a folder, expected a file name")
+    if not file.parent.is_dir():
+        raise NumnetError(f"{file}: no folder {file.parent}")
