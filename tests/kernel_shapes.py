@@ -111,6 +111,14 @@ SHAPES = [
 ]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 
+# So few numbers that two passes a number cost nothing: for finite differences.
+TINY = [
+    Shape(1, 2, 3, 2, 3, 3),
+    Shape(1, 4, 3, 2, 2, 3, 2),
+    Shape(1, 4, 3, 2, 2, 3, 2, "symmetric", 2),
+    Shape(2, 3, 4, 1, 2, 2, 3, 0, 3),
+]
+
 # Real layers of MobileNetV1 and V3 at 224×224: (N, H, W, C, F, K, s, padding)
 LAYERS = [
     Shape(1, 224, 224, 3, 32, 3, 2),

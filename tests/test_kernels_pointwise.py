@@ -73,7 +73,7 @@ def test_pointwise_against_pytorch(shape, dtype, torch):
     close(dw, tw.grad.numpy(), TORCH[dtype], "dw")
 
 
-@pytest.mark.parametrize("shape", MAPS[2:6], ids=str)
+@pytest.mark.parametrize("shape", [(2, 1, 1, 5, 7), (1, 3, 2, 4, 3)], ids=str)
 def test_pointwise_against_finite_differences(shape):
     x, w, dy = (a.copy() for a in arrays(shape))
     dx, dw = pointwise_backward(dy, x, w)
