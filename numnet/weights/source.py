@@ -72,10 +72,11 @@ def _by_names(framework, source, model, given) -> list:
         known = [candidate for candidate in known if candidate.model == model]
     if not known:
         raise NumnetError(f"model: {source.framework} has no {model!r}, expected one of {names}")
-    width = {} if known[0].model in FIXED or "width" not in given else {"width": given["width"]}
     strangers = []
     for candidate in known:
-        keywords = {**_without(candidate.options, "model", "classes", "resolution"), **width}
+        keywords = _without(candidate.options, "model", "classes", "resolution")
+        if "width" in given and candidate.model not in FIXED:
+            keywords["width"] = given["width"]
         net = describe(candidate.model, **keywords)
         keys = {slot.key for slot in framework.layout_slots(net, candidate.layout)}
         strangers.append(len(keys.symmetric_difference(source.tensors)))

@@ -1,0 +1,93 @@
+"""ONNX: every model, plain and folded, against ONNX Runtime; the graph's own scaling; what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from test_weights import EXACT, images, random_net
+
+import numnet
+from numnet import weights
+from numnet.cli import main
+from numnet.errors import NumnetError
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+
+def run(model, x):
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = model if isinstance(model, str) else model.SerializeToString()
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": x})[0]
+
+
+def close(got, want):
+    return got.shape == want.shape and np.abs(got - want).max() <= EXACT * np.abs(want).max()
+
+
+@pytest.mark.parametrize("model", numnet.models())
+@pytest.mark.parametrize(
+    "variant, padding", [("keras", "same"), ("torch", "symmetric"), ("paddle", "symmetric")]
+)
+def test_every_model_plain_and_folded(model, variant, padding):
+    if model == "vgg16" and variant != "torch":
+        pytest.skip("33 million numbers; the variants differ in dropout's rate alone")
+    net = random_net(model, variant=variant, padding=padding, resolution=64 if model == "googlenet" else 32)
+    x = images(net, 5)
+    want = net.forward(x)
+    for folded in (False, True):
+        exported = weights.export_onnx(net, folded=folded)
+        assert exported.opset_import[0].version >= 17
+        kinds = {node.op_type for node in exported.graph.node}
+        assert ("BatchNormalization" in kinds) == (not folded and model != "vgg16")
+        for count in (1, 5):
+            got = run(exported, np.ascontiguousarray(x[:count].transpose(0, 3, 1, 2)))
+            assert close(got, want[:count])
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "relu6", "hswish", "hsigmoid", "hsigmoid02", "sigmoid", "swish"]
+)
+def test_every_activation(activation):
+    net = random_net("mobilenet_v1", activation=activation)
+    x = images(net)
+    assert close(run(weights.export_onnx(net), x.transpose(0, 3, 1, 2).copy()), net.forward(x))
+
+
+def test_a_maximum_in_place_of_the_mean():
+    net = random_net("mnasnet_keras", pooling="max")
+    x = images(net)
+    assert close(run(weights.export_onnx(net), x.transpose(0, 3, 1, 2).copy()), net.forward(x))
+
+
+def test_the_command_with_preprocessing_in_the_graph(tmp_path, capsys):
+    net = random_net("mobilenet_v2")
+    scaling = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.5, 0.2]}
+    net.save(tmp_path / "net.safetensors", input=scaling, classes=list("abcdefg"))
+    file = tmp_path / "net.onnx"
+    assert main(["export", tmp_path / "net.safetensors", file, "--fold", "--preprocess"]) == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *net.input_shape), dtype=np.uint8)
+    x = (pixels / np.float32(255) - np.float32(scaling["mean"])) / np.float32(scaling["std"])
+    assert close(run(str(file), pixels), net.forward(x.astype(np.float32)))
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}
+    assert facts["input"] == scaling and facts["classes"] == list("abcdefg")
+    assert facts["config"]["model"] == "mobilenet_v2"
+    for arguments, words in (
+        (["net.onnx", "--layout", "timm"], "--layout: is for .safetensors"),
+        (["net.safetensors", "--fold"], "--fold: is for .onnx"),
+        (["net.txt"], "expected a file name that ends in .onnx or .safetensors"),
+        (["nowhere/net.onnx"], "no folder"),
+    ):
+        capsys.readouterr()
+        assert main(["export", tmp_path / "net.safetensors", tmp_path / arguments[0], *arguments[1:]]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_what_is_refused(tmp_path):
+    net = random_net("mobilenet_v1")
+    net.flat[3] = np.nan
+    with pytest.raises(NumnetError, match="not finite"):
+        weights.export_onnx(net, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
