@@ -28,6 +28,7 @@ ROOMS = [  # from the top of the house down
     "training",
     "parallel",
     "plotting",
+    "drawing",
     "bench",
     "cli",
 ]
