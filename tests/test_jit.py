@@ -285,12 +285,19 @@ def parallel(x, out):
 
 @kernel(parallel=False)
 def serial(x):
-    return count(x)
+    total = 0
+    for i in range(x.size):
+        if np.isnan(x[i]):
+            total += 1
+    return total
 
 @kernel(reassoc=True)
 def reordered(x, out):
     for part in prange(2):
-        out[part] = count(x)
+        out[part] = 0
+        for i in range(x.size):
+            if np.isnan(x[i]):
+                out[part] += 1
 
 @kernel(parallel=False)
 def fused(a, b, c):

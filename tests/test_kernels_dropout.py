@@ -128,6 +128,13 @@ def test_backward_is_the_gradient():
     close(dx, differences(lambda: np.vdot(dy, dropout_forward(x, 0.5, 3, 4)), x, 1e-2), DIFFERENCES)
 
 
+def test_a_number_equal_to_the_rate_is_kept():
+    """u ≥ rate, so that rate 0 keeps everything, a u of 0 too."""
+    numbers = random.uniforms(1, random.DROPOUT, 2, 20)
+    kept = dropout_forward(np.ones(20), numbers[7], 1, 2) != 0
+    assert kept[7] and (kept == (numbers >= numbers[7])).all()
+
+
 @pytest.mark.parametrize("rate", [1.0, -0.1, 2, np.nan])
 def test_a_wrong_rate(rate):
     for apply in (dropout_forward, dropout_backward):
