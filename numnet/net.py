@@ -16,6 +16,7 @@ class Net:
     ``params``, ``grads``, ``buffers``: dicts from dotted names to arrays; ``flat``, ``flat_grad`` and ``flat_buffers``
     are the contiguous vectors that they are views of, and keep their memory for the life of the net. ``decay_mask``
     marks the numbers of ``flat`` that weight decay applies to. ``step`` counts training passes and keys dropout.
+    ``frozen``: how many of the first layers run as in inference whatever ``training`` says (``freeze``).
     A net belongs to one thread at a time. ``allocate=False`` makes a description: shapes and costs, no arrays.
     """
 
@@ -45,7 +46,7 @@ class Net:
         self.specs = {
             f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()
         }
-        self._ready, self._executor = False, None
+        self._ready, self._executor, self.frozen = False, None, 0
         if allocate:
             self._allocate(initialiser)
 
@@ -103,8 +104,8 @@ class Net:
         if len(x) == 0:
             return np.empty((0, *self.output_shape), self.dtype)
         self._ready = training
-        for layer in self.layers:
-            x = hand(layer, x, training)
+        for number, layer in enumerate(self.layers):
+            x = hand(layer, x, training and number >= self.frozen)
         if isinstance(x, Pending):
             x = finish(x, self.layers[-1].memory, "output")
         return np.array(x)
@@ -112,19 +113,44 @@ class Net:
     def backward(self, dlogits, input_gradient=True):
         """Fill ``grads`` for dlogits (N, classes) after ``forward(training=True)``; dx (N, H, W, 3), or None.
 
-        ``input_gradient=False`` saves the work of the stem's dx. Raises RuntimeError without a forward before it.
+        ``input_gradient=False`` saves the work of the stem's dx; where layers are frozen there is none, and theirs in
+        ``grads`` stay 0. Raises RuntimeError without a forward before it.
         """
         if not self._ready:
             raise RuntimeError("backward: expected forward(x, training=True) before it")
         self._ready = False
         dlogits = np.ascontiguousarray(dlogits, self.dtype)
-        dx = backward_through(self.layers, dlogits, input_gradient)
+        input_gradient = input_gradient and not self.frozen
+        dx = backward_through(self.layers[self.frozen :], dlogits, input_gradient)
         self.step += 1
         if dx is None or not input_gradient:
+            if dx is not None:
+                self.layers[0].workspace.release(dx)
             return None
         result = np.array(dx)
         self.layers[0].workspace.release(dx)
         return result
+
+    def freeze(self, name):
+        """Freeze the layer or block ``name`` and all before it: no training changes a bit of them from here on.
+
+        They run as in inference, with running statistics and without dropout; their gradients are 0, and weight decay
+        leaves them alone. Returns how many of the first parameters and buffers that is. Raises NumnetError for a name
+        that the net does not have or that leaves nothing to train.
+        """
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            known = ", ".join(names)
+            raise NumnetError(f"freeze: the net has no block {name!r}, expected one of {known}")
+        self.frozen = names.index(name) + 1
+        kept = set(names[: self.frozen])  # their numbers stand first in the flat vectors
+        sizes = {path: spec.size for path, spec in self.specs.items()}
+        size = sum(sizes[path] for path in sizes if path.partition(".")[0] in kept)
+        if size == sum(sizes.values()):
+            raise NumnetError(f"freeze: nothing of the net is left to train after {name}")
+        if self.flat is not None:
+            self.flat_grad[:size], self.decay_mask[:size] = 0, False
+        return size, sum(a.size for path, a in self.buffers.items() if path.partition(".")[0] in kept)
 
     def predict(self, x, batch_size=256):
         """Logits (N, classes) of inference at full speed for any number of images, ``batch_size`` at a time.

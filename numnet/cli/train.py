@@ -19,6 +19,7 @@ from numnet.cli.arguments import (
     set_threads,
 )
 from numnet.errors import NumnetError
+from numnet.loading import load
 from numnet.training import recipes, run
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
@@ -39,6 +40,7 @@ FLAGS = {
     "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
     "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
+    "freeze": ("BLOCK", "leave this block and all before it as they are"),
     "checkpoint_every": ("MINUTES", "save within an epoch too"),
     "momentum": ("M", "of sgd and rmsprop"),
     "nesterov": ("", "of sgd"),
@@ -71,6 +73,8 @@ def train_arguments(parser):
     parser.add_argument(
         "--out", metavar="RUN_DIR", help="folder for this run (runs/DATASET-NUMBER)", **hidden
     )
+    about = "start from this net's weights; another number of classes gets a new last layer"
+    parser.add_argument("--init", metavar="CHECKPOINT", help=about, **hidden)
     parser.add_argument(
         "--resume", metavar="RUN_DIR", help="go on with a run that was stopped; no other options"
     )
@@ -149,7 +153,12 @@ def train(arguments):
     flags, recipe = _flags(arguments), given.get("recipe")
     # What can be known to be wrong is said before the data is read, or even downloaded.
     require_dataset(arguments.dataset)
-    described(**run.plan(arguments.dataset, recipe, flags)["model"])
+    init = given.get("init")
+    start = None if init is None else load(init)
+    plan = run.plan(arguments.dataset, recipe, flags, start)
+    net = described(**plan["model"])
+    if plan.get("freeze") is not None:
+        net.freeze(plan["freeze"])
     out = given.get("out")
     if out is not None and (Path(out) / "last.safetensors").exists():
         raise NumnetError(
@@ -158,7 +167,7 @@ def train(arguments):
     reading = {
         key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
     }
-    keywords = {"recipe": recipe, "flags": flags, "out": out, "progress": not arguments.quiet}
+    keywords = {"recipe": recipe, "flags": flags, "init": init, "out": out, "progress": not arguments.quiet}
     with Patience(f"reading {arguments.dataset} …") as patience:
         result = run.train(arguments.dataset, callbacks=[patience], **keywords, **reading)
     _report(arguments, result)

@@ -40,7 +40,7 @@ def load(
     ``resolution``     side of the images in pixels; None: 32, for folders 224
     ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
     ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
-    ``input_scaling``  a name in ``numnet.data.transforms.SCALINGS`` instead of the data set's own
+    ``input_scaling``  a name in ``numnet.data.transforms.SCALINGS``, or {"mean", "std"}, instead of the data set's own
 
     Raises NumnetError, one line, for everything that a user can get wrong.
     """
@@ -67,7 +67,7 @@ def load(
     if data.validation is None:
         data.hold_back(validation, seed)
     if input_scaling is not None:
-        chosen = scaling(input_scaling)
+        chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
         data.mean, data.std = tuple(chosen["mean"]), tuple(chosen["std"])
     return data
 

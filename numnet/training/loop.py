@@ -81,6 +81,7 @@ def fit(
     accumulate=1,
     clip_norm=None,
     ema=None,
+    freeze=None,
     seed=0,
     checkpoint_every=None,
     out=None,
@@ -108,6 +109,7 @@ def fit(
                       "unit" leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
     clip_norm         the longest gradient
     ema               decay of the averaged weights, which are evaluated and saved beside the others
+    freeze            name of a block: it and all before it run as in inference, and no bit of them changes
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
@@ -152,6 +154,7 @@ class Run:
         self.batches = -(
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
+        self.frozen = (0, 0) if self.settings["freeze"] is None else net.freeze(self.settings["freeze"])
         self.optimiser = self._optimiser()
         self.rate = self._rate()
         by = self.settings["scaling"]
@@ -273,6 +276,10 @@ class Run:
         self.optimiser.step(self.rate(self.step))
         if self.average is not None:
             self.average.update(self.step)
+            for count, (name, vector_) in zip(self.frozen, self.average.vectors.items()):
+                self.average.slots[name][:count] = vector_[
+                    :count
+                ]  # an average of equal numbers may be off by a bit
         return loss, correct
 
     def _count(self, loss, correct, images, waited, took) -> None:

@@ -100,6 +100,7 @@ SETTINGS = {
     "seed": integer(0),
     "checkpoint_every": or_none(number(0)),  # minutes
     "validation": integer(0),  # images held back from the training set
+    "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
 }
 READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's

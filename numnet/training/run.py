@@ -5,32 +5,52 @@ from pathlib import Path
 from numnet import checkpoint
 from numnet import data as datasets
 from numnet.errors import NumnetError
-from numnet.models import build
+from numnet.loading import load
+from numnet.models import build, describe
 from numnet.training import recipes
 from numnet.training.loop import Run
 
+# Keywords of a checkpoint's net that say nothing of its weights: another training has its own.
+OF_A_TRAINING = ("classes", "seed", "bn_momentum", "dropout", "initialiser")
 
-def train(dataset, *, recipe=None, flags=None, out=None, callbacks=(), progress=True, **reading) -> dict:
+
+def train(
+    dataset, *, recipe=None, flags=None, init=None, out=None, callbacks=(), progress=True, **reading
+) -> dict:
     """Train by the data set's default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
 
     dataset             "cifar10", "shapes" or the path of an image folder
     flags               a recipe of its own: {"epochs": 3, "model": {"width": 0.5}}
+    init                a checkpoint to start from: its net and its input scaling instead of the recipe's; a net for
+                        another number of classes gets a new last layer
     out                 run directory; None makes ``runs/<data set>-<number>``
     reading             other keywords of ``numnet.data.load``: data_dir, memory, download
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
-    return _run(dataset, plan(dataset, recipe, flags), reading, out, False, callbacks, progress)
+    start = None if init is None else load(init)
+    merged = plan(dataset, recipe, flags, start)
+    if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
+        merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
+    return _run(dataset, merged, reading, out, False, callbacks, progress, start)
 
 
-def plan(dataset, recipe=None, flags=None) -> dict:
-    """The merged recipe of a run: what its checkpoints say under "recipe", but for the number of classes."""
+def plan(dataset, recipe=None, flags=None, start=None) -> dict:
+    """The merged recipe of a run: what its checkpoints say under "recipe", but for the number of classes.
+
+    ``start``: a net that was loaded; its configuration takes the place of the recipes' model.
+    """
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is not None:
         layers.append(recipes.load(str(recipe)))
-    merged = recipes.merge(*layers, recipes.check(flags or {}, "options"))
+    merged = recipes.merge(*layers)
+    if start is not None:
+        merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
+    merged = recipes.merge(merged, recipes.check(flags or {}, "options"))
     merged.setdefault("seed", 0)
     merged["model"] = {"seed": merged["seed"], **merged["model"]}
+    if start is not None:
+        _require_fit(merged["model"], start)
     return merged
 
 
@@ -46,7 +66,7 @@ def resume(run_dir, *, callbacks=(), progress=True) -> dict:
     return _run(source["dataset"], document["recipe"], source["options"], run_dir, True, callbacks, progress)
 
 
-def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
+def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=None) -> dict:
     model = dict(recipe["model"])
     settings = {key: value for key, value in recipe.items() if key not in (*recipes.READING, "model")}
     reading = {key: str(value) if isinstance(value, Path) else value for key, value in reading.items()}
@@ -68,12 +88,38 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress) -> dict:
             f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}"
         )
     net = build(**model)
+    if start is not None:
+        _take_over(net, start)
     if out is None:
         out = _new_folder(data.name)
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
+    if start is not None:
+        meta["init"] = str(start.path)
     run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress)
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
+
+
+def _require_fit(model, start) -> None:
+    """Raise NumnetError if the options make another net than the one whose weights are to be taken over."""
+    net = describe(**model)
+    ours, theirs = ({name: spec.shape for name, spec in each.specs.items()} for each in (net, start))
+    head = net.layers[-1].name + "."
+    for name in dict.fromkeys((*ours, *theirs)):
+        if ours.get(name) != theirs.get(name) and not name.startswith(head):
+            raise NumnetError(
+                f"--init {start.path}: the options make another net than its {start.config['model']}; "
+                f"{name} would have shape {ours.get(name)}, it has {theirs.get(name)}"
+            )
+
+
+def _take_over(net, start) -> None:
+    """The weights of ``start``; where the numbers of classes differ, the last layer stays as it was initialised."""
+    tensors, own = start.state(), net.state()
+    if net.classes != start.classes:
+        head = f"params/{net.layers[-1].name}."
+        tensors |= {name: array for name, array in own.items() if name.startswith(head)}
+    net.restore(tensors, f"--init {start.path}")
 
 
 def _new_folder(name) -> Path:
