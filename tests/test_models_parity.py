@@ -7,6 +7,7 @@ import numnet
 
 torch = pytest.importorskip("torch")
 import parity  # noqa: E402  (needs torch)
+import torch_nets  # noqa: E402
 
 THIN = {"width": 0.25, "resolution": 64, "classes": 10, "dropout": 0.0}
 SMALL = {**THIN, "resolution": 32}
@@ -48,6 +49,22 @@ def brief(value):
     if isinstance(value, str):
         return value
     return ",".join(f"{k}={v}" for k, v in value.items() if k not in ("classes", "dropout"))
+
+
+@pytest.mark.parametrize("variant", ["keras", "torch", "paddle"])
+@pytest.mark.parametrize("name", ["mobilenet_v1", *INVERTED, "mnasnet_keras", "vgg16", "googlenet"])
+def test_counts_that_no_framework_published(name, variant):
+    """Odd widths, sides and classes: parameters, statistics and MACs of two tables typed apart."""
+    padding = "same" if variant == "keras" else "symmetric"
+    widths = (1.0,) if name in ("vgg16", "googlenet") else (0.2, 0.35, 0.6, 1.12, 2.0)
+    for width, resolution, strides in zip(widths, (96, 97, 33, 64, 50), ("imagenet", "cifar") * 3):
+        options = {"width": width, "classes": 17, "variant": variant, "padding": padding, "strides": strides}
+        with torch.device("meta"):
+            module = torch_nets.build(name, resolution=resolution, **options)
+        cost = numnet.describe(name, resolution=resolution, **options).cost()
+        kept = sum(statistic.numel() for _, statistic in parity.statistics(module))
+        assert (cost.params, cost.macs) == torch_nets.cost(module, resolution), (width, resolution)
+        assert cost.buffers == kept
 
 
 @pytest.mark.parametrize("name, options", CASES, ids=brief)
