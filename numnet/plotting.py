@@ -147,3 +147,73 @@ def sweep(rows, file=None):
         axes.margins(x=0.15, y=0.12)
     panels[0].set_ylabel("test accuracy (%)")
     return _write(figure, file)
+
+
+def class_activation_maps(net, x):
+    """What each place of the last map says for each class: (N, P, Q, classes), for images x (N, H, W, 3), scaled.
+
+    These nets end in global average pooling and dense layers. What follows the pooling is applied to the numbers of one
+    place at a time instead of to their mean; where that is one dense layer, it is one product, and the mean over all
+    places is the net's logits (Zhou et al. 2016, "Learning deep features for discriminative localization"). Raises
+    NumnetError for a net without such an end.
+    """
+    import numpy as np
+
+    from numnet.layers.layer import Memory, finish, hand
+
+    kinds = [layer.kind for layer in net.layers]
+    if "global average" not in kinds:
+        raise NumnetError("explain: expected a net that ends in global average pooling, this one does not")
+    end = kinds.index("global average")
+    x = net._images(x)
+    for layer in net.layers[:end]:
+        x = hand(layer, x, False)
+    x = finish(x, Memory(), "features")
+    places = np.ascontiguousarray(x).reshape(-1, x.shape[3])
+    for layer in net.layers[end + 1 :]:
+        places = hand(layer, places, False)
+    return np.array(places).reshape(*x.shape[:3], -1)
+
+
+def photos(rows, file=None):
+    """Images with what a net sees in them: a line each, the image and bars of the likeliest classes.
+
+    rows: dicts with ``pixels`` uint8 (H, W, 3), ``title``, ``top`` as ``numnet predict --json`` prints it, and, if the
+    first class is to be explained, ``map`` (P, Q): its class activation map, drawn over a second copy of the image.
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 3 if any("map" in row for row in rows) else 2
+    longest = max(len(row["top"]) for row in rows)
+    figure = Figure(figsize=(3.2 * columns + 1.5, max(2.8, 0.3 * longest) * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(rows), columns, squeeze=False, width_ratios=[1] * (columns - 1) + [1.3])
+    for line, row in zip(panels, rows):
+        for axes in line[:-1]:
+            axes.imshow(row["pixels"])
+            axes.set_axis_off()
+        line[0].set_title(row["title"], fontsize="medium")
+        if "map" in row:
+            height, width = row["pixels"].shape[:2]
+            shown = np.maximum(row["map"], 0)
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            line[1].imshow(shown, cmap="inferno", alpha=0.55, extent=extent, interpolation="bilinear", vmin=0)
+            line[1].set_title(f"what speaks for {row['top'][0]['label']}", fontsize="medium")
+        axes, top = line[-1], row["top"]
+        values = [100 * entry["probability"] for entry in top]
+        axes.barh(range(len(top)), values, color=[DARK, *[LIGHT] * (len(top) - 1)])
+        axes.set_yticks(range(len(top)), [entry["label"] for entry in top])
+        axes.set_ylim(len(top) - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("probability (%)")
+        for i, value in enumerate(values):
+            text = dict(va="center", fontsize=8)
+            if value > 75:
+                axes.text(
+                    value - 1, i, f"{value:.1f}", ha="right", color="white" if i == 0 else "black", **text
+                )
+            else:
+                axes.text(value + 1, i, f"{value:.1f}", ha="left", **text)
+    return _write(figure, file)

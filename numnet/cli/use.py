@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from numnet import plotting
 from numnet.cli.arguments import (
     Patience,
     add_threads,
@@ -16,13 +17,17 @@ from numnet.cli.arguments import (
     say,
     set_threads,
 )
-from numnet.data import BUILT_IN
+from numnet.data import BUILT_IN, imagenet
+from numnet.data.image import read_image
 from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
+from numnet.kernels.augment import scale
+from numnet.kernels.loss import softmax
 from numnet.loading import load
 
 BATCH = 64  # images decoded and shown to the net at a time
+EXPLAINED = "explained.png"
 
 
 def _add_input_options(parser):
@@ -163,6 +168,9 @@ def predict_arguments(parser):
     parser.add_argument("files", nargs="+", metavar="[CHECKPOINT] IMAGE",
                         help="a .safetensors file or run directory, then image files")  # fmt: skip
     parser.add_argument("--top", type=count(), default=5, metavar="K", help="classes to name (5)")
+    parser.add_argument("--figure", metavar="FILE", help="draw images and bars (.png, .pdf, .svg)")
+    about = f"draw over each image what speaks for its first class (into --figure, or {EXPLAINED})"
+    parser.add_argument("--explain", action="store_true", help=about)
     _add_input_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -177,21 +185,30 @@ def predict(arguments):
         )
     if not images:
         raise NumnetError(f"predict: expected image files after the checkpoint {first}")
+    figure = arguments.figure or (EXPLAINED if arguments.explain else None)
+    if figure:
+        require_figure(figure, "--figure")
     net = load(first)
     scaling, preset = _scaling(net, arguments), _preset(net, arguments)
+    names = _class_names(net)
     _compile(net)
-    results = []
+    results, rows = [], []
     for lo in range(0, len(images), BATCH):
-        for image, p in zip(
-            images[lo : lo + BATCH], _probabilities(net, images[lo : lo + BATCH], scaling, preset)
-        ):
+        pixels, x = _read(net, images[lo : lo + BATCH], scaling, preset)
+        for i, (image, p) in enumerate(zip(images[lo:], softmax(net.predict(x)))):
             top = (-p).argsort(kind="stable")[: arguments.top]
-            names = net.class_names or []
             top = [
                 {"class": int(i), "label": names[i] if i < len(names) else str(i), "probability": float(p[i])}
                 for i in top
             ]
             results.append({"image": image, "checkpoint": str(net.path), "top": top})
+            if figure:
+                rows.append({"pixels": pixels[i], "title": Path(image).name, "top": top})
+            if arguments.explain:
+                rows[-1]["map"] = plotting.class_activation_maps(net, x[i : i + 1])[0, ..., top[0]["class"]]
+    if figure:
+        plotting.photos(rows, figure)
+        say(f"figure: {figure}")
     if arguments.json:
         print_json(results)
         return
@@ -203,14 +220,20 @@ def predict(arguments):
         print(f"{result['image']}\n{columns(lines, right=(1,))}")
 
 
-def _probabilities(net, files, scaling, preset):
-    """(images, classes): the softmax of the net's logits for image files."""
-    from numnet.data.image import read_image
-    from numnet.kernels.augment import scale
-    from numnet.kernels.loss import softmax
+def _class_names(net) -> list[str]:
+    """The checkpoint's names; ImageNet's for a published net; else none."""
+    if net.class_names is not None or net.document.get("labels") != "imagenet":
+        return net.class_names or []
+    names = imagenet.class_names()
+    if names is None:
+        say(f"numnet: {imagenet.hint()}")
+    return names or []
 
+
+def _read(net, files, scaling, preset):
+    """Image files as pixels uint8 (N, H, W, 3), and as the net's input."""
     pixels = np.stack([read_image(file, net.input_shape[0], preset) for file in files])
-    return softmax(net.predict(scale(pixels, scaling["mean"], scaling["std"], net.dtype)))
+    return pixels, scale(pixels, scaling["mean"], scaling["std"], net.dtype)
 
 
 def _bar(part, width=30) -> str:
