@@ -12,8 +12,9 @@ import pytest
 
 import numnet
 from numnet import cost
-from numnet.blocks import Conv, Depthwise
+from numnet.blocks import Conv, Depthwise, InvertedResidual, Norm, Pointwise
 from numnet.cost.memory import parts_of_peak
+from numnet.layers import Layer
 
 # --- MACs ---------------------------------------------------------------------------------------------------
 
@@ -253,6 +254,24 @@ def test_a_report_takes_no_time_and_no_memory(model):
     assert net.flat is None
     assert took < 0.5 * 4  # tracemalloc is slow; without it a few hundredths
     assert peak < 5_000_000 < 4 * net.cost().params or model == "mobilenet_v1"
+
+
+def test_a_net_of_one_s_own_has_a_report():
+    """With layers that this package has never heard of, and a raw map at the end, which forward finishes."""
+
+    class Noise(Layer):
+        kind = "noise"
+
+    layers = [Conv(4, norm=Norm(), activation="relu"), Noise(), InvertedResidual(4, expanded=8, norm=Norm())]
+    net = numnet.Net([*layers, Pointwise(5, norm=Norm(), activation="hswish")], (8, 8, 3), allocate=False)
+    report = cost.report(net, 2)
+    assert report["model"] is None and report["macs"] == 2 * net.cost().macs
+    last = {line["name"]: line for line in report["layers"]}
+    pixels = 2 * 8 * 8 * 5
+    assert (last["pointwise.bn"]["multiplications"], last["pointwise.act"]["multiplications"]) == (
+        2 * pixels,
+    ) * 2
+    assert "noise" in last and report["peak_training_bytes"] > report["activation_bytes"]
 
 
 def test_csv():
