@@ -30,6 +30,7 @@ ROOMS = [  # from the top of the house down
     "plotting",
     "drawing",
     "bench",
+    "lessons",
     "cli",
 ]
 SOURCES = sorted(ROOT.rglob("*.py"))
