@@ -31,6 +31,7 @@ def batches(
     start=0,
     dtype="float32",
     threads=THREADS,
+    take=None,
 ):
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
@@ -38,6 +39,8 @@ def batches(
     ``augment``   None, or some of {"crop": pixels, "flip": True, "cutout": side, "border": "reflect"}
     ``shuffle``   in an order drawn by (``seed``, ``epoch``), else in the order of the split
     ``start``     the number of the first batch: a resumed run asks for the batches that it has not seen
+    ``take``      function(number, images of batch ``number``) -> the places in it that are wanted here, an array or a
+                  slice, or None for no such batch; where several share the work, each reads its own images only
 
     Batch number i depends on the arguments and on i alone, never on what was read before or on how many
     threads read. Raises NumnetError.
@@ -47,6 +50,9 @@ def batches(
     options = _options(augment, split.shape)
     order = permutation(seed, SHUFFLE, epoch, len(split)) if shuffle else np.arange(len(split))
     parts = [order[i : i + batch_size] for i in range(start * batch_size, len(order), batch_size)]
+    if take is not None:
+        places = [(part, take(number, len(part))) for number, part in enumerate(parts, start)]
+        parts = [part[place] for part, place in places if place is not None]
     return _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
 
 

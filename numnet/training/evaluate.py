@@ -5,10 +5,11 @@ import numpy as np
 from numnet import data as datasets
 from numnet.errors import NumnetError
 from numnet.kernels.loss import softmax, softmax_cross_entropy
+from numnet.training.team import Team
 
 
-def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
-    """Run ``net.predict`` over all images of ``split``.
+def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict:
+    """Run ``net.predict`` over all images of ``split``; with a ``team`` each member takes every so-many-th batch.
 
     scaling: {"mean": [3], "std": [3]} of x/255. Returns
 
@@ -28,45 +29,54 @@ def evaluate(net, split, scaling, batch_size=256, flip=False) -> dict:
         raise NumnetError(
             f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart"
         )
+    team = team or Team()
     plain, mirrored = _Score(net.classes), _Score(net.classes)
-    batches = datasets.batches(split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype)
-    for x, labels in batches:
+    numbers = range(team.rank, -(-len(split.labels) // batch_size), team.size)
+    batches = datasets.batches(
+        split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype,
+        take=lambda number, _: slice(None) if number in numbers else None,
+    )  # fmt: skip
+    for number, (x, labels) in zip(numbers, batches):
         logits = net.predict(x)
-        plain.add(logits, labels)
+        plain.add(number, logits, labels)
         if flip:
             both = softmax(logits) + softmax(net.predict(np.ascontiguousarray(x[:, :, ::-1])))
-            mirrored.add(np.log(both / 2 + np.finfo(both.dtype).tiny), labels)  # log p are logits of p
-    result = plain.result()
+            mirrored.add(
+                number, np.log(both / 2 + np.finfo(both.dtype).tiny), labels
+            )  # log p are logits of p
+    result = plain.result(team)
     if flip:
         result["flip"] = {
-            key: value for key, value in mirrored.result().items() if key in ("accuracy", "top5", "loss")
+            key: value for key, value in mirrored.result(team).items() if key in ("accuracy", "top5", "loss")
         }
     return result
 
 
 class _Score:
-    """Sums over batches, in float64 and in the order of the images."""
+    """Sums over batches, in float64 and in the order of the images, whoever of a team saw them."""
 
     def __init__(self, classes):
-        self.loss, self.first_five = 0.0, 0
+        self.losses, self.first_five = {}, 0  # of each batch by its number
         self.confusion = np.zeros((classes, classes), np.int64)
 
-    def add(self, logits, labels):
-        self.loss += softmax_cross_entropy(logits, labels)[0] * len(labels)
+    def add(self, number, logits, labels):
+        self.losses[number] = softmax_cross_entropy(logits, labels)[0] * len(labels)
         own = logits[np.arange(len(labels)), labels][:, None]
         earlier = np.arange(logits.shape[1]) < labels[:, None]
         rank = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
         self.first_five += int((rank < 5).sum())
         np.add.at(self.confusion, (labels, logits.argmax(axis=1)), 1)
 
-    def result(self) -> dict:
-        images, right = self.confusion.sum(axis=1), np.diag(self.confusion)
+    def result(self, team) -> dict:
+        losses = {number: loss for part in team.gather(self.losses) for number, loss in part.items()}
+        first_five, confusion = sum(team.gather(self.first_five)), team.add(self.confusion)
+        images, right = confusion.sum(axis=1), np.diag(confusion)
         total = int(images.sum())
         return {
             "accuracy": int(right.sum()) / total,
-            "top5": self.first_five / total,
-            "loss": self.loss / total,
+            "top5": first_five / total,
+            "loss": sum(losses[number] for number in sorted(losses)) / total,
             "images": total,
             "per_class": [int(r) / int(n) if n else None for r, n in zip(right, images)],
-            "confusion": self.confusion.tolist(),
+            "confusion": confusion.tolist(),
         }

@@ -37,6 +37,7 @@ from numnet.training.optimisers import OPTIMISERS, Average
 from numnet.training.recipes import SETTINGS, check
 from numnet.training.schedules import OPTIONS as SCHEDULES
 from numnet.training.schedules import schedule as make_schedule
+from numnet.training.team import Team
 
 EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
@@ -84,10 +85,13 @@ def fit(
     freeze=None,
     seed=0,
     checkpoint_every=None,
+    sync_bn=False,
+    exact=False,
     out=None,
     resume=False,
     callbacks=(),
     progress=True,
+    team=None,
     **options,
 ):
     """Train ``net`` on ``data.train``; return the history, a dict an epoch: the lines of ``metrics.jsonl``.
@@ -113,6 +117,8 @@ def fit(
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
+    team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
+    sync_bn, exact    concerns a team only: see ``numnet.parallel``
 
     A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while
     training, on augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation
@@ -125,7 +131,7 @@ def fit(
     a loss that is not finite.
     """
     settings = {name: value for name, value in locals().items() if name in SETTINGS}
-    run = Run(net, data, {**settings, **options}, out=out, callbacks=callbacks, progress=progress)
+    run = Run(net, data, {**settings, **options}, out=out, callbacks=callbacks, progress=progress, team=team)
     run.train(resume=resume)
     return run.history
 
@@ -142,12 +148,13 @@ class Run:
 
     DEFAULTS = DEFAULTS
 
-    def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True):
+    def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True, team=None):
         settings = {key: _plain(value) for key, value in {**DEFAULTS, **settings}.items()}
         self.settings = check(settings, "training")
         self.net, self.data, self.meta = net, data, meta or {}
-        self.out = None if out is None else Path(out)
-        self.callbacks, self.progress = callbacks, progress
+        self.out, self.team = None if out is None else Path(out), team or Team()
+        self.writes = self.out is not None and self.team.leads
+        self.callbacks, self.progress = callbacks, progress and self.team.leads
         self.images = len(data.train.labels)
         if not self.images:
             raise NumnetError(f"{data.name}: no images to train on")
@@ -168,6 +175,7 @@ class Run:
         self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
         self.seconds = 0.0  # from the start of the first step, in all processes
         self.stop = False
+        self.team.start(self)
 
     @property
     def step(self) -> int:
@@ -204,7 +212,8 @@ class Run:
     def train(self, resume=False) -> None:
         """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
         if self.out is not None:
-            state.prepare(self, resume)
+            self.team.lead(lambda: state.prepare(self, resume))
+            state.level(self)
         elif resume:
             raise NumnetError("resume=True needs the run directory: out=…")
         if self.result is not None:
@@ -223,21 +232,23 @@ class Run:
     def _train_epoch(self) -> None:
         """The batches of this epoch that are still to do."""
         settings, every = self.settings, math.inf  # seconds
-        if self.out is not None and settings["checkpoint_every"] is not None:
+        if self.writes and settings["checkpoint_every"] is not None:
             every = 60 * settings["checkpoint_every"]
         self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
         batches = datasets.batches(
             self.data.train, batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
             augment=settings["augment"], scaling=self.scaling, start=self.batch, dtype=self.net.dtype,
+            take=lambda number, images: self.team.take(images, settings["accumulate"]),
         )  # fmt: skip
         with closing(batches):
             asked = time.perf_counter()
             for x, labels in batches:
                 got = time.perf_counter()
-                loss, correct = self._step(x, labels)
+                images = min(settings["batch_size"], self.images - self.batch * settings["batch_size"])
+                loss, correct = self._step(x, labels, images)
                 now = time.perf_counter()
-                self._count(loss, correct, len(labels), got - asked, now - asked)
-                self._bar.advance(len(labels))
+                self._count(loss, correct, images, got - asked, now - asked)
+                self._bar.advance(images)
                 self._call("on_step", loss)
                 if self.batch < self.batches:  # the end of an epoch saves anyway
                     if now - saved >= every:
@@ -246,28 +257,32 @@ class Run:
                     self._leave_if_told()
                 asked = time.perf_counter()
 
-    def _step(self, x, labels) -> tuple[float, int]:
-        """One step of the optimiser on one batch: the mean loss and the number of images that were right."""
-        net, settings = self.net, self.settings
-        loss = correct = 0
-        parts = _cut(len(labels), settings["accumulate"])
+    def _step(self, x, labels, images) -> tuple[float, int]:
+        """One step of the optimiser on one batch: the mean loss and the number of images that were right.
+
+        x, labels: those of the batch's ``images`` images that are ours; all of them, unless a team shares them.
+        """
+        net, settings, team = self.net, self.settings, self.team
+        losses, correct = [], 0
+        parts = team.parts(images, settings["accumulate"])
         total = np.zeros_like(net.flat_grad) if len(parts) > 1 else None
         passes = net.step
-        for lo, hi in parts:
-            net.step, net.first_image = passes, lo  # dropout's masks are those of the whole batch
-            logits = net.forward(x[lo:hi], training=True)
-            part_loss, dlogits = softmax_cross_entropy(logits, labels[lo:hi], settings["label_smoothing"])
-            if total is None:
-                net.backward(dlogits, input_gradient=False)
-            else:
-                dlogits *= (hi - lo) / len(labels)  # the mean over the batch, not over the part
-                net.backward(dlogits, input_gradient=False)
+        for part in parts:
+            mine = slice(part.lo, part.hi)
+            net.step, net.first_image = passes, part.first
+            team.before(part, last=total is None)
+            logits = net.forward(x[mine], training=True)
+            dlogits = self._loss(logits, labels[mine], part, losses)
+            net.backward(dlogits, input_gradient=False)
+            if total is not None:
                 vector.accumulate(total, net.flat_grad)
-            loss += part_loss * (hi - lo) / len(labels)
-            correct += int((logits.argmax(axis=1) == labels[lo:hi]).sum())
+            correct += int((logits.argmax(axis=1) == labels[mine]).sum()) / part.copies
         net.first_image = 0
         if total is not None:
             net.flat_grad[:] = total
+        team.sum_gradient()
+        loss, correct, self._signals.received = team.sum_up(losses, correct, self._signals.received)
+        correct = round(correct)
         if not math.isfinite(loss):
             self.diverged(f"the loss is {loss}")
         self._call("on_gradient")
@@ -281,6 +296,19 @@ class Run:
                     :count
                 ]  # an average of equal numbers may be off by a bit
         return loss, correct
+
+    def _loss(self, logits, labels, part, losses):
+        """dlogits of one part of a batch, as a share of the batch's mean loss; ``losses`` gains its terms."""
+        dlogits = np.empty_like(logits)
+        for lo, hi in self.team.grains(len(logits)):
+            mean, dlogits[lo:hi] = softmax_cross_entropy(
+                logits[lo:hi], labels[lo:hi], self.settings["label_smoothing"]
+            )
+            weight = part.weight * ((hi - lo) / len(logits))
+            if weight != 1:  # the mean over the batch, not over the part
+                dlogits[lo:hi] *= weight
+            losses.append(mean * weight)
+        return dlogits
 
     def _count(self, loss, correct, images, waited, took) -> None:
         """Take note of a step: the position, the sums, the clocks."""
@@ -317,19 +345,20 @@ class Run:
         }
         self.history.append(record)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
-        if self.out is not None:
+        if self.writes:
             with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._note_best(
             record
         )  # before the last: killed in between, the epoch is done again and both are right
-        if self.out is not None:
+        if self.writes:
             state.save(self)
         self._bar.epoch(record)
         self._call("on_epoch", record)
         for callback in self.callbacks:
             if not isinstance(callback, type) and callable(callback):
                 callback(record)
+        self.stop = any(self.team.gather(self.stop))
 
     def _validation(self) -> dict:
         """Loss and accuracy on the validation images, of the net and of the averaged one."""
@@ -349,9 +378,8 @@ class Run:
         return values
 
     def _evaluate(self, split) -> dict:
-        return evaluate(
-            self.net, split, self.scaling, batch_size=min(self.settings["batch_size"], EVALUATION_BATCH)
-        )
+        batch_size = min(self.settings["batch_size"], EVALUATION_BATCH)
+        return evaluate(self.net, split, self.scaling, batch_size=batch_size, team=self.team)
 
     def _note_best(self, record) -> None:
         """Keep this epoch's net if it is the best so far: of equal accuracies the smaller loss."""
@@ -361,7 +389,7 @@ class Run:
             if (accuracy, -loss) <= (self.best["accuracy"], -self.best["loss"]):
                 return
         self.best = {"epoch": record["epoch"], "accuracy": accuracy, "loss": loss}
-        if self.out is not None:
+        if self.writes:
             with self.average or nullcontext():
                 state.save_net(self, "best.safetensors")
 
@@ -371,7 +399,7 @@ class Run:
             best = self.out / "best.safetensors"
             test = {"accuracy": None, "top5": None, "loss": None}
             if self.data.test is not None and len(self.data.test.labels):
-                with _weights_of(self.net, best):
+                with _weights_of(self.net, best, self.team):
                     test = self._evaluate(self.data.test)
             self.result = {
                 "test_accuracy": test["accuracy"],
@@ -386,7 +414,10 @@ class Run:
                 else None,
                 "checkpoint": str(best),
             }
-            checkpoint.replace(self.out / "result.json", (json.dumps(self.result, indent=1) + "\n").encode())
+            if self.writes:
+                checkpoint.replace(
+                    self.out / "result.json", (json.dumps(self.result, indent=1) + "\n").encode()
+                )
         if self.average is not None:
             self.average.take()
         self._call("on_end", self.result)
@@ -407,7 +438,7 @@ class Run:
         """After Ctrl-C or SIGTERM: save, say how to go on, and end as a process does that was told to."""
         if self._signals.received is None:
             return
-        if self.result is None:
+        if self.result is None and self.writes:
             state.save(self)
             where = f"after epoch {self.epoch}"
             if self.batch:
@@ -431,12 +462,6 @@ def _refuse(settings, foreign, who, has) -> None:
         raise NumnetError(f"{who} has no {key}; it has {', '.join(has) or 'no options'}")
 
 
-def _cut(count, parts) -> list[tuple[int, int]]:
-    """``count`` images in ``parts`` parts as equal as can be; none is empty."""
-    parts = min(parts, count)
-    return [(count * k // parts, count * (k + 1) // parts) for k in range(parts)]
-
-
 def _positions(net, word) -> np.ndarray:
     """True where the flat vector holds a parameter with ``word`` in its name."""
     mask = np.zeros(net.flat.size, bool)
@@ -449,11 +474,12 @@ def _positions(net, word) -> np.ndarray:
 
 
 @contextmanager
-def _weights_of(net, path):
-    """Inside, the net has the weights of a checkpoint; afterwards its own again."""
+def _weights_of(net, path, team):
+    """Inside, the net has the weights of a checkpoint, which member 0 reads; afterwards its own again."""
     own, own_buffers = net.flat.copy(), net.flat_buffers.copy()
     try:
-        net.restore(checkpoint.read(path)[0], str(path))
+        team.lead(lambda: net.restore(checkpoint.read(path)[0], str(path)))
+        team.level(net)
         yield
     finally:
         net.flat[:], net.flat_buffers[:] = own, own_buffers

@@ -99,6 +99,8 @@ SETTINGS = {
     ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
     "checkpoint_every": or_none(number(0)),  # minutes
+    "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
+    "exact": SWITCH,  # the same bits whatever the number of processes
     "validation": integer(0),  # images held back from the training set
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution

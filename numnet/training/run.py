@@ -9,13 +9,23 @@ from numnet.loading import load
 from numnet.models import build, describe
 from numnet.training import recipes
 from numnet.training.loop import Run
+from numnet.training.team import Team
 
 # Keywords of a checkpoint's net that say nothing of its weights: another training has its own.
 OF_A_TRAINING = ("classes", "seed", "bn_momentum", "dropout", "initialiser")
 
 
 def train(
-    dataset, *, recipe=None, flags=None, init=None, out=None, callbacks=(), progress=True, **reading
+    dataset,
+    *,
+    recipe=None,
+    flags=None,
+    init=None,
+    out=None,
+    callbacks=(),
+    progress=True,
+    team=None,
+    **reading,
 ) -> dict:
     """Train by the data set's default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
 
@@ -24,6 +34,7 @@ def train(
     init                a checkpoint to start from: its net and its input scaling instead of the recipe's; a net for
                         another number of classes gets a new last layer
     out                 run directory; None makes ``runs/<data set>-<number>``
+    team                who shares the work: see ``numnet.fit``
     reading             other keywords of ``numnet.data.load``: data_dir, memory, download
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
@@ -32,7 +43,7 @@ def train(
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
-    return _run(dataset, merged, reading, out, False, callbacks, progress, start)
+    return _run(dataset, merged, reading, out, False, callbacks, progress, start, team)
 
 
 def plan(dataset, recipe=None, flags=None, start=None) -> dict:
@@ -54,7 +65,7 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     return merged
 
 
-def resume(run_dir, *, callbacks=(), progress=True) -> dict:
+def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
     """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
     path = checkpoint.find(run_dir, "last")
     document = checkpoint.read_meta(path)
@@ -63,10 +74,12 @@ def resume(run_dir, *, callbacks=(), progress=True) -> dict:
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
         )
     source, run_dir = document["reading"], path.parent
-    return _run(source["dataset"], document["recipe"], source["options"], run_dir, True, callbacks, progress)
+    options = source["options"]
+    return _run(source["dataset"], document["recipe"], options, run_dir, True, callbacks, progress, team=team)
 
 
-def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=None) -> dict:
+def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None) -> dict:
+    team = team or Team()
     model = dict(recipe["model"])
     settings = {key: value for key, value in recipe.items() if key not in (*recipes.READING, "model")}
     reading = {key: str(value) if isinstance(value, Path) else value for key, value in reading.items()}
@@ -74,13 +87,15 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=Non
         reading["data_dir"] = str(Path(reading["data_dir"]).absolute())
     if recipes.default(str(dataset)) == "folder":
         dataset = str(Path(dataset).absolute())
-    data = datasets.load(
-        dataset,
-        validation=recipe.get("validation", 0),
-        preset=recipe.get("preset"),
-        seed=recipe["seed"],
-        resolution=model["resolution"],
-        **reading,
+    data = team.first(  # one at a time: it may download
+        lambda: datasets.load(
+            dataset,
+            validation=recipe.get("validation", 0),
+            preset=recipe.get("preset"),
+            seed=recipe["seed"],
+            resolution=model["resolution"],
+            **reading,
+        )
     )
     classes = model.setdefault("classes", len(data.classes))
     if classes < len(data.classes):
@@ -91,11 +106,11 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=Non
     if start is not None:
         _take_over(net, start)
     if out is None:
-        out = _new_folder(data.name)
+        out = team.lead(lambda: _new_folder(data.name))
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
     if start is not None:
         meta["init"] = str(start.path)
-    run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress)
+    run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress, team=team)
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
 

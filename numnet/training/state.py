@@ -45,6 +45,21 @@ def prepare(run, resume) -> None:
     save(run)
 
 
+POSITION = ("epoch", "batch", "best", "sums", "busy", "seconds", "history", "result")
+
+
+def level(run) -> None:
+    """Give all members of a team what member 0 has prepared: weights, vectors, position, history."""
+    if run.team.size == 1:
+        return
+    steps = (run.net.step, run.step)
+    run.net.step, run.optimiser.steps = run.team.lead(lambda: steps)
+    for name, value in run.team.lead(lambda: {name: getattr(run, name) for name in POSITION}).items():
+        setattr(run, name, value)
+    averages = {} if run.average is None else run.average.slots
+    run.team.level(run.net, **run.optimiser.slots, **{f"ema {name}": v for name, v in averages.items()})
+
+
 def save(run) -> None:
     """Write last.safetensors."""
     tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
