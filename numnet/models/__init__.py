@@ -3,9 +3,11 @@
 import difflib
 import inspect
 
+import numpy as np
+
 from numnet.errors import NumnetError
 from numnet.models import googlenet, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, vgg16
-from numnet.models.common import Settings
+from numnet.models.common import Settings, check
 from numnet.net import Net
 
 MODELS = {  # name: what makes its layers, and the keywords that this name fixes
@@ -52,7 +54,7 @@ def describe(model, *, dtype="float32", seed=0, **options) -> Net:
 
 
 def _make(model, options, dtype, seed, allocate):
-    if model not in MODELS:
+    if not isinstance(model, str) or model not in MODELS:
         raise NumnetError(
             f"model: expected one of {', '.join(MODELS)}, got {model!r}{_nearest(model, MODELS)}"
         )
@@ -65,9 +67,17 @@ def _make(model, options, dtype, seed, allocate):
         if name not in shared | own:
             known = ", ".join(sorted(shared | own))
             raise NumnetError(f"{model}: no option {name!r}{_nearest(name, shared | own)}; it has {known}")
+    # NumPy's numbers as Python's: the configuration is saved as JSON.
+    options = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
+    }
+    seed = seed.item() if isinstance(seed, np.generic) else seed
+    for name, value in {**options, "seed": seed}.items():
+        check(name, value)
+    dtype = _dtype(dtype)
     settings = Settings(**{name: value for name, value in options.items() if name in shared})
     more = {name: value for name, value in options.items() if name in own}
-    config = {"model": model, **options, "dtype": str(dtype), "seed": seed}
+    config = {"model": model, **options, "dtype": dtype, "seed": seed}
     try:
         layers = make(settings, **fixed, **more)
         return Net(
@@ -84,6 +94,17 @@ def _make(model, options, dtype, seed, allocate):
         raise
     except ValueError as error:
         raise NumnetError(f"{model}: {error}") from error
+
+
+def _dtype(dtype) -> str:
+    """The name of a dtype that nets may have."""
+    for name in ("float32", "float64"):
+        try:
+            if dtype is not None and np.dtype(dtype) == name:
+                return name
+        except TypeError:
+            pass
+    raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
 
 
 def _nearest(name, known):

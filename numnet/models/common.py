@@ -5,9 +5,60 @@ from dataclasses import dataclass
 from numnet.blocks import Norm
 from numnet.errors import NumnetError
 from numnet.initialisers import SCHEMES
+from numnet.kernels.activations import CODES
 from numnet.layers import Dense, Dropout, GlobalAverage
 
 VARIANTS = ("keras", "torch", "paddle")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value, most=float("inf")):
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _among(*values):
+    return lambda value: isinstance(value, str) and value in values
+
+
+def _or_none(valid):
+    return lambda value: value is None or valid(value)
+
+
+# What a keyword of ``numnet.build`` may be, for those that any kind of value could be given to: (valid, expected).
+# The upper bounds keep a mistyped or hostile number from asking for more memory than there is.
+KEYWORDS = {
+    "width": (lambda v: _is_number(v) and 0 < v <= 8, "a number above 0, at most 8"),
+    "resolution": (lambda v: _is_count(v, 1 << 14), "an integer of at least 1, at most 16384"),
+    "classes": (lambda v: _is_count(v, 1_000_000), "an integer of at least 1, at most 1000000"),
+    "strides": (_among("imagenet", "cifar"), '"imagenet" or "cifar"'),
+    "variant": (_among(*VARIANTS), "one of " + ", ".join(VARIANTS)),
+    "bn_eps": (_or_none(lambda v: _is_number(v) and 0 < v < float("inf")), "a number above 0"),
+    "bn_momentum": (_or_none(lambda v: _is_number(v) and 0 <= v < 1), "a number of at least 0, below 1"),
+    "activation": (_or_none(_among(*CODES)), "one of " + ", ".join(CODES)),
+    "bottleneck_activation": (_or_none(_among(*CODES)), "one of " + ", ".join(CODES)),
+    "kernel": (_or_none(lambda v: _is_count(v, 255)), "an integer of at least 1, at most 255"),
+    "initialiser": (_or_none(_among(*SCHEMES)), "one of " + ", ".join(SCHEMES)),
+    "depth_multiplier": (lambda v: _is_count(v, 64), "an integer of at least 1, at most 64"),
+    "separable": (lambda v: isinstance(v, bool), "True or False"),
+    "shallow": (lambda v: isinstance(v, bool), "True or False"),
+    "seed": (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,
+        "an integer of at least 0, below 2**63",
+    ),
+}
+
+
+def check(name, value):
+    """Raise NumnetError if no net can have this value of the keyword ``name``."""
+    valid, expected = KEYWORDS.get(name, (lambda value: True, ""))
+    if not valid(value):
+        shown = repr(value)
+        raise NumnetError(
+            f"{name}: expected {expected}, got {shown if len(shown) <= 80 else shown[:77] + '…'}"
+        )
 
 
 @dataclass
@@ -26,34 +77,6 @@ class Settings:
     activation: str | None = None
     kernel: int | None = None
     initialiser: str | None = None
-
-    def __post_init__(self):
-        for name, value, valid, expected in (
-            (
-                "width",
-                self.width,
-                _is_number(self.width) and 0 < self.width <= 8,
-                "a number above 0, at most 8",
-            ),
-            ("resolution", self.resolution, _is_count(self.resolution), "an integer of at least 1"),
-            ("classes", self.classes, _is_count(self.classes), "an integer of at least 1"),
-            ("strides", self.strides, self.strides in ("imagenet", "cifar"), '"imagenet" or "cifar"'),
-            ("variant", self.variant, self.variant in VARIANTS, "one of " + ", ".join(VARIANTS)),
-            (
-                "kernel",
-                self.kernel,
-                self.kernel is None or _is_count(self.kernel),
-                "an integer of at least 1",
-            ),
-            (
-                "initialiser",
-                self.initialiser,
-                self.initialiser is None or self.initialiser in SCHEMES,
-                "one of " + ", ".join(SCHEMES),
-            ),
-        ):
-            if not valid:
-                raise NumnetError(f"{name}: expected {expected}, got {value!r}")
 
     def pick(self, name, **of_variant):
         """The option if it was given, else the variant's own value."""
@@ -142,11 +165,3 @@ def dropped(settings, dropout, name="dropout", **more):
     """A dropout layer of the rate that was asked for, or of the variant's own; none if that is 0."""
     rate = settings.pick("dropout", **dropout)
     return [Dropout(rate, name=name, **more)] if rate != 0 else []
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
