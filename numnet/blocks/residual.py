@@ -72,7 +72,7 @@ class InvertedResidual(Sequence):
     def backward(self, dy, input_gradient=True):
         dx = super().backward(dy, input_gradient)
         if self.adds and dx is not None:
-            add_gradient(dx, dy, self.x)
+            add_gradient(dx, dy, self.x, self.peers)
         return dx
 
     def cost(self):
@@ -81,11 +81,11 @@ class InvertedResidual(Sequence):
         return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
 
 
-def add_gradient(dx, more, x):
+def add_gradient(dx, more, x, peers):
     """dx += more, for a map x with another reader; if x is pending, leaves it the sums of its batch norm."""
     pending = isinstance(x, Pending)
     channels = dx.shape[-1]
-    parts = batchnorm.parts_of(dx.size // channels)
+    parts = peers.parts(batchnorm.parts_of(dx.size // channels))
     sums = np.zeros((parts, 2, channels) if pending else (0, 2, 0))
     residual.unit_add_gradient(dx, more, *source(x), parts, sums)
     if pending:
@@ -139,7 +139,8 @@ class SqueezeExcite(Layer):
         squeeze_excite.unit_gate_gradient(dy, raw, pack, code, dgates)
         ds = backward_through(self.children[1:], dgates)
         dx = self.workspace.borrow(raw.shape, raw.dtype)
-        sums = np.zeros((batchnorm.parts_of(len(raw)), 2, raw.shape[3]) if pending else (0, 2, 0))
+        parts = self.peers.parts(batchnorm.parts_of(len(raw)))
+        sums = np.zeros((parts, 2, raw.shape[3]) if pending else (0, 2, 0))
         squeeze_excite.unit_backward(dy, self.gates, ds, raw, pack, code, dx, sums)  # and the squeeze's share
         if pending:
             self.x.sums = sums
@@ -188,7 +189,7 @@ class Branches(Layer):
             if total is None or dx is None:
                 total = dx
             else:
-                add_gradient(total, dx, dx)  # the map was finished above: no sums
+                add_gradient(total, dx, dx, self.peers)  # the map was finished above: no sums
                 self.workspace.release(dx)
         return total
 

@@ -45,7 +45,7 @@ class Unit(Layer):
 
     def parts(self, images):
         """Number of partial sums for a batch."""
-        return batchnorm.parts_of(images)
+        return self.peers.parts(batchnorm.parts_of(images))
 
     # -------------------------------------------------------------- the frame
 
@@ -71,7 +71,9 @@ class Unit(Layer):
         y = self.memory.array("y", (images, *self.output_shape), dtype)
         filters = self.output_shape[2]
         counts = self.norm is not None and training
-        moments = np.zeros((self.parts(images) if counts else 0, 3, filters))
+        # Without moments the shape says into how many parts a training pass is cut, all the same.
+        shape = (3, filters) if counts else (0, 0)
+        moments = np.zeros((self.parts(images) if training else 0, *shape))
         self.run(x, y, moments)
         self.y = y
         if self.finished:
@@ -86,7 +88,7 @@ class Unit(Layer):
             mean, variance = self.buffers["bn.mean"], self.buffers["bn.variance"]
             if training:
                 batchnorm.close_moments(
-                    moments,
+                    self.peers.moments(moments),
                     gamma,
                     beta,
                     self.norm.eps,
@@ -117,12 +119,15 @@ class Unit(Layer):
             self.gradients(dy, y, none, none, IDENTITY, x, dx, x_sums)
         else:
             pack, sums = self.pending.pack, self.pending.sums
-            if sums is None:
-                sums = batchnorm.gradient_sums_of(dy, y, pack, self.code)
             filters = y.shape[3]
+            if sums is None:
+                rows = y.reshape(-1, filters)
+                sums = np.zeros((self.peers.parts(batchnorm.parts_of(len(rows))), 2, filters))
+                batchnorm._add_gradient_sums(dy.reshape(rows.shape), rows, pack, self.code, sums)
             means = np.empty((2, filters), raw.dtype)
             spare = np.empty(filters, raw.dtype)
             count = y.size // filters if self.norm is not None and self.training else 0
+            sums, count = self.peers.gradient_sums(sums, count)
             batchnorm.close_gradient_sums(
                 sums,
                 count,
@@ -209,6 +214,7 @@ class Conv(Windowed):
         conv.unit_backward(
             dy, y, pack, means, code, x, w, self.stride, self.pads, dx, self.grads["weight"], partial
         )
+        self.peers.weight_sums(partial, self.grads["weight"])
 
     def convolution_cost(self):
         (h, w, c), (p, q, f) = self.input_shape, self.output_shape
@@ -258,6 +264,7 @@ class Depthwise(Windowed):
             x_sums,
             partial,
         )
+        self.peers.weight_sums(partial, self.grads["weight"])
 
     def convolution_cost(self):
         (h, w, c), (p, q, _) = self.input_shape, self.output_shape
@@ -283,7 +290,8 @@ class Pointwise(Unit):
         return self.output_shape
 
     def parts(self, images):
-        return batchnorm.parts_of(images * self.input_shape[0] * self.input_shape[1], pointwise.LEAST)
+        pixels = images * self.input_shape[0] * self.input_shape[1]
+        return self.peers.parts(batchnorm.parts_of(pixels, pointwise.LEAST))
 
     def run(self, x, y, moments):
         raw, pack, code = source(x)
@@ -296,6 +304,7 @@ class Pointwise(Unit):
         pointwise.unit_backward(
             dy, y, pack, means, code, raw, x_pack, x_code, w, dx, self.grads["weight"], x_sums, partial
         )
+        self.peers.weight_sums(partial, self.grads["weight"])
 
     def convolution_cost(self):
         (h, w, c), (_, _, f) = self.input_shape, self.output_shape

@@ -131,11 +131,48 @@ class Workspace:
         return sum(flat.nbytes for flat in [*self._free, *self._lent.values()])
 
 
+class Alone:
+    """Where a layer asks for what others of a team know (``numnet.parallel``); alone, what it has is all there is.
+
+    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all.
+    """
+
+    def parts(self, parts):
+        """How many of the ``parts`` partial sums that a shape asks for are made here."""
+        return parts
+
+    def moments(self, moments):
+        """Batch norm's moments (parts, 3, C) of the whole batch."""
+        return moments
+
+    def gradient_sums(self, sums, count):
+        """Batch norm's sums (parts, 2, C) and its number of pixels, 0 for none, over the whole batch."""
+        return sums, count
+
+    def weight_sums(self, partial, dw):
+        """dw, the sum of ``partial`` (parts, …), made that of the whole batch if it has to be so at once."""
+
+    def grains(self, images):
+        """Stretches of a batch that a dense layer does one by one."""
+        return [slice(None)]
+
+    def add_grains(self, gradients):
+        """The sum of the dense layer's gradients [(dw, db) of each grain]."""
+        return gradients[0]
+
+    def done(self, layer):
+        """The gradients of this layer and of all below it are as they will be."""
+
+
+ALONE = Alone()
+
+
 class Layer:
     """The base of all layers; see the top of this page."""
 
     kind = "layer"
     reads_pending = False  # True: forward takes a Pending as it is
+    peers = ALONE
 
     def __init__(self, name=None):
         self.name = name
@@ -202,6 +239,7 @@ def backward_through(layers, dy, input_gradient=True):
     given = dy
     for layer in reversed(layers):
         dx = layer.backward(dy, input_gradient or layer is not layers[0])
+        layer.peers.done(layer)
         if _owner(dy) is not _owner(given) and (dx is None or _owner(dx) is not _owner(dy)):
             layer.workspace.release(dy)
         dy = dx

@@ -33,14 +33,20 @@ class Dense(Layer):
     def forward(self, x, training):
         self.x = x
         out = self.memory.array("y", (len(x), self.filters), x.dtype)
-        return dense.dense_forward(x, self.params["weight"], self.params.get("bias"), out)
+        for grain in self.peers.grains(len(x)):
+            dense.dense_forward(x[grain], self.params["weight"], self.params.get("bias"), out[grain])
+        return out
 
     def backward(self, dy, input_gradient=True):
         out = self.workspace.borrow(self.x.shape, self.x.dtype)
-        dx, self.grads["weight"][:], db = dense.dense_backward(dy, self.x, self.params["weight"], out)
+        gradients = [
+            dense.dense_backward(dy[grain], self.x[grain], self.params["weight"], out[grain])[1:]
+            for grain in self.peers.grains(len(self.x))
+        ]
+        self.grads["weight"][:], db = self.peers.add_grains(gradients)
         if self.bias:
             self.grads["bias"][:] = db
-        return dx
+        return out
 
     def cost(self):
         return [

@@ -54,7 +54,8 @@ def level(run) -> None:
         return
     steps = (run.net.step, run.step)
     run.net.step, run.optimiser.steps = run.team.lead(lambda: steps)
-    for name, value in run.team.lead(lambda: {name: getattr(run, name) for name in POSITION}).items():
+    values = run.team.lead(lambda: [getattr(run, name) for name in POSITION])
+    for name, value in zip(POSITION, values):
         setattr(run, name, value)
     averages = {} if run.average is None else run.average.slots
     run.team.level(run.net, **run.optimiser.slots, **{f"ema {name}": v for name, v in averages.items()})
