@@ -1,5 +1,8 @@
 """Net: layers and blocks in order, all their parameters in one flat vector, forward, backward, predict, save."""
 
+import threading
+from contextlib import contextmanager
+
 import numpy as np
 
 from numnet import checkpoint, cost, initialisers
@@ -9,6 +12,24 @@ from numnet.inference import Executor
 from numnet.kernels import _check
 from numnet.layers.layer import Pending, Workspace, backward_through, finish, hand
 
+# Attributes that layers, optimisers and checkpoints share memory with: they are changed in place, never replaced.
+SHARED = ("flat", "flat_grad", "flat_buffers", "params", "grads", "buffers")
+
+
+class Views(dict):
+    """Name -> array, each a view of a flat vector. An array is written to, never replaced: nobody would see the new."""
+
+    def __setitem__(self, name, value):
+        if self.get(name) is not value:  # as it is after ``params[name] *= 2``
+            raise TypeError(f"{name!r} is a view of the net's memory; expected [{name!r}][...] = values")
+
+    def update(self, *arguments, **more):
+        for name, value in dict(*arguments, **more).items():
+            self[name] = value
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
 
 class Net:
     """Layers in a row, from images (N, H, W, 3) to logits (N, classes).
@@ -17,7 +38,8 @@ class Net:
     are the contiguous vectors that they are views of, and keep their memory for the life of the net. ``decay_mask``
     marks the numbers of ``flat`` that weight decay applies to. ``step`` counts training passes and keys dropout.
     ``frozen``: how many of the first layers run as in inference whatever ``training`` says (``freeze``).
-    A net belongs to one thread at a time. ``allocate=False`` makes a description: shapes and costs, no arrays.
+    A net belongs to one thread at a time, and says so where two meet. Copies (``copy.deepcopy``, ``pickle``, a process
+    that was spawned) have memory of their own. ``allocate=False`` makes a description: shapes and costs, no arrays.
     """
 
     def __init__(
@@ -46,9 +68,34 @@ class Net:
         self.specs = {
             f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()
         }
-        self._ready, self._executor, self.frozen = False, None, 0
+        self.frozen = 0
+        self._start()
         if allocate:
             self._allocate(initialiser)
+
+    def _start(self):
+        """What no copy shares: who is at work, and the plans of predict."""
+        self._ready, self._executor = False, None
+        self._lock, self._worker = threading.RLock(), None
+        self._forwards, self._own = 0, threading.local()
+
+    def __setattr__(self, name, value):
+        if name in SHARED and self.__dict__.get("flat") is not None and self.__dict__.get(name) is not value:
+            raise AttributeError(f"{name}: the layers share its memory; expected net.{name}[...] = values")
+        super().__setattr__(name, value)
+
+    def __getstate__(self):
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_executor", "_lock", "_own", "_worker", "params", "grads", "buffers")
+        }
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._start()
+        if self.flat is not None:
+            self._bind()
 
     @property
     def classes(self) -> int:
@@ -63,25 +110,35 @@ class Net:
     # ------------------------------------------------------------------------------------------ parameters
 
     def _allocate(self, initialiser):
-        workspace = Workspace()
-        kept = {
-            f"{path}.{name}": shape
-            for path, layer in self.walk()
-            for name, shape in layer.buffer_specs.items()
-        }
         size = sum(spec.size for spec in self.specs.values())
-        self.flat, self.flat_grad = np.zeros(size, self.dtype), np.zeros(size, self.dtype)
-        self.flat_buffers = np.zeros(sum(int(np.prod(shape)) for shape in kept.values()), self.dtype)
-        self.decay_mask = np.zeros(size, bool)
-        self.params = _views(self.flat, {name: spec.shape for name, spec in self.specs.items()})
-        self.grads = _views(self.flat_grad, {name: spec.shape for name, spec in self.specs.items()})
-        self.buffers = _views(self.flat_buffers, kept)
+        kept = sum(int(np.prod(shape)) for _, layer in self.walk() for shape in layer.buffer_specs.values())
+        vectors = {
+            "flat": np.zeros(size, self.dtype),
+            "flat_grad": np.zeros(size, self.dtype),
+            "flat_buffers": np.zeros(kept, self.dtype),
+            "decay_mask": np.zeros(size, bool),
+        }
+        self.__dict__.update(vectors)
+        self._bind()
         decays = _views(self.decay_mask, {name: spec.shape for name, spec in self.specs.items()})
         for number, (name, spec) in enumerate(self.specs.items()):
             initialisers.fill(self.params[name], spec, initialiser, self.seed, number)
             decays[name][...] = spec.decays
         for name, buffer in self.buffers.items():
             buffer[...] = 1 if name.endswith("variance") else 0
+
+    def _bind(self):
+        """Cut the flat vectors into the views, and hand each layer its own."""
+        workspace = Workspace()
+        kept = {
+            f"{path}.{name}": shape
+            for path, layer in self.walk()
+            for name, shape in layer.buffer_specs.items()
+        }
+        shapes = {name: spec.shape for name, spec in self.specs.items()}
+        self.__dict__["params"] = _views(self.flat, shapes)
+        self.__dict__["grads"] = _views(self.flat_grad, shapes)
+        self.__dict__["buffers"] = _views(self.flat_buffers, kept)
         for path, layer in self.walk():
             layer.workspace, layer.clock = workspace, self
             layer.params = {name: self.params[f"{path}.{name}"] for name in layer.specs}
@@ -90,13 +147,31 @@ class Net:
 
     # ------------------------------------------------------------------------------------------ passes
 
+    @contextmanager
+    def _alone(self, what):
+        """Inside, this thread has the net to itself; RuntimeError if another has it."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{what}: this net is at work in another thread ({self._worker}); a net belongs to one thread at a time, "
+                "expected a net for each (copy.deepcopy) or a lock around it"
+            )
+        try:
+            self._worker = threading.current_thread().name
+            yield
+        finally:
+            self._lock.release()
+
     def forward(self, x, training=False):
         """Logits (N, classes), a fresh array, for images x (N, H, W, 3) that are scaled already.
 
         ``training``: batch statistics in batch norm (the running ones move), dropout on. A strided, Fortran-ordered or
-        float array of the other precision is copied; any other dtype or shape raises ValueError.
+        float array of the other precision is copied; any other dtype or shape raises ValueError. Else x itself is kept
+        for ``backward``: leave it as it is until then. RuntimeError while another thread uses the net.
         """
-        x = self._images(x)
+        with self._alone("forward"):
+            return self._forward(self._images(x), training)
+
+    def _forward(self, x, training):
         if training and len(x) == 0:
             raise ValueError(
                 f"x: shape {x.shape} is an empty batch, which has no statistics; expected at least one image"
@@ -104,6 +179,9 @@ class Net:
         if len(x) == 0:
             return np.empty((0, *self.output_shape), self.dtype)
         self._ready = training
+        if training:
+            self._forwards += 1
+            self._own.forward = self._forwards
         for number, layer in enumerate(self.layers):
             x = hand(layer, x, training and number >= self.frozen)
         if isinstance(x, Pending):
@@ -114,10 +192,24 @@ class Net:
         """Fill ``grads`` for dlogits (N, classes) after ``forward(training=True)``; dx (N, H, W, 3), or None.
 
         ``input_gradient=False`` saves the work of the stem's dx; where layers are frozen there is none, and theirs in
-        ``grads`` stay 0. Raises RuntimeError without a forward before it.
+        ``grads`` stay 0. Raises RuntimeError without a forward before it, and if predict, or a forward of another
+        thread, has come between: what backward needs of the layers is gone then.
         """
+        with self._alone("backward"):
+            return self._backward(dlogits, input_gradient)
+
+    def _backward(self, dlogits, input_gradient):
         if not self._ready:
-            raise RuntimeError("backward: expected forward(x, training=True) before it")
+            raise RuntimeError(
+                "backward: expected forward(x, training=True) before it, and no predict between"
+            )
+        if getattr(self._own, "forward", self._forwards) != self._forwards:
+            raise RuntimeError(
+                "backward: another thread has called forward on this net since; a net belongs to one thread at a time"
+            )
+        dlogits = np.asarray(dlogits)
+        if dlogits.dtype.kind != "f":
+            raise ValueError(f"dlogits: expected {self.dtype}, got {dlogits.dtype}")
         self._ready = False
         dlogits = np.ascontiguousarray(dlogits, self.dtype)
         input_gradient = input_gradient and not self.frozen
@@ -158,9 +250,15 @@ class Net:
         The same numbers as ``forward(x)`` up to rounding, by the planned executor; it sees every change of the weights.
         Takes and raises what ``forward`` does.
         """
-        x = self._images(x)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
+        with self._alone("predict"):
+            return self._predict(self._images(x), batch_size)
+
+    def _predict(self, x, batch_size):
         if len(x) == 0:
-            return self.forward(x)
+            return np.empty((0, *self.output_shape), self.dtype)
+        self._ready = False  # some layers are run as they are, and forget what they kept for backward
         if self._executor is None:
             self._executor = Executor(self.layers, self.flat, self.flat_buffers)
         chunks = [self._executor.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
@@ -196,7 +294,7 @@ class Net:
         return tensors | {f"buffers/{name}": array for name, array in self.buffers.items()}
 
     def restore(self, tensors, where="the checkpoint"):
-        """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of the wrong shape."""
+        """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of a wrong kind."""
         own = self.state()
         wrong = [f"{name} is missing" for name in own if name not in tensors]
         for name, array in tensors.items():
@@ -206,6 +304,8 @@ class Net:
                 wrong.append(f"{name} is not in the net")
             elif array.shape != own[name].shape:
                 wrong.append(f"{name} has shape {array.shape}, expected {own[name].shape}")
+            elif array.dtype.kind != "f":
+                wrong.append(f"{name} has type {array.dtype}, expected floats")
         if wrong:
             raise NumnetError(f"{where} does not fit the net: " + "; ".join(wrong))
         for name, array in own.items():
@@ -222,4 +322,4 @@ def _views(flat, shapes):
         size = int(np.prod(shape, dtype=np.int64))
         views[name] = flat[at : at + size].reshape(shape)
         at += size
-    return views
+    return Views(views)
