@@ -71,12 +71,15 @@ def figure(width=8.0, height=3.2, rows=1, columns=1, **subplots):
         """A figure that Jupyter shows when it is the last value of a cell."""
 
         def _repr_png_(self):
-            file = io.BytesIO()
-            self.savefig(file, format="png", dpi=1.5 * PIXELS_PER_INCH, metadata={"Software": None})
-            inches = self.get_size_inches()
-            return file.getvalue(), dict(
-                zip(("width", "height"), (round(PIXELS_PER_INCH * n) for n in inches))
-            )
+            from PIL import Image
+
+            drawn, palette = io.BytesIO(), io.BytesIO()
+            self.savefig(drawn, format="png", dpi=1.5 * PIXELS_PER_INCH)
+            Image.open(drawn).convert("RGB").quantize(256).save(
+                palette, "png", optimize=True
+            )  # a third of it
+            width, height = (round(PIXELS_PER_INCH * inches) for inches in self.get_size_inches())
+            return palette.getvalue(), {"width": width, "height": height}
 
         def __repr__(self):
             return f"<a figure of {len(self.axes)} axes>"
