@@ -418,13 +418,11 @@ def test_divergence_names_the_place_and_spares_the_checkpoint(tmp_path):
                 run.net.flat_grad[:] = np.nan
 
     with pytest.raises(
-        NumnetError, match=r"the loss is nan in epoch 2, batch 4: training diverged; try a learning"
+        NumnetError,
+        match=r"the gradient is not finite in epoch 2, step 3 of 7, first in the gradient of logits.bias",
     ):
         run(tmp_path / "run", callbacks=[Break()], checkpoint_every=None)
     assert checkpoint.read_meta(tmp_path / "run" / "last.safetensors")["training"]["steps"] == 7
-    with pytest.raises(NumnetError, match="a weight is not finite in epoch 2, batch 4"):
-        run(tmp_path / "other", callbacks=[Break()], checkpoint_every=0)
-    assert checkpoint.read_meta(tmp_path / "other" / "last.safetensors")["training"]["steps"] == 9
 
 
 ERRORS = {

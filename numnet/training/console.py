@@ -1,4 +1,7 @@
-"""What a training says on standard error, and what it hears: the progress bar, Ctrl-C and SIGTERM."""
+"""What a training says on standard error, and what it hears: the progress bar; Ctrl-C, SIGTERM and SIGHUP.
+
+A night of training outlives its terminal: when nobody takes standard error any more, it goes on in silence.
+"""
 
 import hashlib
 import json
@@ -6,15 +9,19 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 
 from numnet.kernels import _jit
 
+# What asks a process to end; SIGHUP, which Windows does not have, comes when its terminal is closed.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Signals:
-    """While active, Ctrl-C and SIGTERM are noted in ``received`` and interrupt only the second time.
+    """While active, SIGNALS are noted in ``received`` and interrupt only the second time.
 
     Handlers belong to the main thread; in any other this does nothing. Those from before come back at the
-    end.
+    end. A signal that is ignored (``nohup``) stays so.
     """
 
     def __init__(self, active):
@@ -23,8 +30,9 @@ class Signals:
 
     def __enter__(self):
         if self._active:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error):
@@ -36,11 +44,13 @@ class Signals:
         if self.received is not None:
             self.leave()
         self.received = number
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step; once more stops at once\n")
+        try:  # not print: the signal may have come in the middle of one
+            os.write(2, b"\nstopping after this step; once more stops at once\n")
+        except OSError:
+            pass  # the terminal is gone
 
     def leave(self):
-        """End the process as the signal would have: exit code 130 for Ctrl-C, 143 for SIGTERM."""
+        """End the process as the signal would have: exit code 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.received)
@@ -56,20 +66,35 @@ class Bar:
 
     def __enter__(self):
         if self.shown:
-            from tqdm import tqdm
-
-            self._announce_compilation()
-            done = self.run.epoch * self.run.images + int(self.run.sums["images"])
-            self.bar = tqdm(
-                total=self.run.settings["epochs"] * self.run.images, initial=done, file=sys.stderr,
-                bar_format=self.FORMAT, dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 10.0,
-            )  # fmt: skip
-            self._describe()
+            with self._heard():
+                self._show()
         return self
 
     def __exit__(self, *error):
-        if self.bar is not None:
-            self.bar.close()
+        with self._heard():
+            if self.bar is not None:
+                self.bar.close()
+
+    @contextmanager
+    def _heard(self):
+        """Inside something is written; if nobody takes it, nothing ever is again."""
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed on our side
+            if self.bar is not None:
+                self.bar.disable = True
+            self.bar = None
+
+    def _show(self):
+        from tqdm import tqdm
+
+        self._announce_compilation()
+        done = self.run.epoch * self.run.images + int(self.run.sums["images"])
+        self.bar = tqdm(
+            total=self.run.settings["epochs"] * self.run.images, initial=done, file=sys.stderr,
+            bar_format=self.FORMAT, dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 10.0,
+        )  # fmt: skip
+        self._describe()
 
     def advance(self, images) -> None:
         """One batch is done."""
@@ -80,9 +105,10 @@ class Bar:
         text = f"loss {loss:.3f}, accuracy {accuracy:.1f} %"
         if sums["busy_images"]:
             text += f", {sums['busy_images'] / sums['busy_seconds']:,.0f} images/s"
-        self.bar.set_postfix_str(text, refresh=False)
-        self._describe()
-        self.bar.update(images)
+        with self._heard():
+            self.bar.set_postfix_str(text, refresh=False)
+            self._describe()
+            self.bar.update(images)
 
     def epoch(self, record) -> None:
         """A line for a finished epoch."""
@@ -97,13 +123,15 @@ class Bar:
     def line(self, text) -> None:
         """A line above the bar; nothing without a bar."""
         if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
+            with self._heard():
+                self.bar.write(text, file=sys.stderr)
 
     def say(self, text) -> None:
         """A line that a person must see, bar or not."""
-        if self.bar is not None:
-            self.bar.close()
-        print(text, file=sys.stderr, flush=True)
+        with self._heard():
+            if self.bar is not None:
+                self.bar.close()
+            print(text, file=sys.stderr, flush=True)
 
     def _describe(self):
         run = self.run

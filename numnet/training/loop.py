@@ -20,6 +20,7 @@ import math
 import shlex
 import time
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ from numnet.data import transforms
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
-from numnet.training import state
+from numnet.training import state, trouble
 from numnet.training.console import Bar, Signals
 from numnet.training.evaluate import evaluate
+from numnet.training.lock import Lock
 from numnet.training.optimisers import OPTIMISERS, Average
 from numnet.training.recipes import SETTINGS, check
 from numnet.training.schedules import OPTIONS as SCHEDULES
@@ -127,8 +129,10 @@ def fit(
     ``ema_validation_accuracy``.
 
     Given a run directory, Ctrl-C and SIGTERM finish the step, save, and say how to go on; then
-    KeyboardInterrupt, or SystemExit with code 143. Raises NumnetError for settings that make no sense and for
-    a loss that is not finite.
+    KeyboardInterrupt, or SystemExit with code 143; a terminal that is closed (SIGHUP) does the same, code 129.
+    Raises NumnetError for settings that make no sense, for a run directory that another process trains in, and
+    for a loss, a gradient or a weight that is no finite number: with epoch, step and the first layer. The last
+    checkpoint then stays.
     """
     settings = {name: value for name, value in locals().items() if name in SETTINGS}
     run = Run(net, data, {**settings, **options}, out=out, callbacks=callbacks, progress=progress, team=team)
@@ -154,6 +158,7 @@ class Run:
         self.net, self.data, self.meta = net, data, meta or {}
         self.out, self.team = None if out is None else Path(out), team or Team()
         self.writes = self.out is not None and self.team.leads
+        self.lock = Lock(self.out or ".")  # taken by ``state.prepare``
         self.callbacks, self.progress = callbacks, progress and self.team.leads
         self.images = len(data.train.labels)
         if not self.images:
@@ -211,11 +216,17 @@ class Run:
 
     def train(self, resume=False) -> None:
         """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
+        try:
+            self._train(resume)
+        finally:
+            self.lock.free()
+
+    def _train(self, resume) -> None:
         if self.out is not None:
             self.team.lead(lambda: state.prepare(self, resume))
-            state.level(self)
         elif resume:
             raise NumnetError("resume=True needs the run directory: out=…")
+        state.level(self)
         if self.result is not None:
             return
         self._fresh = True  # until this process's first step, which compiles, is over
@@ -281,11 +292,15 @@ class Run:
         if total is not None:
             net.flat_grad[:] = total
         team.sum_gradient()
-        loss, correct, self._signals.received = team.sum_up(losses, correct, self._signals.received)
+        loss, correct, told = team.sum_up(losses, correct, self._signals.received)
         correct = round(correct)
+        if told is not None:  # else a signal of this very moment would be forgotten
+            self._signals.received = told
         if not math.isfinite(loss):
-            self.diverged(f"the loss is {loss}")
+            self.diverged(f"the loss is {loss}", self._where(passes, parts, x, labels))
         self._call("on_gradient")
+        if not _finite(net.flat_grad):
+            self.diverged("the gradient is not finite", self._where(passes, parts, x, labels))
         if settings["clip_norm"] is not None:
             vector.clip(net.flat_grad, settings["clip_norm"])
         self.optimiser.step(self.rate(self.step))
@@ -309,6 +324,17 @@ class Run:
                 dlogits[lo:hi] *= weight
             losses.append(mean * weight)
         return dlogits
+
+    def _where(self, passes, parts, x, labels) -> str:
+        """The first layer in which this batch makes a number that is not finite."""
+        if self.team.size > 1:  # passes of one member alone would wait for the others
+            return trouble.of_gradient(self.net)
+        work = []
+        for part in parts:
+            mine = slice(part.lo, part.hi)
+            gradient = partial(self._loss, labels=labels[mine], part=part, losses=[])
+            work.append((part.first, x[mine], gradient))
+        return trouble.of_training(self.net, passes, work)
 
     def _count(self, loss, correct, images, waited, took) -> None:
         """Take note of a step: the position, the sums, the clocks."""
@@ -346,8 +372,7 @@ class Run:
         self.history.append(record)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
         if self.writes:
-            with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            state.append(self, record)
         self._note_best(
             record
         )  # before the last: killed in between, the epoch is done again and both are right
@@ -372,7 +397,16 @@ class Run:
             with weights:
                 result = self._evaluate(split)
             if not math.isfinite(result["loss"]):
-                self.diverged(f"the validation loss is {result['loss']}")
+                with weights:
+                    batches = datasets.batches(
+                        split,
+                        batch_size=EVALUATION_BATCH,
+                        scaling=self.scaling,
+                        shuffle=False,
+                        dtype=self.net.dtype,
+                    )
+                    where = trouble.of_inference(self.net, batches)
+                self.diverged(f"the validation loss is {result['loss']}", where)
             values[f"{prefix}validation_loss"] = result["loss"]
             values[f"{prefix}validation_accuracy"] = result["accuracy"]
         return values
@@ -427,15 +461,16 @@ class Run:
             if hasattr(callback, method):
                 getattr(callback, method)(self, *arguments)
 
-    def diverged(self, what) -> None:
-        """Raise NumnetError: ``what`` is no longer a finite number."""
+    def diverged(self, what, where="") -> None:
+        """Raise NumnetError: ``what`` is no longer a finite number; ``where``: ", first in …"."""
+        step = min(self.batch + 1, self.batches)
         raise NumnetError(
-            f"{what} in epoch {self.epoch + 1}, batch {self.batch + 1}: training diverged; "
+            f"{what} in epoch {self.epoch + 1}, step {step} of {self.batches}{where}: training diverged; "
             f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
         )
 
     def _leave_if_told(self) -> None:
-        """After Ctrl-C or SIGTERM: save, say how to go on, and end as a process does that was told to."""
+        """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end as a process does that was told to."""
         if self._signals.received is None:
             return
         if self.result is None and self.writes:
@@ -448,6 +483,12 @@ class Run:
 
 
 # ------------------------------------------------------------------------------------------------- helpers
+
+
+def _finite(vector) -> bool:
+    """True if every number is finite: a sum is then, too, unless it overflows. Half the price of looking at each."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(vector.sum())) or bool(np.isfinite(vector).all())
 
 
 def _plain(value):

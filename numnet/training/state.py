@@ -12,11 +12,14 @@ is the net alone. The rest of the document is the same in both:
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
+from numnet.training import trouble
+from numnet.training.lock import Lock
 from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
@@ -30,19 +33,44 @@ def prepare(run, resume) -> None:
     if resume:
         if not last.is_file():
             raise NumnetError(f"{run.out}: no run to resume; expected a file last.safetensors in it")
+        if not (run.out / "result.json").exists():  # else there is nothing to write
+            run.lock.take()
         load(run)
         return
-    if last.exists():
-        raise NumnetError(
-            f"{run.out} holds a run already; go on with `numnet train --resume {shlex.quote(str(run.out))}` "
-            "or name another --out"
-        )
     try:
         run.out.mkdir(parents=True, exist_ok=True)
-        (run.out / "metrics.jsonl").write_text("")
     except OSError as error:
         raise NumnetError(f"cannot write to the run directory {run.out}: {error.strerror}") from None
+    run.lock.take()
+    require_no_run(run.out)
+    checkpoint.replace(run.out / "metrics.jsonl", b"")
     save(run)
+
+
+def require_free(out) -> None:
+    """Raise NumnetError if a process is training in the folder, or if it holds a run."""
+    Lock(out).require_free()
+    require_no_run(out)
+
+
+def require_no_run(out) -> None:
+    """Raise NumnetError if the folder holds a run."""
+    out = Path(out)
+    if (out / "last.safetensors").exists():
+        raise NumnetError(
+            f"{out} holds a run already; go on with `numnet train --resume {shlex.quote(str(out))}` "
+            "or name another --out"
+        )
+
+
+def append(run, record) -> None:
+    """A line more in metrics.jsonl."""
+    path = run.out / "metrics.jsonl"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise NumnetError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 POSITION = ("epoch", "batch", "best", "sums", "busy", "seconds", "history", "result")
@@ -87,8 +115,12 @@ def save_net(run, name) -> None:
 
 
 def _write(run, name, tensors, training) -> None:
-    if not (np.isfinite(run.net.flat).all() and np.isfinite(run.net.flat_buffers).all()):
-        run.diverged("a weight is not finite")  # and the older checkpoint stays
+    net = run.net  # what is not finite is not saved: the older checkpoint stays
+    if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
+        run.diverged("a weight is not finite", trouble.of_weights(net))
+    for tensor, array in tensors.items():
+        if not np.isfinite(array).all():
+            run.diverged(f"{tensor} is not finite")
     document = {
         "format": FORMAT,
         "config": run.net.config,

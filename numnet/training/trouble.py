@@ -1,0 +1,94 @@
+"""Where a number stopped being finite: the batch goes through the net once more, and every layer is watched.
+
+Weights, statistics and the counter of dropout are what they were when the batch went through the first time, so the
+same thing happens again; afterwards the net is as it was.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from numnet.layers.layer import Pending
+
+
+def of_weights(net) -> str:
+    """ ", first in …" of a parameter or running statistic that is no finite number, or ""."""
+    for name, array in {**net.params, **net.buffers}.items():
+        if not np.isfinite(array).all():
+            return f", first in {name}"
+    return ""
+
+
+def of_training(net, passes, parts) -> str:
+    """The same for a training pass over ``parts``, [(first image, x, gradient of logits)]; ``passes``: the net's step."""
+    found = of_weights(net)
+    if found:
+        return found
+    if not all(np.isfinite(x).all() for _, x, _ in parts):
+        return ", first in the images"
+    buffers, grads, step = net.flat_buffers.copy(), net.flat_grad.copy(), net.step
+    try:
+        for first, x, dlogits in parts:
+            net.step, net.first_image = passes, first
+            with watched(net) as seen, np.errstate(all="ignore"):
+                net.backward(dlogits(net.forward(x, training=True)), input_gradient=False)
+            if seen:
+                return f", first in {seen[0]}"
+    finally:
+        net.flat_buffers[:], net.flat_grad[:] = buffers, grads
+        net.step, net.first_image = step, 0
+    return of_gradient(net)
+
+
+def of_gradient(net) -> str:
+    """The same for a gradient as it is; it goes from the last layer to the first."""
+    for name, array in reversed(net.grads.items()):
+        if not np.isfinite(array).all():
+            return f", first in the gradient of {name}"
+    return ""
+
+
+def of_inference(net, batches) -> str:
+    """The same for inference over the batches."""
+    found = of_weights(net)
+    for x, _ in () if found else batches:
+        with watched(net) as seen, np.errstate(all="ignore"):
+            net.forward(x)
+        if seen:
+            return f", first in {seen[0]}"
+    return found
+
+
+@contextmanager
+def watched(net):
+    """Inside, the list gets a text for every layer whose result is not finite, in the order of computation."""
+    seen, layers = [], list(net.walk())
+    for path, layer in layers:
+        layer.forward = _watch(layer.forward, f"the output of {path}", seen)
+        layer.backward = _watch(layer.backward, f"the gradient behind {path}", seen, layer.grads, path)
+    try:
+        yield seen
+    finally:
+        for _, layer in layers:
+            del layer.forward, layer.backward
+
+
+def _watch(method, text, seen, grads=None, path=""):
+    def call(*arguments, **more):
+        result = method(*arguments, **more)
+        for name, array in (grads or {}).items():
+            if not np.isfinite(array).all():
+                seen.append(f"the gradient of {path}.{name}")
+        if not _finite(result):
+            seen.append(text)
+        return result
+
+    return call
+
+
+def _finite(value) -> bool:
+    if isinstance(value, Pending):
+        return _finite(value.raw) and _finite(value.pack)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return bool(np.isfinite(value).all())
+    return True
