@@ -214,7 +214,7 @@ class Conv(Windowed):
         conv.unit_backward(
             dy, y, pack, means, code, x, w, self.stride, self.pads, dx, self.grads["weight"], partial
         )
-        self.peers.weight_sums(partial, self.grads["weight"])
+        self.peers.weight_sums(self, partial)
 
     def convolution_cost(self):
         (h, w, c), (p, q, f) = self.input_shape, self.output_shape
@@ -264,7 +264,7 @@ class Depthwise(Windowed):
             x_sums,
             partial,
         )
-        self.peers.weight_sums(partial, self.grads["weight"])
+        self.peers.weight_sums(self, partial)
 
     def convolution_cost(self):
         (h, w, c), (p, q, _) = self.input_shape, self.output_shape
@@ -304,7 +304,7 @@ class Pointwise(Unit):
         pointwise.unit_backward(
             dy, y, pack, means, code, raw, x_pack, x_code, w, dx, self.grads["weight"], x_sums, partial
         )
-        self.peers.weight_sums(partial, self.grads["weight"])
+        self.peers.weight_sums(self, partial)
 
     def convolution_cost(self):
         (h, w, c), (_, _, f) = self.input_shape, self.output_shape

@@ -2,9 +2,10 @@
 
 import argparse
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
-from numnet import checkpoint
+from numnet import checkpoint, parallel
 from numnet.cli.arguments import (
     Patience,
     add_model_options,
@@ -20,7 +21,9 @@ from numnet.cli.arguments import (
 )
 from numnet.errors import NumnetError
 from numnet.loading import load
-from numnet.training import recipes, run
+from numnet.training import recipes, run, state
+from numnet.training.loop import DEFAULTS
+from numnet.training.optimisers import OPTIMISERS
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
 FLAGS = {
@@ -41,6 +44,8 @@ FLAGS = {
     "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
     "freeze": ("BLOCK", "leave this block and all before it as they are"),
+    "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
+    "exact": ("", "with mpiexec: the same bits on 1, 2, 4 and 8 ranks; slow"),
     "checkpoint_every": ("MINUTES", "save within an epoch too"),
     "momentum": ("M", "of sgd and rmsprop"),
     "nesterov": ("", "of sgd"),
@@ -96,6 +101,8 @@ def train_arguments(parser):
             group.add_argument(*names, action=argparse.BooleanOptionalAction, help=about, **hidden)
         else:
             group.add_argument(*names, dest=key, type=_setting(key), metavar=metavar, help=about, **hidden)
+    about = "the learning rate is for the recipe's batch size: times as much for a batch so much larger"
+    group.add_argument("--scale-lr", action="store_true", help=about, **hidden)
     group = parser.add_argument_group("augmentation (part of the recipe)")
     group.add_argument(
         "--crop", type=_pixels, metavar="PIXELS", help="shift by up to so many pixels", **hidden
@@ -141,10 +148,15 @@ def _value(text):
 
 
 def train(arguments):
-    set_threads(arguments.threads)
-    if arguments.resume is not None:
-        _resume(arguments)
-        return
+    with parallel.team() as team:
+        set_threads(arguments.threads)
+        if arguments.resume is not None:
+            _resume(arguments, team)
+        else:
+            _start(arguments, team)
+
+
+def _start(arguments, team):
     if arguments.dataset is None:
         raise NumnetError(
             "numnet train: expected a data set (cifar10, shapes or an image folder), or --resume RUN_DIR"
@@ -155,22 +167,46 @@ def train(arguments):
     require_dataset(arguments.dataset)
     init = given.get("init")
     start = None if init is None else load(init)
+    if given.get("scale_lr"):
+        flags["lr"] = _scaled_lr(
+            run.plan(arguments.dataset, recipe, _without(flags, "batch_size"), start), flags
+        )
     plan = run.plan(arguments.dataset, recipe, flags, start)
     net = described(**plan["model"])
     if plan.get("freeze") is not None:
         net.freeze(plan["freeze"])
     out = given.get("out")
-    if out is not None and (Path(out) / "last.safetensors").exists():
-        raise NumnetError(
-            f"{out} holds a run already; go on with `numnet train --resume {out}` or name another --out"
-        )
+    if out is not None:
+        team.lead(lambda: state.require_free(out))
     reading = {
         key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
     }
     keywords = {"recipe": recipe, "flags": flags, "init": init, "out": out, "progress": not arguments.quiet}
-    with Patience(f"reading {arguments.dataset} …") as patience:
-        result = run.train(arguments.dataset, callbacks=[patience], **keywords, **reading)
-    _report(arguments, result)
+    with _patience(f"reading {arguments.dataset} …", team) as callbacks:
+        result = run.train(arguments.dataset, callbacks=callbacks, team=team, **keywords, **reading)
+    _report(arguments, result, team)
+
+
+def _scaled_lr(plan, flags) -> float:
+    """Linear scaling (Goyal et al. 2017): the learning rate of ``plan`` for another batch size."""
+    batch = plan.get("batch_size", DEFAULTS["batch_size"])
+    optimiser = OPTIMISERS[plan.get("optimiser", DEFAULTS["optimiser"])]
+    lr = plan.get("lr") or optimiser.DEFAULTS["lr"]
+    return lr * flags.get("batch_size", batch) / batch
+
+
+def _without(flags, key) -> dict:
+    return {name: value for name, value in flags.items() if name != key}
+
+
+def _patience(text, team):
+    """A context whose value are the callbacks of a training: on one rank they say what takes long."""
+    return _Patience(text) if team.leads else nullcontext([])
+
+
+class _Patience(Patience):
+    def __enter__(self):
+        return [super().__enter__()]
 
 
 def _flags(arguments) -> dict:
@@ -192,22 +228,26 @@ def _flags(arguments) -> dict:
     return flags
 
 
-def _resume(arguments):
+def _resume(arguments, team):
     for name, value in vars(arguments).items():
         if name not in FREE_TO_RESUME or (name in ("dataset", "set") and value):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
             raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
-    folder = checkpoint.find(arguments.resume, "last").parent
-    finished = (folder / "result.json").exists()
-    if finished:
+    folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
+    finished = team.lead(lambda: (folder / "result.json").exists())
+    if finished and team.leads:
         say(f"{folder}: this run is finished; nothing is left to do")
-    with Patience("reading the data …") as patience:
-        result = run.resume(arguments.resume, progress=not arguments.quiet, callbacks=[patience])
-    _report(arguments, result, draw=not finished)
+    with _patience("reading the data …", team) as callbacks:
+        result = run.resume(arguments.resume, progress=not arguments.quiet, callbacks=callbacks, team=team)
+    _report(arguments, result, team, draw=not finished)
 
 
-def _report(arguments, result, draw=True):
+def _report(arguments, result, team, draw=True):
     """The learning curves into the run directory, the result to standard output."""
+    if not team.leads:
+        return
+    if team.size > 1:
+        result["parallel"] = team.report()
     folder = Path(result["checkpoint"]).parent
     if draw:
         from numnet import plotting
@@ -224,7 +264,10 @@ def _report(arguments, result, draw=True):
     if result["validation_accuracy"] is not None:
         best = f"{_percent(result['validation_accuracy'])}, the best, after epoch {result['best_epoch']}"
         lines.append(("validation accuracy", best))
-    print(columns([*lines, ("trained", trained), ("checkpoint", result["checkpoint"])]))
+    lines += [("trained", trained), ("checkpoint", result["checkpoint"])]
+    if team.size > 1:
+        lines.append(("ranks", f"{team.size} of {team.threads} threads"))
+    print(columns(lines))
 
 
 def _percent(part) -> str:
@@ -245,6 +288,8 @@ def sweep_arguments(parser):
 
 
 def sweep(arguments):
+    if parallel.launch.launched():
+        raise NumnetError("numnet sweep runs in one process; expected no mpiexec before it")
     from numnet import plotting
     from numnet.training import sweep as sweeps
 

@@ -149,8 +149,8 @@ class Alone:
         """Batch norm's sums (parts, 2, C) and its number of pixels, 0 for none, over the whole batch."""
         return sums, count
 
-    def weight_sums(self, partial, dw):
-        """dw, the sum of ``partial`` (parts, …), made that of the whole batch if it has to be so at once."""
+    def weight_sums(self, unit, partial):
+        """The unit's gradients have been written; those of its weight are the sum of ``partial`` (parts, …)."""
 
     def grains(self, images):
         """Stretches of a batch that a dense layer does one by one."""

@@ -67,8 +67,9 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
 
 def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
     """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
-    path = checkpoint.find(run_dir, "last")
-    document = checkpoint.read_meta(path)
+    team = team or Team()
+    path = team.lead(lambda: checkpoint.find(run_dir, "last"))
+    document = team.lead(lambda: checkpoint.read_meta(path))
     if "reading" not in document:
         raise NumnetError(
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"

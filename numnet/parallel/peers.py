@@ -1,0 +1,137 @@
+"""What the layers of a net ask of the other ranks: batch norm over the whole batch, sums in the order of one process.
+
+``layer.peers`` is ``numnet.layers.layer.ALONE`` but for the time of a step, when a rank puts one of these there.
+"""
+
+import numpy as np
+
+from numnet.blocks.unit import Unit
+from numnet.errors import NumnetError
+from numnet.kernels.batchnorm import PARTS
+from numnet.kernels.pointwise import sum_parts
+from numnet.layers.layer import Alone
+from numnet.layers.simple import Dense
+
+
+class Peers(Alone):
+    """Batch norm over the rank's own share; the gradients go out as they become final.
+
+    ``exchange``: told of every layer whose gradients are final. ``gather(array)`` -> (ranks, …) of all ranks.
+    """
+
+    def __init__(self, exchange, rank, gather):
+        self.exchange, self.rank, self.gather = exchange, rank, gather
+        self.images = self.own = 1  # of the part under way: of all ranks, and of this one
+        self.together = True  # False where every rank does the same images
+
+    def done(self, layer):
+        self.exchange.done(layer)
+
+
+class Synchronised(Peers):
+    """``--sync-bn``: the moments and the two gradient sums of each batch norm are those of all ranks.
+
+    Every rank merges its own parts first, sends 3 numbers a channel forward and 2 backward (float64), and merges what
+    all sent in the order of the ranks: the same statistics as one process would have, up to rounding.
+    """
+
+    def moments(self, moments):
+        return self.gather(merged(moments)) if self.together else moments
+
+    def gradient_sums(self, sums, count):
+        if not count or not self.together:
+            return sums, count
+        return self.gather(sums.sum(axis=0)), count * self.images // self.own
+
+    def weight_sums(self, unit, partial):
+        if self.together and self.rank and unit.norm is not None and unit.training:
+            unit.grads["bn.gamma"][:] = unit.grads["bn.beta"][:] = 0  # the batch's already: rank 0's count
+
+
+class Exact(Peers):
+    """``--exact``: the same bits on 1, 2, 4 and 8 ranks. numnet.parallel says when that can be and what it costs.
+
+    Every pass is cut into the same 8 parts of the whole batch, whatever a shape would ask for; a rank owns whole
+    parts, and what they sum up to is gathered from all ranks and added in index order.
+    """
+
+    def __init__(self, exchange, rank, gather, size):
+        super().__init__(exchange, rank, gather)
+        self.size = size
+        self.own_parts = PARTS // size
+
+    def parts(self, parts):
+        return self.own_parts
+
+    def _whole(self, parts):
+        """(8, …) of all ranks from this rank's parts."""
+        return self.gather(parts).reshape(PARTS, *parts.shape[1:])
+
+    def moments(self, moments):
+        return self._whole(moments)
+
+    def gradient_sums(self, sums, count):
+        return self._whole(sums), count * self.size
+
+    def weight_sums(self, unit, partial):
+        partial, dw = self._whole(partial).reshape(PARTS, -1), unit.grads["weight"]
+        if partial.dtype == dw.dtype:
+            sum_parts(partial, dw.reshape(-1))
+        else:
+            dw.reshape(-1)[:] = partial.sum(axis=0)
+
+    def grains(self, images):
+        return [slice(lo, hi) for lo, hi in grains(images, self.own_parts)]
+
+    def add_grains(self, gradients):
+        dw, db = (np.stack(kind) for kind in zip(*gradients))
+        return in_order(self._whole(dw)), in_order(self._whole(db))
+
+    def done(self, layer):
+        """Nothing is left to exchange: every sum above is the whole batch's."""
+
+
+def merged(moments):
+    """Moments (parts, 3, C) as (3, C), by batchnorm's equation (7) in index order."""
+    total = np.zeros(moments.shape[1:])
+    for part in moments:
+        if part[0].any():
+            count = total[0] + part[0]
+            delta = part[1] - total[1]
+            total[2] += part[2] + delta * delta * (total[0] * part[0] / count)
+            total[1] += delta * (part[0] / count)
+            total[0] = count
+    return total
+
+
+def in_order(parts):
+    """The sum over the first axis, added one after another."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def grains(images, parts):
+    """(lo, hi) of the parts that ``images`` images are cut into, as the kernels cut them."""
+    return [(images * k // parts, images * (k + 1) // parts) for k in range(parts)]
+
+
+def require_exact(net, batches, accumulate, size) -> None:
+    """Raise NumnetError if ``--exact`` cannot be kept: see ``numnet.parallel``. ``batches``: their sizes."""
+    if PARTS % size:
+        raise NumnetError(
+            f"exact: {size} ranks cannot own whole parts of {PARTS}; expected 1, 2, 4 or {PARTS} ranks"
+        )
+    for images in batches:
+        if images < PARTS * accumulate or images % (size * accumulate):
+            least = f", a multiple of {size * accumulate}" if size * accumulate > 1 else ""
+            raise NumnetError(
+                f"exact: an epoch has a batch of {images} images; expected at least {PARTS * accumulate} in each"
+                f"{least} (another --batch-size, or other numbers of validation images)"
+            )
+    for path, layer in net.walk():
+        if (layer.specs or layer.buffer_specs) and not isinstance(layer, (Unit, Dense)):
+            raise NumnetError(
+                f"exact: the layer {path} adds up in a way of its own; expected numnet's layers"
+            )
