@@ -1,8 +1,10 @@
 """From a checkpoint to a net that is ready for use."""
 
+from math import isfinite
+
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.models import build
+from numnet.models import build, describe
 from numnet.net import Net
 
 FORMAT = 1  # of the document in a checkpoint; a larger number comes from a later numnet
@@ -23,15 +25,109 @@ def load(path) -> Net:
     that ``numnet.build`` did not make.
     """
     path = checkpoint.find(path, "best")
-    tensors, document = checkpoint.read(path)
-    net = build(**_config(path, document))
+    document = read_document(path)
+    config = _config(path, document)
+    try:  # a small file must not have a large net made: first the shapes
+        describe(**config).require(checkpoint.read_shapes(path), str(path))
+    except (TypeError, OverflowError) as error:
+        raise NumnetError(f"{path}: no net has such a configuration ({error})") from None
+    except NumnetError as error:
+        raise error if str(path) in str(error) else NumnetError(f"{path}: {error}") from None
+    tensors, _ = checkpoint.read(path)
+    net = build(**config)
     net.restore(tensors, str(path))
-    net.step = document.get("step", document.get("training", {}).get("passes", 0))
+    net.step = document.get("step") or (document.get("training") or {}).get("passes") or 0
     net.scaling, net.class_names = document.get("input"), document.get("classes")
     if net.class_names is not None and len(net.class_names) > net.classes:
         raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
     net.document, net.path = document, path
     return net
+
+
+def read_document(path) -> dict:
+    """The document of a checkpoint, each part of the kind that its readers count on. Raises NumnetError."""
+    document = checkpoint.read_meta(path)
+    _require(path, document, DOCUMENT)
+    _require(path, document.get("training") or {}, TRAINING, "training.")
+    return document
+
+
+def _count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _object(value):
+    return isinstance(value, dict)
+
+
+def _numbers(value):
+    return isinstance(value, dict) and all(map(_number, value.values()))
+
+
+def _scaling(value):
+    if not isinstance(value, dict) or set(value) != {"mean", "std"}:
+        return False
+    parts = value["mean"], value["std"]
+    if not all(isinstance(part, list) and len(part) == 3 and all(map(_number, part)) for part in parts):
+        return False
+    return min(value["std"]) > 0
+
+
+def _texts(value):
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _text(value):
+    return isinstance(value, str)
+
+
+def _best(value):
+    numbers = (value.get("accuracy"), value.get("loss")) if isinstance(value, dict) else ()
+    return _object(value) and _count(value.get("epoch")) and all(n is None or _number(n) for n in numbers)
+
+
+def _history(value):
+    return isinstance(value, list) and all(
+        isinstance(record, dict) and all(n is None or _number(n) for n in record.values()) for record in value
+    )
+
+
+# What may stand in a document, where it stands there at all; null is nothing.
+DOCUMENT = {
+    "step": (_count, "a number of steps"),
+    "input": (_scaling, '{"mean": [3 numbers], "std": [3 numbers above 0]}'),
+    "classes": (_texts, "a list of texts"),
+    "dataset": (_text, "a text"),
+    "labels": (_text, "a text"),
+    "init": (_text, "a text"),
+    "recipe": (_object, "an object"),
+    "reading": (
+        lambda v: _object(v) and _text(v.get("dataset")) and _object(v.get("options")),
+        "a data set and its options",
+    ),
+    "source": (_object, "an object"),
+    "training": (_object, "an object"),
+}
+TRAINING = {
+    **dict.fromkeys(("epoch", "batch", "steps", "passes", "images"), (_count, "an integer of at least 0")),
+    "seconds": (_number, "a number"),
+    **dict.fromkeys(("sums", "busy"), (_numbers, "an object of numbers")),
+    "history": (_history, "a list of records"),
+    "best": (_best, "an epoch with its accuracy and loss"),
+}
+
+
+def _require(path, document, kinds, prefix=""):
+    for name, (valid, expected) in kinds.items():
+        value = document.get(name)
+        if value is not None and not valid(value):
+            shown = repr(value)
+            shown = shown if len(shown) <= 60 else shown[:57] + "…"
+            raise NumnetError(f"{path}: damaged checkpoint ({prefix}{name} is {shown}, expected {expected})")
 
 
 def _config(path, document) -> dict:

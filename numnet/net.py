@@ -293,21 +293,32 @@ class Net:
         tensors = {f"params/{name}": array for name, array in self.params.items()}
         return tensors | {f"buffers/{name}": array for name, array in self.buffers.items()}
 
-    def restore(self, tensors, where="the checkpoint"):
-        """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of a wrong kind."""
-        own = self.state()
-        wrong = [f"{name} is missing" for name in own if name not in tensors]
-        for name, array in tensors.items():
+    def require(self, shapes, where="the checkpoint"):
+        """Raise NumnetError that lists every tensor of ``shapes``, name -> shape, missing, left over or of the wrong shape.
+
+        A description without arrays can tell, too.
+        """
+        own = {f"params/{name}": spec.shape for name, spec in self.specs.items()}
+        for path, layer in self.walk():
+            own |= {f"buffers/{path}.{name}": shape for name, shape in layer.buffer_specs.items()}
+        wrong = [f"{name} is missing" for name in own if name not in shapes]
+        for name, shape in shapes.items():
             if not name.startswith(("params/", "buffers/")):
                 continue
             if name not in own:
                 wrong.append(f"{name} is not in the net")
-            elif array.shape != own[name].shape:
-                wrong.append(f"{name} has shape {array.shape}, expected {own[name].shape}")
-            elif array.dtype.kind != "f":
-                wrong.append(f"{name} has type {array.dtype}, expected floats")
+            elif shape != own[name]:
+                wrong.append(f"{name} has shape {shape}, expected {own[name]}")
         if wrong:
             raise NumnetError(f"{where} does not fit the net: " + "; ".join(wrong))
+
+    def restore(self, tensors, where="the checkpoint"):
+        """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of a wrong kind."""
+        own = self.state()
+        self.require({name: array.shape for name, array in tensors.items()}, where)
+        wrong = [f"{name} has type {tensors[name].dtype}" for name in own if tensors[name].dtype.kind != "f"]
+        if wrong:
+            raise NumnetError(f"{where} does not fit the net: {'; '.join(wrong)}; expected floats")
         for name, array in own.items():
             array[...] = tensors[name]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from numnet import __version__, checkpoint
 from numnet.cli.arguments import columns, print_json
 from numnet.errors import NumnetError
+from numnet.loading import read_document
 
 PACKAGES = (
     "numpy", "numba", "scipy", "threadpoolctl", "matplotlib", "tqdm", "pillow", "safetensors", "pooch",
@@ -114,17 +115,18 @@ def _installation_text(facts) -> str:
 def _run(path) -> dict:
     """All that a checkpoint says of its net and its training, and the result if the run is finished."""
     from numnet.models import describe
+    from numnet.training.state import read_result
 
     folder = Path(path)
     file = folder / "last.safetensors"
     if not (folder.is_dir() and file.is_file()):
         file = checkpoint.find(path, "best")
-    document = checkpoint.read_meta(file)
+    document = read_document(file)
     facts = {"file": str(file), **document}
     if isinstance(document.get("config"), dict):
         try:
             total = describe(**document["config"]).cost()
-        except (NumnetError, TypeError) as error:
+        except (NumnetError, TypeError, OverflowError) as error:
             raise NumnetError(f"{file}: {error}") from None
         facts |= {
             "total_params": total.params + total.buffers,
@@ -132,7 +134,7 @@ def _run(path) -> dict:
             "macs": total.macs,
         }
     if folder.is_dir() and (folder / "result.json").is_file():
-        facts["result"] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        facts["result"] = read_result(folder / "result.json")
     return facts
 
 
@@ -149,11 +151,11 @@ def _run_text(facts) -> str:
     if facts.get("input"):
         mean, std = (" ".join(f"{v:.4g}" for v in facts["input"][key]) for key in ("mean", "std"))
         lines.append(("input", f"(x/255 − [{mean}]) / [{std}]"))
-    recipe = {key: value for key, value in facts.get("recipe", {}).items() if key != "model"}
+    recipe = {key: value for key, value in (facts.get("recipe") or {}).items() if key != "model"}
     for number, (key, value) in enumerate(recipe.items()):
         lines.append(("recipe" if number == 0 else "", f"{key} {json.dumps(value, ensure_ascii=False)}"))
-    training = facts.get("training", {})
-    if "history" in training:
+    training = facts.get("training") or {}
+    if training.get("history") is not None and {"epoch", "steps", "seconds"} <= training.keys():
         done = f"{training['epoch']} of {recipe.get('epochs', '?')} epochs"
         lines.append(("trained", f"{done}, {training['steps']:,} steps, {training['seconds']:.1f} s"))
         best = training.get("best")

@@ -54,7 +54,7 @@ def _preset(net, arguments):
         return arguments.preset
     if net.document.get("dataset") in BUILT_IN:
         return "stretch"
-    return net.document.get("recipe", {}).get("preset") or "torchvision"
+    return (net.document.get("recipe") or {}).get("preset") or "torchvision"
 
 
 def _compile(net):

@@ -18,6 +18,7 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
+from numnet.loading import read_document
 from numnet.training import trouble
 from numnet.training.lock import Lock
 from numnet.training.recipes import READING, SETTINGS
@@ -134,16 +135,36 @@ def _write(run, name, tensors, training) -> None:
     checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
 
 
+# What "training" says of a run, beside its history.
+KEPT = ("epoch", "batch", "steps", "passes", "images", "best", "sums", "busy", "seconds", "history")
+
+
+def read_result(path) -> dict:
+    """A run's result.json. Raises NumnetError."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError("not an object")
+        return result
+    except (OSError, ValueError, RecursionError) as error:
+        raise NumnetError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); without it, resume makes it again"
+        ) from None
+
+
 def load(run) -> None:
     """Become the run that wrote last.safetensors: weights, vectors, position, history.
 
     Raises NumnetError if it was another net, other settings or other data.
     """
     last = run.out / "last.safetensors"
-    tensors, document = checkpoint.read(last)
-    training, theirs = document.get("training", {}), document.get("recipe", {})
-    if "history" not in training:
+    document = read_document(last)
+    training, theirs = document.get("training") or {}, document.get("recipe") or {}
+    if training.get("history") is None:
         raise NumnetError(f"{last}: holds a net but no training to resume")
+    for key in KEPT:
+        if key not in training or (training[key] is None and key != "best"):
+            raise NumnetError(f"{last}: damaged checkpoint (training.{key} is missing)")
     for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
         was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
         if was != now:
@@ -156,20 +177,29 @@ def load(run) -> None:
             f"{run.out}: this run was started with {training['images']:,} training images, "
             f"{run.data.name} has {run.images:,} now"
         )
+    run.net.require(checkpoint.read_shapes(last), str(last))
+    tensors, _ = checkpoint.read(last)
     run.net.restore(tensors, str(last))
     run.net.step = training["passes"]
     slots = {
         name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("optimiser/")
     }
-    run.optimiser.load(slots, training["steps"])
+    try:
+        run.optimiser.load(slots, training["steps"])
+    except NumnetError as error:
+        raise NumnetError(f"{last}: {error}") from None
     if run.average is not None:
         for name, slot in run.average.slots.items():
-            slot[:] = tensors[f"ema/{name}"]
-    for name in ("epoch", "batch", "best", "sums", "busy", "seconds", "history"):
-        setattr(run, name, training[name])
+            average = tensors.get(f"ema/{name}")
+            if average is None or average.shape != slot.shape or average.dtype != slot.dtype:
+                raise NumnetError(f"{last}: damaged checkpoint (ema/{name} is missing or of another kind)")
+            slot[:] = average
+    for name in KEPT:
+        if name not in ("steps", "passes", "images"):
+            setattr(run, name, training[name])
     finished = run.out / "result.json"
     if finished.exists():
-        run.result = json.loads(finished.read_text(encoding="utf-8"))
+        run.result = read_result(finished)
         if run.average is not None:
             run.average.take()
         return
