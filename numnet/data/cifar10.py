@@ -25,6 +25,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 IMAGES = 10_000  # in every file
 PIXELS = 3 * 32 * 32
 LARGEST = 64 << 20  # bytes; the python version's files have 31 million
+UNPACKED = 6 * LARGEST  # bytes that an archive may become; the official ones are 170 and 186 million
+MEMBERS = 1000  # in an archive; the official ones have 9
 
 BINARY = tuple(f"data_batch_{i}.bin" for i in range(1, 6)) + ("test_batch.bin",)
 PYTHON = tuple(f"data_batch_{i}" for i in range(1, 6)) + ("test_batch",)
@@ -105,15 +107,26 @@ def read_archive(path: Path) -> list:
     """(images, labels) of the six files in the archive, in whatever order they lie in it."""
     found = {}
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
+        with gzip.open(path) as packed, tarfile.open(fileobj=_Bounded(packed), mode="r:") as archive:
+            for number, member in enumerate(archive):
+                if number >= MEMBERS:
+                    raise tarfile.ReadError(f"more than {MEMBERS} members")
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
                 if member.isreg() and name in FOLDERS.get(folder, ()) and name not in found:
                     content = archive.extractfile(member).read() if member.size <= LARGEST else b""
                     found[name] = _parse(name, content, member.size, f"{path}: {member.name}")
-            while stream.read(1 << 20):
-                pass  # the checksum stands at the very end
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+            archive.fileobj.exhaust()  # the checksum stands at the very end
+    except NumnetError:
+        raise
+    except (
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        OSError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NumnetError(f"{path}: damaged, expected {' or '.join(ARCHIVES)} ({reason})") from None
     names = PYTHON if PYTHON[0] in found else BINARY
@@ -121,6 +134,35 @@ def read_archive(path: Path) -> list:
         if name not in found:
             raise NumnetError(f"{path}: has no {name}, expected the six files {names[0]} … {names[-1]}")
     return [found[name] for name in names]
+
+
+class _Bounded:
+    """The unpacked stream as tarfile wants it, which ends in an error before it fills the memory or takes for ever."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def read(self, size=-1):
+        if not 0 <= size <= LARGEST:  # a header may claim any length, and tarfile reads it in one piece
+            raise tarfile.ReadError(f"a member's header claims {size:,} bytes")
+        content = self.stream.read(size)
+        self._check(self.stream.tell())
+        return content
+
+    def seek(self, place):
+        self._check(place)
+        return self.stream.seek(place)
+
+    def tell(self):
+        return self.stream.tell()
+
+    def exhaust(self):
+        while self.read(1 << 20):
+            pass
+
+    def _check(self, place):
+        if place > UNPACKED:
+            raise tarfile.ReadError(f"unpacks to more than {UNPACKED:,} bytes")
 
 
 # -------------------------------------------------------------------------------------------------- one file

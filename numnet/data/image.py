@@ -1,5 +1,7 @@
 """One image file as red, green and blue, whatever it holds: any mode that Pillow reads, any orientation."""
 
+import errno
+import stat
 import warnings
 from contextlib import contextmanager
 from io import BytesIO
@@ -25,6 +27,7 @@ SUFFIXES = {
     ".pgm": "PPM",
 }
 FORMATS = sorted(set(SUFFIXES.values()))
+LARGEST = 1 << 30  # bytes of a file
 
 
 @contextmanager
@@ -48,8 +51,18 @@ def decode(path):
     """
     from PIL import Image, ImageOps
 
-    with Image.open(BytesIO(Path(path).read_bytes()), formats=FORMATS) as image:
+    with Image.open(BytesIO(_bytes(path)), formats=FORMATS) as image:
         return _rgb(ImageOps.exif_transpose(image))
+
+
+def _bytes(path) -> bytes:
+    """The file's contents. What is no file, or has no end (a link to a device or a pipe), is an OSError."""
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+    if status.st_size > LARGEST:
+        raise OSError(errno.EFBIG, f"a file of {status.st_size:,} bytes, expected at most {LARGEST:,}")
+    return Path(path).read_bytes()
 
 
 def _rgb(image):

@@ -5,13 +5,19 @@ from pathlib import Path
 from numnet import checkpoint
 from numnet import data as datasets
 from numnet.errors import NumnetError
-from numnet.loading import load
+from numnet.loading import load, read_document
 from numnet.models import build, describe
 from numnet.training import recipes
 from numnet.training.loop import Run
 from numnet.training.team import Team
 
 # Keywords of a checkpoint's net that say nothing of its weights: another training has its own.
+READING = {
+    "data_dir",
+    "memory",
+    "download",
+    "input_scaling",
+}  # keywords of ``data.load`` that a checkpoint may name
 OF_A_TRAINING = ("classes", "seed", "bn_momentum", "dropout", "initialiser")
 
 
@@ -69,14 +75,18 @@ def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
     """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
     team = team or Team()
     path = team.lead(lambda: checkpoint.find(run_dir, "last"))
-    document = team.lead(lambda: checkpoint.read_meta(path))
-    if "reading" not in document:
+    document = team.lead(lambda: read_document(path))
+    if document.get("reading") is None or document.get("recipe") is None:
         raise NumnetError(
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
         )
     source, run_dir = document["reading"], path.parent
-    options = source["options"]
-    return _run(source["dataset"], document["recipe"], options, run_dir, True, callbacks, progress, team=team)
+    options, recipe = source["options"], recipes.check(document["recipe"], f"{path}: recipe")
+    if not set(options) <= READING or "seed" not in recipe or "resolution" not in recipe.get("model", {}):
+        raise NumnetError(
+            f"{path}: damaged checkpoint (its recipe or its reading of the data is not complete)"
+        )
+    return _run(source["dataset"], recipe, options, run_dir, True, callbacks, progress, team=team)
 
 
 def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None) -> dict:
