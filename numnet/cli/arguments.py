@@ -232,8 +232,15 @@ def _finite(value):
 
 
 def say(text) -> None:
-    """A line for a person: on standard error, so that standard output holds results alone."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for a person: on standard error, so that standard output holds results alone.
+
+    If nobody takes it (a closed pipe, a terminal that is gone), the work goes on.
+    """
+    if sys.stderr is not None:
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass
 
 
 class Patience:

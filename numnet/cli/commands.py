@@ -1,13 +1,16 @@
 """The table of commands, and what all of them share: usage, errors, exit codes."""
 
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
 from typing import NamedTuple
 
 from numnet import __version__
-from numnet.cli.arguments import Parser, nearest
+from numnet.cli.arguments import Parser, nearest, say
 from numnet.errors import NumnetError
 
 
@@ -42,8 +45,10 @@ def main(argv=None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        _run(argv)
-        sys.stdout.flush()
+        with _ended_by_signals():
+            _run(argv)
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return 0
     except NumnetError as error:
         return _fail(error)
@@ -61,6 +66,29 @@ def main(argv=None) -> int:
             _drop_output()
             return _fail(error.strerror)
         return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
+@contextmanager
+def _ended_by_signals():
+    """Inside, SIGTERM and SIGHUP end the process as Ctrl-C does: half-written files are removed on the way out.
+
+    The exit code is 128 and the signal's number. A training has handlers of its own, which save first.
+    """
+    before = {}
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(argv) -> None:
@@ -91,7 +119,7 @@ def _run(argv) -> None:
 
 def _fail(error) -> int:
     """The one line."""
-    print("numnet: error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    say("numnet: error: " + " ".join(str(error).split()))
     return 2
 
 

@@ -252,7 +252,10 @@ def _report(arguments, result, team, draw=True):
     if draw:
         from numnet import plotting
 
-        plotting.learning_curves(result["history"], folder / "curves.png")
+        try:
+            plotting.learning_curves(result["history"], folder / "curves.png")
+        except OSError as error:  # the training is done and saved all the same
+            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({error.strerror or error})")
     result = {key: value for key, value in result.items() if key != "history"}
     if arguments.json:
         print_json(result)
