@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from kernel_shapes import CHECKING
 
-from numnet import lessons
-from numnet.lessons import check, convolution
+import numnet
+from numnet import kernels, lessons
+from numnet.cost import operations
+from numnet.lessons import check, convolution, separable
+from numnet.lessons.counting import counted
 
 
 def refused(verdict, capsys):
@@ -120,3 +124,78 @@ def test_the_matrix_of_a_convolution_is_that_convolution():
         assert check.close(
             matrix.T @ dy.reshape(-1), convolution.gradients(dy, x, w, stride, padding)[0].reshape(-1), 1e-12
         )
+
+
+# --- 02: standard against separable -------------------------------------------------------------------------
+
+
+def test_standard_against_separable(capsys):
+    assert separable.exercise_1(8.845) and separable.exercise_1(8.84)
+    for wrong in (512, 9, 1 / 512 + 1 / 9, 8.41):  # a step forgotten, or the other; upside down; F = 128
+        assert refused(separable.exercise_1(wrong), capsys)
+    assert separable.exercise_2(8)
+    for wrong in (7, 7.2, 4, 36):
+        assert refused(separable.exercise_2(wrong), capsys)
+    assert separable.exercise_4(6.25)
+    for wrong in (25 / 8, 50 / 4, 2.25):  # MACs for FLOP; the read alone; 3×3
+        assert refused(separable.exercise_4(wrong), capsys)
+
+
+def test_the_nearest_separable_kernel(capsys):
+    assert separable.exercise_3(separable.split)
+
+    def mean(kernel):  # plausible: the average pattern, and how strong each filter is
+        d = kernel.mean(axis=3, keepdims=True)
+        return d, kernel.mean(axis=(0, 1)) / d[..., 0].mean(axis=(0, 1))[:, None]
+
+    assert refused(separable.exercise_3(mean), capsys)
+
+    def unscaled(kernel):
+        d, w = separable.split(kernel)
+        return d / np.linalg.norm(d, axis=(0, 1)), w
+
+    assert refused(separable.exercise_3(unscaled), capsys)
+    assert not separable.exercise_3(lambda kernel: (kernel, kernel))
+    assert "expected (3, 3, 5, 1) and (5, 7)" in capsys.readouterr().out
+
+
+def test_a_separable_convolution_is_a_standard_one():
+    draw = np.random.default_rng(0)
+    x, d, w = draw.normal(size=(2, 5, 6, 3)), draw.normal(size=(3, 3, 3, 1)), draw.normal(size=(3, 4))
+    two = kernels.pointwise_forward(kernels.depthwise_forward(x, d), w)
+    assert check.close(kernels.conv_forward(x, separable.composed(d, w)), two, 1e-12)
+    assert check.close(
+        separable.composed(*separable.split(separable.composed(d, w))), separable.composed(d, w), 1e-12
+    )
+
+
+def test_saving_is_the_papers_ratio():
+    assert separable.saving(128) == pytest.approx(86400 / 10275) == pytest.approx(8.4088, abs=1e-4)
+    rows = numnet.describe("mobilenet_v1").cost()
+    found = separable.shares(rows)
+    assert sum(macs for macs, *_ in found.values()) == rows.macs
+    assert found["conv"][0] / rows.macs == pytest.approx(0.01906, abs=1e-5)  # the paper prints 1.19 %
+
+
+@pytest.mark.skipif(CHECKING, reason="another process, that compiles nothing")
+def test_counted_agrees_with_the_closed_forms():
+    for kind, closed in (
+        ("conv", operations.conv(1, 5, 6, 2, 3, 3, 2, ((1, 1), (0, 1)), 3, 3)),
+        ("depthwise", operations.depthwise(1, 5, 6, 2, 1, 3, 2, ((1, 1), (0, 1)), 3, 3)),
+        ("pointwise", operations.pointwise(1, 5, 6, 2, 3)),
+    ):
+        found = counted(kind, h=5, w=6, c=2, f=3, stride=2, padding=((1, 1), (0, 1)))
+        assert found == {name: tuple(pair) for name, pair in closed._asdict().items()}, kind
+    with pytest.raises(ValueError, match="expected one of conv, depthwise, pointwise, got 'dense'"):
+        counted("dense", h=1, w=1, c=1)
+
+
+def test_a_measurement_knows_its_closed_form():
+    found = separable.measure(1, 6, 4, 5, seconds=0)
+    assert {name: m.macs for name, m in found.items()} == {
+        "standard": 6480,
+        "depthwise": 1296,
+        "pointwise": 720,
+    }
+    assert found["depthwise"].bytes == 4 * (144 + 144 + 36) and found["depthwise"].seconds > 0
+    assert found["pointwise"].intensity == 2 * 720 / (4 * (144 + 180 + 20))
