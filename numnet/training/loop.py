@@ -406,7 +406,7 @@ class Run:
                         dtype=self.net.dtype,
                     )
                     where = trouble.of_inference(self.net, batches)
-                self.diverged(f"the validation loss is {result['loss']}", where)
+                self.diverged(f"the validation loss is {result['loss']}", where, over=True)
             values[f"{prefix}validation_loss"] = result["loss"]
             values[f"{prefix}validation_accuracy"] = result["accuracy"]
         return values
@@ -461,11 +461,13 @@ class Run:
             if hasattr(callback, method):
                 getattr(callback, method)(self, *arguments)
 
-    def diverged(self, what, where="") -> None:
-        """Raise NumnetError: ``what`` is no longer a finite number; ``where``: ", first in …"."""
-        step = min(self.batch + 1, self.batches)
+    def diverged(self, what, where="", over=False) -> None:
+        """Raise NumnetError: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
+        when = f"in epoch {self.epoch + 1}, step {self.batch + (not over)} of {self.batches}"
+        if over and not self.batch:
+            when = f"at the end of epoch {self.epoch}"
         raise NumnetError(
-            f"{what} in epoch {self.epoch + 1}, step {step} of {self.batches}{where}: training diverged; "
+            f"{what} {when}{where}: training diverged; "
             f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
         )
 

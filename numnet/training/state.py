@@ -118,10 +118,10 @@ def save_net(run, name) -> None:
 def _write(run, name, tensors, training) -> None:
     net = run.net  # what is not finite is not saved: the older checkpoint stays
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
-        run.diverged("a weight is not finite", trouble.of_weights(net))
+        run.diverged("a weight is not finite", trouble.of_weights(net), over=True)
     for tensor, array in tensors.items():
         if not np.isfinite(array).all():
-            run.diverged(f"{tensor} is not finite")
+            run.diverged(f"{tensor} is not finite", over=True)
     document = {
         "format": FORMAT,
         "config": run.net.config,
