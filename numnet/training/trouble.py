@@ -11,9 +11,9 @@ import numpy as np
 from numnet.layers.layer import Pending
 
 
-def of_weights(net) -> str:
+def of_weights(net, buffers=True) -> str:
     """ ", first in …" of a parameter or running statistic that is no finite number, or ""."""
-    for name, array in {**net.params, **net.buffers}.items():
+    for name, array in {**net.params, **(net.buffers if buffers else {})}.items():
         if not np.isfinite(array).all():
             return f", first in {name}"
     return ""
@@ -21,7 +21,7 @@ def of_weights(net) -> str:
 
 def of_training(net, passes, parts) -> str:
     """The same for a training pass over ``parts``, [(first image, x, gradient of logits)]; ``passes``: the net's step."""
-    found = of_weights(net)
+    found = of_weights(net, buffers=False)  # the running statistics have already seen this batch
     if found:
         return found
     if not all(np.isfinite(x).all() for _, x, _ in parts):
