@@ -35,6 +35,7 @@ COMMANDS = {
     "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
 }
 
+RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # by which launchers number
 USAGE = "usage: numnet COMMAND [arguments]      numnet COMMAND --help\n\n{}\n"
 
 
@@ -112,9 +113,19 @@ def _run(argv) -> None:
     module = import_module(f"numnet.cli.{COMMANDS[name].module}")
     parser = Parser(prog=f"numnet {name}", description=COMMANDS[name].about)
     getattr(module, f"{name}_arguments")(parser)
-    arguments = parser.parse(rest)
+    arguments = _parsed(parser, rest)
     if arguments is not None:
         getattr(module, f"{name}_" if iskeyword(name) else name)(arguments)
+
+
+def _parsed(parser, words):
+    """The arguments; of several ranks (``mpiexec``), which all have the same words, the first says what is wrong."""
+    try:
+        return parser.parse(words)
+    except NumnetError:
+        if any(os.environ.get(name, "0") != "0" for name in RANKS):
+            raise SystemExit(2) from None
+        raise
 
 
 def _fail(error) -> int:

@@ -86,7 +86,7 @@ class Ranks(Team):
             self.peers = kind(self.exchange, self.rank, gather)
         self.frozen, self.exact = run.frozen, settings["exact"]
         if self.watch is not None and run.out is not None:
-            self.watch.hint(f"; to go on: numnet train --resume {run.out}")
+            self.watch.hint(f"; to go on: numnet train --resume {run.out}", bar=run.progress)
 
     def parts(self, images, parts):
         mine, lo = [], 0

@@ -52,9 +52,9 @@ class Watch:
             self.helper.stdin.write(json.dumps(message).encode() + b"\n")
             self.helper.stdin.flush()
 
-    def hint(self, text):
-        """What the line of a death should end in."""
-        self._tell(hint=text)
+    def hint(self, text, bar=False):
+        """What the line of a death should end in; ``bar``: a progress bar may stand where it begins."""
+        self._tell(hint=text, start="\n" if bar else "")
 
     def bye(self):
         """The rank is through: its end is no death."""
@@ -84,11 +84,8 @@ class Helper:
 
     def __init__(self):
         self.selector, self.buffers = selectors.DefaultSelector(), {}
-        self.me, self.hint, self.hub = (
-            {},
-            "",
-            None,
-        )  # the rank's own description; a socket to the hub, or None
+        self.me, self.hub = {}, None  # the rank's own description; a socket to the hub, or None
+        self.hint = self.begin = ""  # what a line of a death ends and begins in
         self.clients = {}  # of the hub: socket -> rank
         self.parent, self.told, self.kill_at = True, False, None
 
@@ -135,7 +132,7 @@ class Helper:
                     self.send(self.hub, {"bye": True})
                 raise SystemExit
             if "hint" in message:
-                self.hint = message["hint"]
+                self.hint, self.begin = message["hint"], message["start"]
             else:
                 self.me = message
         if not data:
@@ -154,7 +151,7 @@ class Helper:
             self.send(self.hub, {"died": [rank, host, pid]})
         else:
             which = f"rank {rank}" + (f" (process {pid} on {host})" if pid else f" on {host}")
-            os.write(2, f"numnet: error: {which} died, and the job with it{self.hint}\n".encode())
+            os.write(2, f"{self.begin}numnet: error: {which} died, and the job with it{self.hint}\n".encode())
             self.tell_all({"stop": True})
         self.end_soon()
 
