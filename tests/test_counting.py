@@ -222,7 +222,7 @@ def forward(training):
 
 result = {"inference": counted(forward, False)}
 # What is left without batch norm and activations: the convolutions, the dense layer, and the additions of blocks.
-page = {"normalise_activate", "normalise_activate_row", "unit_gradient", "gradient_row", "add_moments", "add_gradient_sums"}
+page = {"normalise_activate", "unit_gradient", "add_moments", "add_gradient_sums"}
 for module in (batchnorm, conv, depthwise, pointwise, pooling, residual):
     for name in page & set(vars(module)):
         setattr(module, name, silent(getattr(module, name)))

@@ -32,7 +32,7 @@ not counted.
 from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
-from numnet.kernels.rows import LONG
+from numnet.kernels.rows import row_length
 
 
 class Operations(NamedTuple):
@@ -51,6 +51,11 @@ class Three(NamedTuple):
     forward: Operations = Operations()
     dx: Operations = Operations()
     dw: Operations = Operations()
+
+
+def repeated_length(channels):
+    """L of the page ``rows``, asked for outside a kernel."""
+    return getattr(row_length, "py_func", row_length)(channels)
 
 
 def taps_inside(size, kernel, stride, before, count):
@@ -94,16 +99,15 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
     outputs, left = c * m, pads[1][0]
     products = k * k * outputs * n * p * q
     phase_pixels = q + (k - 1) // s
-    gathered = alone = 0
+    gathered = 0
     for phase in range(s):
         first = max(left - phase + s - 1, 0) // s
         last = min((left + w - 1 - phase) // s + 1, phase_pixels)
         pixels = max(last - first, 0)
         gathered += pixels * len(range(phase, k, s))
-        alone += pixels
     back = outputs * n * taps_inside(h, k, s, pads[0][0], p) * gathered
-    length, parts = outputs * max(1, -(-LONG // outputs)), parts_of(n)
-    copies = outputs * n * h * alone if m > 1 else 0
+    length, parts = repeated_length(outputs) if s == 1 else outputs, parts_of(n)
+    copies = (m - 1) * n * h * w * c
     summing = parts * k * k * length + (parts - 1) * k * k * outputs
     return Three(
         Operations(products, products),
@@ -114,7 +118,7 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
 
 def global_average(n, h, w, c) -> Three:
     """A sum along a repeated row, its copies, and a division for each channel."""
-    return Three(Operations(n * c, n * (h * w * c + c * max(1, -(-LONG // c)))))
+    return Three(Operations(n * c, n * (h * w * c + repeated_length(c))))
 
 
 NORMALISE = Operations(2, 2)  # (x − mean) · inv_std · γ + β

@@ -16,7 +16,7 @@ import numpy as np
 from numnet.blocks.residual import Branches, InvertedResidual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
-from numnet.kernels import batchnorm, concat, conv, depthwise, pointwise, pooling, squeeze_excite
+from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, pointwise, pooling, squeeze_excite
 from numnet.kernels._blas import one_thread
 from numnet.layers.simple import Dropout, GlobalAverage
 
@@ -114,7 +114,7 @@ class Plan:
         # First with counted sizes, then with memory: buffers grow to the largest map that they will ever hold.
         self._memory = None
         self._lay_out(shape)
-        self._memory = [np.empty(size, dtype) for size in self._sizes]
+        self._memory = [_memory.empty(size, dtype) for size in self._sizes]
         self._free, self.steps = [], []
         self.input, self.output = self._lay_out(shape)
 

@@ -6,6 +6,8 @@ Every message names the argument, what came and what was expected.
 import numpy as np
 from numba import config
 
+from numnet.kernels import _memory
+
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 # Arrays of counting numbers (dtype object) are admitted only where the kernels run as plain Python.
 COUNTING = bool(config.DISABLE_JIT)
@@ -58,7 +60,7 @@ class _Address:
 def output(name: str, out, shape: tuple, dtype) -> np.ndarray:
     """``out`` if given and of exactly this shape and dtype, else a new array."""
     if out is None:
-        return np.empty(shape, dtype)
+        return _memory.empty(shape, dtype)
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError(f"{name}: the output array is read-only")
     return tensor(name, out, shape, dtype)

@@ -12,6 +12,10 @@ What each choice is for:
 * **Flags.** ``{"contract"}`` alone lets a·b + c become one fused multiply-add; without it there is none.
   ``reassoc=True`` is asked for, kernel by kernel, where a sum must be reordered to vectorise. Never
   ``fastmath=True``: it makes ``isnan`` answer no.
+* **Vectors.** LLVM prefers vectors of 256 bits on processors that have 512 (the first of these slowed their clock for
+  them). Our loops are short of loads, not of clock: 512 bits are worth 1.3 to 1.5×. The preference belongs to Numba's
+  target, which the first compiled function of a process makes: a program that compiled its own before importing
+  numnet keeps the narrower vectors, with the same bits. $NUMBA_CPU_FEATURES, if set, is left as it is.
 * **Cache.** Numba looks only at the file of the cached function: edit a row function in another file and it
   would run the old machine code. Our folder's name is a hash of all kernel sources, Numba's version and the CPU,
   so an edit anywhere starts a new folder; folders not used for a month are removed. Numba reads its global
@@ -22,6 +26,7 @@ What each choice is for:
 * ``NUMBA_DISABLE_JIT=1`` runs the same sources as plain Python: to debug, and to count operations.
 """
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -32,6 +37,7 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding as llvm
+from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
 
 CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
@@ -42,6 +48,16 @@ MONTH = 30 * 24 * 3600
 _ONLY_PRANGE = dict.fromkeys(
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
+
+
+def _widest_vectors() -> None:
+    """Let LLVM use vectors of 512 bits where the processor has them."""
+    features = get_host_cpu_features()
+    if numba.config.CPU_FEATURES is None and "+avx512f" in features.split(","):
+        numba.config.CPU_FEATURES = features + ",-prefer-256-bit"
+
+
+_widest_vectors()
 
 
 def _fingerprint() -> str:
@@ -96,20 +112,68 @@ def _remove_unused(current: Path) -> None:
 CACHE_FOLDER = _cache_folder()
 
 
-class _NoAlias(Compiler):
-    """Numba's compiler with the arguments' ``noalias`` promise switched on."""
+class _Draft(JITCodeLibrary):
+    """The code of a row function: kept ready to be inlined into kernels, never turned into machine code of its own."""
+
+    def _optimize_final_module(self):
+        pass  # the kernel's own passes see the whole
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    @property
+    def codegen(self):
+        return self  # asked for by whoever wants to call set_env, below
+
+    def set_env(self, name, env):
+        pass  # an environment belongs to machine code
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        return ctypes.cast(_refusal, ctypes.c_void_p).value
+
+
+def _refuse(*_):
+    raise TypeError("a row function runs inside kernels only; .py_func is its Python form")
+
+
+_refusal = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.py_object, ctypes.py_object)(_refuse)
+
+
+class _RowCompiler(Compiler):
+    """Numba's compiler, with the arguments' ``noalias`` promise switched on and machine code left to the kernels."""
 
     def __init__(self, typingctx, targetctx, library, args, return_type, flags, locals):
         flags = flags.copy()
-        flags.noalias = True
+        flags.noalias = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+        self.state.library = _Draft(targetctx.codegen(), "row")
+        self.state.library.enable_object_caching()
+
+
+class _KernelCompiler(Compiler):
+    """Numba's compiler, with all code that a kernel is put together from kept as drafts until the kernel itself is whole.
+
+    A prange passes through three wrappers; left alone, Numba optimises and assembles each, four times the same code.
+    """
+
+    def compile_extra(self, func):
+        codegen = self.state.targetctx.codegen()
+        self.state.library = codegen.create_library(func.__qualname__)
+        self.state.library.enable_object_caching()
+        before, codegen._library_class = codegen._library_class, _Draft
+        try:
+            return super().compile_extra(func)
+        finally:
+            codegen._library_class = before
 
 
 def row(function):
     """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode."""
     if CHECK:
         return numba.njit(boundscheck=True)(function)
-    return numba.njit(fastmath=FLAGS, pipeline_class=_NoAlias)(function)
+    return numba.njit(fastmath=FLAGS, pipeline_class=_RowCompiler)(function)
 
 
 def kernel(function=None, *, parallel=True, reassoc=False):
@@ -125,6 +189,7 @@ def kernel(function=None, *, parallel=True, reassoc=False):
         if CHECK:
             return numba.njit(boundscheck=True, cache=cache)(function)
         only_prange = _ONLY_PRANGE if parallel else False
-        return numba.njit(parallel=only_prange, fastmath=flags, cache=cache)(function)
+        options = {"parallel": only_prange, "fastmath": flags, "cache": cache, "no_cfunc_wrapper": True}
+        return numba.njit(pipeline_class=_KernelCompiler, **options)(function)
     finally:
         numba.config.CACHE_DIR = numbas_own

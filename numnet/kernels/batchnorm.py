@@ -21,8 +21,9 @@ convolution output and its pack *are* the finished activation; whoever reads nex
 the cache (``normalise_activate``), and no finished map is ever written to memory. Equation (6) needs two numbers more,
 the means dβ/M and dγ/M: the (2, C) table ``means``.
 
-**The variance.** Σx² − (Σx)²/M in float32 is wrong by 12 % at mean/std = 100. Here each tile is summed twice while it
-is hot: its mean first, then Σ(x − tile mean)²; tiles are merged in float64 and in index order by Chan, Golub and
+**The variance.** Σx² − (Σx)²/M in float32 is wrong by 12 % at mean/std = 100. Here each tile is summed around a centre
+close to its mean, Σ(x − c) and Σ(x − c)², which costs no second look at the tile; tiles are merged in float64 and in
+index order by Chan, Golub and
 LeVeque 1979 (with δ the difference of two means):
 
 (7)  mean = mean_a + δ·n_b/n,   M2 = M2_a + M2_b + δ²·n_a·n_b/n
@@ -42,9 +43,10 @@ from numnet.kernels.activations import (
     smooth,
     smooth_derivative,
 )
-from numnet.kernels.rows import add, fold, repeated, row_length, share, zero
+from numnet.kernels.rows import GROUP, add, fold, line_up, repeated, row_length, share
 
 _1 = np.float32(1)
+_u = np.uint64
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
 PARTS = 8  # partial sums: fixed, so that the bits do not depend on the number of threads; 8 keep 8 cores busy
 TILE = 16384  # numbers a tile holds: 64 KiB of float32
@@ -60,7 +62,7 @@ def empty_pack(dtype) -> np.ndarray:
 
 @row
 def normalise_activate_row(x, pack, code, a):
-    """Equations (2) and (3) for one row of at most L numbers; ``pack`` (4, L)."""
+    """Equations (2) and (3) for one row of at most L numbers; ``pack`` (4, L). (In groups it is not vectorised.)"""
     for i in range(x.size):
         u = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
         a[i] = clipped(code, u)
@@ -97,92 +99,119 @@ def finish(y, folded, code, skip):
 
 
 @row
-def gradient_row(dy, x, pack, means, code, dx):
-    """Activation and normalisation backwards, (6), for one row of at most L numbers; ``means`` (2, L)."""
-    for i in range(x.size):
-        normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
-        du = dy[i] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
-        dx[i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
-    if code >= SMOOTH:
-        for i in range(x.size):
-            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
-            dx[i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
+def unit_gradient_rows(dy, x, pack, means, code, dx, n, group):
+    """Activation and normalisation backwards, (6), for a group of rows; ``means`` (2, L)."""
+    length = _u(pack.shape[1])
+    for i in range(_u(n)):
+        for g in range(_u(group)):
+            j = g * length + i
+            normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
+            du = dy[j] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+            dx[j] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
 
 
 @row
 def unit_gradient(dy, x, pack, means, code, dx):
-    """Equation (6) for a stretch of whole pixels, row by row; ``pack`` and ``means`` are repeated along L."""
-    for lo in range(0, x.size, pack.shape[1]):
-        hi = min(lo + pack.shape[1], x.size)
-        gradient_row(dy[lo:hi], x[lo:hi], pack, means, code, dx[lo:hi])
+    """Equation (6) for a stretch of whole pixels; ``pack`` and ``means`` are repeated along L."""
+    length, lo = pack.shape[1], 0
+    if code >= SMOOTH:
+        while lo < x.size:
+            for i in range(min(length, x.size - lo)):
+                normal = (x[lo + i] - pack[MEAN, i]) * pack[INV_STD, i]
+                du = dy[lo + i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
+                dx[lo + i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
+            lo += length
+    while lo + GROUP * length <= x.size:
+        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, dx[lo:], length, GROUP)
+        lo += GROUP * length
+    while lo < x.size:
+        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, dx[lo:], min(length, x.size - lo), 1)
+        lo += length
 
 
 @row
-def add_gradient_sums_row(dy, x, pack, code, dbeta, dgamma):
-    """Equation (5), one row of at most L numbers into rows of sums (L,)."""
-    if code < SMOOTH:
-        for i in range(x.size):
-            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[i] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
-            dbeta[i] += du
-            dgamma[i] += du * normal
-    else:
-        for i in range(x.size):
-            normal = (x[i] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
-            dbeta[i] += du
-            dgamma[i] += du * normal
+def add_gradient_sums_rows(dy, x, pack, code, dbeta, dgamma, n, group):
+    """Equation (5), a group of rows into rows of sums (L,)."""
+    length = _u(pack.shape[1])
+    for i in range(_u(n)):
+        total_beta, total_gamma = dbeta[i], dgamma[i]
+        for g in range(_u(group)):
+            j = g * length + i
+            normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
+            du = dy[j] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+            total_beta += du
+            total_gamma += du * normal
+        dbeta[i], dgamma[i] = total_beta, total_gamma
 
 
 @row
 def add_gradient_sums(dy, x, pack, code, sums):
     """Equation (5) for a stretch of whole pixels: sums (2, C) in float64 gains Σ du and Σ du · x̂."""
-    length = pack.shape[1]
-    dbeta, dgamma = np.zeros(length, x.dtype), np.zeros(length, x.dtype)
-    for lo in range(0, x.size, length):
-        hi = min(lo + length, x.size)
-        n = hi - lo
-        add_gradient_sums_row(dy[lo:hi], x[lo:hi], pack, code, dbeta[:n], dgamma[:n])
+    length, lo = pack.shape[1], 0
+    dbeta, dgamma = line_up(length, x), line_up(length, x)
+    if code >= SMOOTH:
+        while lo < x.size:
+            for i in range(min(length, x.size - lo)):
+                normal = (x[lo + i] - pack[MEAN, i]) * pack[INV_STD, i]
+                du = dy[lo + i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
+                dbeta[i] += du
+                dgamma[i] += du * normal
+            lo += length
+    while lo + GROUP * length <= x.size:
+        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, dbeta, dgamma, length, GROUP)
+        lo += GROUP * length
+    while lo < x.size:
+        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, dbeta, dgamma, min(length, x.size - lo), 1)
+        lo += length
     fold(dbeta, sums[0])
     fold(dgamma, sums[1])
 
 
 @row
-def add_deviations(x, centre, first, second):
-    """first += x − centre,  second += (x − centre)²."""
-    for i in range(x.size):
-        d = x[i] - centre[i]
-        first[i] += d
-        second[i] += d * d
+def add_deviations(x, centre, first, second, n, group):
+    """first += x − centre,  second += (x − centre)², for a group of rows."""
+    length = _u(centre.size)
+    for i in range(_u(n)):
+        total, squares = first[i], second[i]
+        for g in range(_u(group)):
+            d = x[g * length + i] - centre[i]
+            total += d
+            squares += d * d
+        first[i], second[i] = total, squares
 
 
 @row
 def add_moments(x, channels, moments):
-    """Merge a hot tile of whole pixels into moments (3, C) = count, mean, M2 of each channel, float64; (1) and (7)."""
+    """Merge a hot tile of whole pixels into moments (3, C) = count, mean, M2 of each channel, float64; (1) and (7).
+
+    The tile is summed once, around a centre near its mean: the mean of all tiles so far, for the first tile that of its
+    first row. What cancels in Σd² − (Σd)²/n is then no more than the centres' own scatter, which is part of M2 anyway.
+    """
     length = row_length(channels)
-    long, second = np.zeros(length, x.dtype), np.zeros(length, x.dtype)
-    for lo in range(0, x.size, length):
-        hi = min(lo + length, x.size)
-        add(long[: hi - lo], x[lo:hi])
-    count = x.size // channels
-    tile = np.zeros((3, channels))  # the tile's mean, Σ(x − mean), Σ(x − mean)²
-    fold(long, tile[0])
-    centre = np.empty(length, x.dtype)
-    for lo in range(0, length, channels):
-        for c in range(channels):
-            centre[lo + c] = tile[0, c] / count
-    zero(long)
-    for lo in range(0, x.size, length):
-        hi = min(lo + length, x.size)
-        add_deviations(x[lo:hi], centre, long[: hi - lo], second[: hi - lo])
-    fold(long, tile[1])
-    fold(second, tile[2])
+    first, second, centre = line_up(length, x), line_up(length, x), line_up(length, x)
+    row_size = min(length, x.size)
     for c in range(channels):
-        slip = tile[1, c] / count  # what rounding left of the tile's mean
-        mean_b = np.float64(centre[c]) + slip
-        m2_b = tile[2, c] - tile[1, c] * slip
-        merge(moments, c, count, mean_b, m2_b)
+        mean = moments[1, c]
+        if moments[0, c] == 0:
+            for i in range(c, row_size, channels):
+                mean += x[i] / (row_size // channels)
+        for lo in range(c, length, channels):
+            centre[lo] = mean
+    lo = 0
+    while lo + GROUP * length <= x.size:
+        add_deviations(x[lo:], centre, first, second, length, GROUP)
+        lo += GROUP * length
+    while lo < x.size:
+        add_deviations(x[lo:], centre, first, second, min(length, x.size - lo), 1)
+        lo += length
+    tile = np.zeros((2, channels))  # Σ(x − centre), Σ(x − centre)²
+    fold(first, tile[0])
+    fold(second, tile[1])
+    count = x.size // channels
+    for c in range(channels):
+        slip = tile[0, c] / count
+        m2 = tile[1, c] - tile[0, c] * slip
+        merge(moments, c, count, np.float64(centre[c]) + slip, 0.0 if m2 < 0 else m2)
 
 
 @row

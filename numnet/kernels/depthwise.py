@@ -15,15 +15,17 @@ each a shifted stretch of an input row. So are both gradients, with the roles sw
     (2)  dx[i]     +=  dy[p], shifted  ·  w[u, v]         ``convolve`` again
     (3)  dw[u, v]  +=  x[i], shifted   ·  dy[p]           ``correlate``; then the copies are added up
 
-Nine taps go through one sweep while their sum is in a register (3×3: one sweep a row, 5×5: five).
+Nine taps go through one sweep while their sum is in a register (3×3: one sweep a row, 5×5: five), and four stretches
+of a row while the weights are (see the page ``rows``).
 
 **The ring.** Shifted stretches are read from padded copies of the last few rows, in a ring that stays in the cache
 whatever the size of the image. While a row is copied it is normalised and activated (batchnorm's equations 2 and 3),
 so that the raw output of the unit before is all that this one reads.
 
-**Strides.** At stride s a slot of the ring holds s *phases*: pixels 0, s, 2s, … then 1, s + 1, … Tap v reads phase
-v mod s from pixel v div s on, contiguous again. For dx, row i takes the taps u ≡ i + top (mod s), and its phase j the
-taps v ≡ j (mod s): a stride-s convolution backwards is s·s small ones of stride 1, whose results are interleaved.
+**Strides.** At stride 1 a stretch is many pixels, and the next stretch of x and of y begins where it ends. At stride s
+a stretch is one pixel, C·M numbers; the next one begins s pixels further on in x. For dx the roles are swapped: row i
+takes the taps u ≡ i + top (mod s), its columns ≡ j (mod s) the taps v ≡ j: a stride-s convolution backwards is s·s
+small ones of stride 1 whose results are interleaved.
 
 In backward the rows of dx that no later dy can reach leave the ring at once, and while they are hot their share of the
 previous batch norm's sums (its equation 5) is taken.
@@ -51,10 +53,13 @@ from numnet.kernels.batchnorm import (
 )
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import (
+    GROUP,
     add_products,
     add_products_3,
+    columns,
     copy,
     fold,
+    line_up,
     multiply_add,
     multiply_add_3,
     multiply_add_9,
@@ -71,50 +76,74 @@ HOT = 16384  # numbers of finished images after which their sums are taken: 64 K
 
 
 @row
-def convolve(out, source, at, taps, first, count):
-    """out += Σ_t source[at[t] …] · taps[first + t], for ``count`` taps. out is whole pixels; taps (k, L) repeat a pixel."""
-    length = taps.shape[1]
-    for lo in range(0, out.size, length):
-        n = min(length, out.size - lo)
-        t = 0
-        while t + 9 <= count:
-            multiply_add_9(out, lo, n, source, at, t, taps, first + t)
-            t += 9
-        while t + 3 <= count:
-            multiply_add_3(out, lo, n, source, at, t, taps, first + t)
-            t += 3
-        while t < count:
-            multiply_add(out, lo, n, source, at, t, taps, first + t)
-            t += 1
+def convolve(out, size, step, source, stride, at, count, taps, length):
+    """out = Σ_t source[at[t] …] · taps[t · L …], for ``count`` taps: ``size`` numbers, whole pixels.
+
+    A tap is L numbers long, a pixel repeated. Stretches of L begin ``step`` apart in out, ``stride`` apart in source.
+    """
+    width = columns(length)
+    for left in range(0, min(length, size), width):
+        n = min(width, length - left)
+        done, o, a = left, left, left
+        while done + (GROUP - 1) * length + n <= size:
+            for g in range(GROUP):
+                zero(out[o + g * step : o + g * step + n])
+            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, GROUP)
+            done, o, a = done + GROUP * length, o + GROUP * step, a + GROUP * stride
+        while done < size:
+            n = min(n, size - done)
+            zero(out[o : o + n])
+            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, 1)
+            done, o, a = done + length, o + step, a + stride
 
 
 @row
-def correlate(dtaps, y, source, at):
-    """dtaps[t] += source[at[t] …] · y for every tap. y is whole pixels; dtaps (k, L) gathers its pixels' copies."""
-    count, length = dtaps.shape
-    for lo in range(0, y.size, length):
-        n = min(length, y.size - lo)
-        t = 0
-        while t + 3 <= count:
-            add_products_3(dtaps[t], dtaps[t + 1], dtaps[t + 2], y, lo, n, source, at, t)
-            t += 3
-        while t < count:
-            add_products(dtaps[t], y, lo, n, source, at, t)
-            t += 1
+def sweep(out, step, source, stride, at, count, taps, length, n, group):
+    """All taps of one group of stretches: nine, three or one at a time."""
+    nines = count // 9 * 9
+    threes = nines + (count - nines) // 3 * 3
+    for t in range(0, nines, 9):
+        multiply_add_9(out, step, source, stride, at, t, taps, length, n, group)
+    for t in range(nines, threes, 3):
+        multiply_add_3(out, step, source, stride, at, t, taps, length, n, group)
+    for t in range(threes, count):
+        multiply_add(out, step, source, stride, at, t, taps, length, n, group)
 
 
 @row
-def aim(at, oldest, side_u, side_v, stride, phase_size, outputs):
+def correlate(dtaps, length, y, size, step, source, stride, at):
+    """dtaps[t · L …] += source[at[t] …] · y for every tap; dtaps gathers a pixel's copies, the rest as above."""
+    width = columns(length)
+    for left in range(0, min(length, size), width):
+        n = min(width, length - left)
+        done, o, a = left, left, left
+        while done + length + n <= size:
+            sweep_back(dtaps[left:], length, y[o:], step, source[a:], stride, at, n, 2)
+            done, o, a = done + 2 * length, o + 2 * step, a + 2 * stride
+        while done < size:
+            sweep_back(dtaps[left:], length, y[o:], step, source[a:], stride, at, min(n, size - done), 1)
+            done, o, a = done + length, o + step, a + stride
+
+
+@row
+def sweep_back(dtaps, length, y, step, source, stride, at, n, group):
+    """All taps of one group of stretches, three or one at a time."""
+    threes = at.size // 3 * 3
+    for t in range(0, threes, 3):
+        dw0, dw1, dw2 = dtaps[t * length :], dtaps[(t + 1) * length :], dtaps[(t + 2) * length :]
+        add_products_3(dw0, dw1, dw2, y, step, source, stride, at, t, n, group)
+    for t in range(threes, at.size):
+        add_products(dtaps[t * length :], y, step, source, stride, at, t, n, group)
+
+
+@row
+def aim(at, oldest, side_u, side_v, slot_size, outputs):
     """Offsets of all taps (u, v) in the flat ring when padded row ``oldest`` is the window's first."""
     slot, t = oldest % side_u, 0
     for _ in range(side_u):
-        phase, pixel = 0, 0
-        for _ in range(side_v):
-            at[t] = (slot * stride + phase) * phase_size + pixel * outputs
+        for v in range(side_v):
+            at[t] = slot * slot_size + v * outputs
             t += 1
-            phase += 1
-            if phase == stride:
-                phase, pixel = 0, pixel + 1
         slot = slot + 1 if slot + 1 < side_u else 0
 
 
@@ -122,59 +151,37 @@ def aim(at, oldest, side_u, side_v, stride, phase_size, outputs):
 
 
 @row
-def take_every(line, channels, first, step, out, lo, hi, outputs):
-    """Pixels lo … hi − 1 of out = pixels first, first + step, … of line; channels repeated M times."""
-    multiplier = outputs // channels
-    a, b = first * channels, lo * outputs
-    for _ in range(lo, hi):
-        pixel, spread = line[a : a + channels], out[b : b + outputs]
-        if multiplier == 1:
-            copy(pixel, spread)
-        else:
-            for o in range(outputs):
-                spread[o] = pixel[o // multiplier]
-        a += step * channels
-        b += outputs
+def spread(line, multiplier, out):
+    """Every number M times: input channel c for its outputs c·M … c·M + M − 1."""
+    o = 0
+    for i in range(line.size):
+        for _ in range(multiplier):
+            out[o] = line[i]
+            o += 1
 
 
 @row
-def put_every(out, lo, hi, outputs, line, channels, first, step):
+def gather(out, multiplier, line):
     """The way back, the M copies of a channel added up."""
-    multiplier = outputs // channels
-    a, b = first * channels, lo * outputs
-    for _ in range(lo, hi):
-        pixel, spread = line[a : a + channels], out[b : b + outputs]
-        if multiplier == 1:
-            copy(spread, pixel)
-        else:
-            zero(pixel)
-            for o in range(outputs):
-                pixel[o // multiplier] += spread[o]
-        a += step * channels
-        b += outputs
-
-
-@row
-def inside(phase, stride, left, width, pixels):
-    """Pixels lo … hi − 1 of a phase whose padded column i·s + phase lies in the image."""
-    lo = max(left - phase + stride - 1, 0) // stride
-    hi = min((left + width - 1 - phase) // stride + 1, pixels)
-    return lo, max(hi, lo)
+    o = 0
+    for i in range(line.size):
+        total = out[o]
+        for m in range(1, multiplier):
+            total += out[o + m]
+        line[i] = total
+        o += multiplier
 
 
 @row
 def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs):
-    """Row h of an image (H, W·C), finished on the way, into a slot (s, pixels·C·M) that is zero on its padding."""
-    stride, pixels = slot.shape[0], slot.shape[1] // outputs
-    width = image.shape[1] // channels
+    """Row h of an image (H, W·C), finished on the way, into a slot that is zero on its padding."""
     if h < 0 or h >= image.shape[0]:
-        for phase in range(stride):
-            zero(slot[phase])
+        zero(slot)
         return
     line = image[h]
-    if stride == 1 and outputs == channels:  # one phase: straight into its place
-        lo, hi = inside(0, 1, left, width, pixels)
-        line, place = line[: (hi - lo) * channels], slot[0, lo * channels : hi * channels]
+    multiplier = outputs // channels
+    place = slot[left * outputs : left * outputs + line.size * multiplier]
+    if multiplier == 1:
         if pack.size:
             normalise_activate(line, pack, code, place)
         else:
@@ -183,9 +190,19 @@ def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs):
     if pack.size:
         normalise_activate(line, pack, code, finished)
         line = finished
-    for phase in range(stride):
-        lo, hi = inside(phase, stride, left, width, pixels)
-        take_every(line, channels, lo * stride + phase - left, stride, slot[phase], lo, hi, outputs)
+    spread(line, multiplier, place)
+
+
+@row
+def slot_pixels(width, left, columns_out, side_v, stride):
+    """Pixels of a padded row: the image's, and those of the last window."""
+    return max(left + width, (columns_out - 1) * stride + side_v)
+
+
+@row
+def stretch(outputs, stride):
+    """Numbers of a stretch: many pixels at stride 1, one pixel at any other."""
+    return row_length(outputs) if stride == 1 else outputs
 
 
 # ---------------------------------------------------------------------------------------------- passes
@@ -198,13 +215,14 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
     channels, side_u, side_v, stride, top, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    long_taps = repeated(taps, row_length(outputs))
+    length = stretch(outputs, stride)
+    long_taps = repeated(taps, length).reshape(-1)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    pixels = size // outputs + (side_v - 1) // stride  # of a phase
+    slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     flat_y = y.reshape(-1)
     for part in prange(parts):  # each part writes its own images of y and its own moments
-        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
-        ring = flat.reshape(side_u, stride, pixels * outputs)
+        flat = line_up(side_u * slot_size, x)
+        ring = flat.reshape(side_u, slot_size)
         finished = np.empty(x.shape[2], x.dtype)
         at = np.empty(side_u * side_v, np.int64)
         first, last = share(part, parts, images)
@@ -216,10 +234,9 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
                     slot = ring[filled % side_u]
                     fill_slot(x[n], filled - top, channels, pack, code, left, finished, slot, outputs)
                     filled += 1
-                aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
+                aim(at, p * stride, side_u, side_v, slot_size, outputs)
                 line = y[n, p]
-                zero(line)
-                convolve(line, flat, at, long_taps, 0, at.size)  # (1)
+                convolve(line, size, length, flat, length * stride, at, at.size, long_taps, length)  # (1)
             if moments.size and ((n + 1 - counted) * rows * size >= HOT or n + 1 == last):
                 add_moments(flat_y[counted * rows * size : (n + 1) * rows * size], outputs, moments[part])
                 counted = n + 1
@@ -231,15 +248,17 @@ def _inference(x, taps, folded, code, shape, y, band):
     channels, side_u, side_v, stride, top, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    long_taps, long = repeated(taps, row_length(outputs)), repeated(folded, row_length(outputs))
-    pixels = size // outputs + (side_v - 1) // stride
+    length = stretch(outputs, stride)
+    long_taps = repeated(taps, length).reshape(-1)
+    long = repeated(folded, row_length(outputs))
+    slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     bands = (rows + band - 1) // band
     none = np.empty((0, 0), x.dtype)
     nothing = np.empty(0, x.dtype)
     for tile in prange(images * bands):  # each tile writes its own rows of y
         n, first = tile // bands, tile % bands * band
-        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
-        ring = flat.reshape(side_u, stride, pixels * outputs)
+        flat = line_up(side_u * slot_size, x)
+        ring = flat.reshape(side_u, slot_size)
         at = np.empty(side_u * side_v, np.int64)
         filled = first * stride
         for p in range(first, min(first + band, rows)):
@@ -247,10 +266,9 @@ def _inference(x, taps, folded, code, shape, y, band):
                 slot = ring[filled % side_u]
                 fill_slot(x[n], filled - top, channels, none, 0, left, nothing, slot, outputs)
                 filled += 1
-            aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
+            aim(at, p * stride, side_u, side_v, slot_size, outputs)
             line = y[n, p]
-            zero(line)
-            convolve(line, flat, at, long_taps, 0, at.size)
+            convolve(line, size, length, flat, length * stride, at, at.size, long_taps, length)
             finish(line, long, code, nothing)
 
 
@@ -261,27 +279,25 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     images, rows, size = dy.shape
     height, line_size = x.shape[1:]
     outputs = taps.shape[1]
-    length = row_length(outputs)
+    length = stretch(outputs, stride)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    pack_y = repeated(y_pack, length if y_pack.size else 0)
-    means_y = repeated(means, length if y_pack.size else 0)
+    pack_y = repeated(y_pack, row_length(outputs) if y_pack.size else 0)
+    means_y = repeated(means, row_length(outputs) if y_pack.size else 0)
     order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
-    back_u, back_v = (
-        (side_u + stride - 1) // stride,
-        (side_v + stride - 1) // stride,
-    )  # taps that meet in a row, a pixel
-    pixels = size // outputs + (side_v - 1) // stride
+    back_u = (side_u + stride - 1) // stride  # rows of dy that meet in a row of dx, and columns
+    back_v = (side_v + stride - 1) // stride
+    slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
+    before = (back_v - 1) * outputs  # zeros before and after a row of dy
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        flat = np.zeros(side_u * stride * pixels * outputs, x.dtype)
-        ring = flat.reshape(side_u, stride, pixels * outputs)
-        dring = np.zeros(
-            (back_u, (back_v - 1 + pixels) * outputs), x.dtype
-        )  # rows of dy, zeros before and after
-        phases = np.empty((stride, pixels * outputs), x.dtype)
+        flat = line_up(side_u * slot_size, x)
+        ring = flat.reshape(side_u, slot_size)
+        dflat = line_up(back_u * (before + size + before), x)
+        dring = dflat.reshape(back_u, before + size + before)
         finished = np.empty(line_size, x.dtype)
+        wide = np.empty(line_size // channels * outputs if outputs > channels else 0, x.dtype)
         at, back = np.empty(side_u * side_v, np.int64), np.empty(side_u * side_v, np.int64)
-        dtaps = np.zeros((side_u * side_v, length), x.dtype)
+        dtaps = line_up(side_u * side_v * length, x)
         first, last = share(part, dw.shape[0], images)
         counted = first
         for n in range(first, last):
@@ -291,32 +307,34 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
                     slot = ring[filled % side_u]
                     fill_slot(x[n], filled - top, channels, pack, x_code, left, finished, slot, outputs)
                     filled += 1
-                aim(at, p * stride, side_u, side_v, stride, pixels * outputs, outputs)
-                d = dring[p % back_u, (back_v - 1) * outputs : (back_v - 1) * outputs + size]
+                aim(at, p * stride, side_u, side_v, slot_size, outputs)
+                d = dring[p % back_u, before : before + size]
                 if pack_y.size:
                     unit_gradient(dy[n, p], y[n, p], pack_y, means_y, y_code, d)
                 else:
                     copy(dy[n, p], d)
-                correlate(dtaps, d, flat, at)  # (3)
+                correlate(dtaps, length, d, size, length, flat, length * stride, at)  # (3)
                 if dx.size:
                     done = (p + 1) * stride if p + 1 < rows else top + height
                     while written < done:  # rows that no later row of dy reaches
                         if top <= written < top + height:
                             line = dx[n, written - top]
-                            gather_dx(dring, written, p, order, start, shape, outputs, back, phases, line)
+                            gather_dx(
+                                dring, before, written, p, order, start, shape, outputs, back, wide, line
+                            )
                         written += 1
             if x_sums.size and ((n + 1 - counted) * height * line_size >= HOT or n + 1 == last):
                 lo, hi = counted * height * line_size, (n + 1) * height * line_size
                 add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
                 counted = n + 1
         for tap in range(side_u * side_v):
-            fold(dtaps[tap], dw[part, tap])
+            fold(dtaps[tap * length : (tap + 1) * length], dw[part, tap])
 
 
 @row
 def taps_by_phase(taps, side_u, side_v, stride):
     """The rows of taps (K·K, L) in the order in which dx needs them, and where each (row phase, column phase) starts."""
-    order, start = np.empty_like(taps), np.empty((stride, stride), np.int64)
+    order, start = line_up(taps.size, taps).reshape(taps.shape), np.empty((stride, stride), np.int64)
     count = 0
     for row_phase in range(stride):
         for phase in range(stride):
@@ -329,22 +347,22 @@ def taps_by_phase(taps, side_u, side_v, stride):
 
 
 @row
-def gather_dx(dring, r, newest, order, start, shape, outputs, at, phases, line):
+def gather_dx(dring, before, r, newest, order, start, shape, outputs, at, wide, line):
     """(2) for padded row r of x: line (W·C) from the rows of dy in the ring, the newest of which is given."""
     channels, side_u, side_v, stride, _, left = shape
-    back_u, size = dring.shape
-    before, pixels = size - phases.shape[1], phases.shape[1] // outputs
-    width = line.size // channels
-    flat = dring.reshape(-1)
-    direct = stride == 1 and outputs == channels
-    if not direct and left + width > pixels * stride:
-        zero(line)  # last columns that no window reaches
+    back_u, slot_size = dring.shape
+    width, length = line.size // channels, order.shape[1]
+    last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
+    out = wide if wide.size else line
+    if left + width > last * stride or stride > min(side_u, side_v):
+        zero(out)  # some of its pixels are reached by no window
     for phase in range(stride):
         first, count = start[r % stride, phase], 0
-        lo, hi = inside(phase, stride, left, width, pixels)
+        lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
+        hi = min((left + width - 1 - phase) // stride + 1, last)
         p = r // stride
         for _ in range(r % stride, side_u, stride):
-            origin = p % back_u * size + before + lo * outputs
+            origin = p % back_u * slot_size + before + lo * outputs
             for _ in range(phase, side_v, stride):
                 if p > newest:
                     first += 1  # a tap that would reach below the last row of dy
@@ -353,11 +371,13 @@ def gather_dx(dring, r, newest, order, start, shape, outputs, at, phases, line):
                     count += 1
                 origin -= outputs
             p -= 1
-        out = line if direct else phases[phase, lo * outputs : hi * outputs]
-        zero(out)
-        convolve(out, flat, at, order, first, count)
-        if not direct:
-            put_every(phases[phase], lo, hi, outputs, line, channels, lo * stride + phase - left, stride)
+        if hi > lo:
+            place = out[(lo * stride + phase - left) * outputs :]
+            size = (hi - lo) * outputs
+            taps = order.reshape(-1)[first * length :]
+            convolve(place, size, length * stride, dring.reshape(-1), length, at, count, taps, length)
+    if wide.size:
+        gather(wide, outputs // channels, line)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units

@@ -12,15 +12,14 @@ sums that its batch norm needs (batchnorm's equation 5) are taken here, from the
 No multiplications of its own; one addition a number in (1) and in (3), none in (2).
 """
 
-import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate_row
-from numnet.kernels.rows import add, copy, repeated, row_length, share
+from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate
+from numnet.kernels.rows import GROUP, add, copy, line_up, repeated, row_length, share
 
 
 @kernel
@@ -34,15 +33,15 @@ def _sum(a, a_pack, a_code, b, b_pack, b_code, y):
     for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
         lo, hi = tile * step, min((tile + 1) * step, rows)
         first, second, out = a[lo:hi].reshape(-1), b[lo:hi].reshape(-1), y[lo:hi].reshape(-1)
-        finished = np.empty(length, a.dtype)
-        for i in range(0, out.size, length):
-            j = min(i + length, out.size)
+        finished = line_up(GROUP * length, a)
+        for i in range(0, out.size, GROUP * length):
+            j = min(i + GROUP * length, out.size)
             if pack_a.size:
-                normalise_activate_row(first[i:j], pack_a, a_code, out[i:j])
+                normalise_activate(first[i:j], pack_a, a_code, out[i:j])
             else:
                 copy(first[i:j], out[i:j])
             if pack_b.size:
-                normalise_activate_row(second[i:j], pack_b, b_code, finished[: j - i])
+                normalise_activate(second[i:j], pack_b, b_code, finished[: j - i])
                 add(out[i:j], finished[: j - i])
             else:
                 add(out[i:j], second[i:j])

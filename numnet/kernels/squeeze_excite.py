@@ -26,7 +26,7 @@ from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate_row, parts_of
+from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate, parts_of
 from numnet.kernels.rows import copy, fold, repeated, row_length, share, zero
 
 # ---------------------------------------------------------------------------------------------- row functions
@@ -69,7 +69,7 @@ def _scale(x, x_pack, x_code, gate, y):
         for lo in range(0, image.size, length):
             hi = min(lo + length, image.size)
             if pack.size:
-                normalise_activate_row(image[lo:hi], pack, x_code, finished[: hi - lo])
+                normalise_activate(image[lo:hi], pack, x_code, finished[: hi - lo])
                 scale_row(finished[: hi - lo], long, out[lo:hi])
             else:
                 scale_row(image[lo:hi], long, out[lo:hi])
@@ -87,7 +87,7 @@ def _gate_gradient(dy, x, x_pack, x_code, dgate):
         for lo in range(0, image.size, length):
             hi = min(lo + length, image.size)
             if pack.size:
-                normalise_activate_row(image[lo:hi], pack, x_code, finished[: hi - lo])
+                normalise_activate(image[lo:hi], pack, x_code, finished[: hi - lo])
             else:
                 copy(image[lo:hi], finished[: hi - lo])
             add_gate_gradient_row(d[lo:hi], finished[: hi - lo], total[: hi - lo])

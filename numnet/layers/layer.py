@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numnet.kernels import batchnorm
+from numnet.kernels import _memory, batchnorm
 from numnet.kernels._cost import Cost
 
 
@@ -91,7 +91,7 @@ class Memory:
         size = int(np.prod(shape, dtype=np.int64))
         flat = self._flat.get(name)
         if flat is None or flat.size < size or flat.dtype != dtype:
-            flat = self._flat[name] = np.empty(size, dtype)
+            flat = self._flat[name] = _memory.empty(size, dtype)
         return flat[:size].reshape(shape)
 
     @property
@@ -116,14 +116,14 @@ class Workspace:
             if self._free:  # none is large enough: the largest gives way, so that two never grow side by side
                 largest = max(self._free, key=len)
                 self._free = [other for other in self._free if other is not largest]
-            flat = np.empty(size, dtype)
-        self._lent[id(flat)] = flat
+            flat = _memory.empty(size, dtype)
+        self._lent[id(flat.base)] = flat
         return flat[:size].reshape(shape)
 
     def release(self, array):
         """Take a loan back; arrays that were never lent are somebody else's and stay as they are."""
-        flat = array if array.base is None else array.base
-        if self._lent.pop(id(flat), None) is not None:
+        flat = self._lent.pop(id(array.base), None)
+        if flat is not None:
             self._free.append(flat)
 
     @property
