@@ -149,6 +149,35 @@ def sweep(rows, file=None):
     return _write(figure, file)
 
 
+def scaling(rows, file=None):
+    """Speed-up and efficiency over the number of ranks: what ``numnet scale --json`` has under "rows"."""
+    figure, (left, right) = _figure(9, 3.6, columns=2)
+    shared = [row for row in rows if "step" in row]
+    ranks = [row["ranks"] for row in rows]
+    left.plot(ranks, ranks, color=LIGHT, linestyle=":", label="ideal")
+    each_speedup = [row["ranks"] * row["each_efficiency"] for row in rows]
+    kinds = [
+        ("one batch shared by all", shared, [row["speedup"] for row in shared],
+         [row["efficiency"] for row in shared], dict(color=DARK, linestyle="-", marker="o")),
+        ("a batch for each rank", rows, each_speedup,
+         [row["each_efficiency"] for row in rows], dict(color=MIDDLE, linestyle="--", marker="s")),
+    ]  # fmt: skip
+    for label, of, speedups, efficiencies, style in kinds:
+        at = [row["ranks"] for row in of]
+        left.plot(at, speedups, label=label, markersize=4, **style)
+        right.plot(at, [100 * part for part in efficiencies], label=label, markersize=4, **style)
+    left.set_yscale("log", base=2)
+    left.set_ylabel("times as many images/s as one rank")
+    right.set_ylabel("efficiency (%)")
+    right.set_ylim(0, 105)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("ranks")
+        axes.grid(alpha=0.3)
+    left.legend()
+    return _write(figure, file)
+
+
 def class_activation_maps(net, x):
     """What each place of the last map says for each class: (N, P, Q, classes), for images x (N, H, W, 3), scaled.
 

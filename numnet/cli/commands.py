@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "models": Command("nets", "the nets that numnet builds"),
     "summary": Command("nets", "a net layer by layer: output shapes, parameters, multiply-accumulates"),
+    "draw": Command("nets", "a net as a picture on one page"),
     "cost": Command("nets", "what nets cost, layer by layer and by layer type; several side by side"),
     "train": Command("train", "train a net on CIFAR-10, the built-in shapes or a folder of images"),
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
@@ -31,6 +32,7 @@ COMMANDS = {
     "predict": Command("use", "what a trained net sees in image files"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
+    "scale": Command("scale", "how long a step would take on many ranks (MPI), and what more of them bring"),
     "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
     "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
 }
