@@ -3,6 +3,8 @@
 import itertools
 
 import pytest
+from cli_tools import numnet as command
+from cli_tools import works
 
 import numnet
 from numnet.blocks import InvertedResidual, Sequence, SqueezeExcite
@@ -47,3 +49,12 @@ def test_the_picture_is_written(tmp_path):
     draw(net, tmp_path / "own.svg")  # a net of one's own, blocks in blocks
     with pytest.raises(NumnetError, match="cannot write"):
         draw(net, tmp_path / "net.docx")
+
+
+def test_the_command(tmp_path):
+    file = tmp_path / "net.svg"
+    assert works("draw", "mobilenet_v2", "--width", "0.5", "--strides", "cifar", "-o", file) == f"{file}\n"
+    assert "<svg" in file.read_text()
+    for options, words in ((["-o", tmp_path / "net.docx"], "-o: expected a name that ends in"), ([], "-o")):
+        code, out, err = command("draw", "mobilenet_v2", *options)
+        assert code == 2 and out == "" and err.startswith("numnet: error: ") and words in err

@@ -1,4 +1,4 @@
-"""``numnet models``, ``summary`` and ``cost``: what is known of a net without an array being made."""
+"""``numnet models``, ``summary``, ``draw`` and ``cost``: what is known of a net without an array being made."""
 
 import sys
 
@@ -63,6 +63,25 @@ def summary(arguments):
         print_json(costs.summary(net))
     else:
         print(costs.table(net))
+
+
+# ----------------------------------------------------------------------------------------- draw
+
+
+def draw_arguments(parser):
+    parser.add_argument("model", metavar="MODEL", help="one of those that `numnet models` lists")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help=".png, .pdf or .svg")
+    add_model_options(parser)
+
+
+def draw(arguments):
+    """The net on one page: blocks, shapes, strides and skips; says where it is."""
+    require_figure(arguments.output, "-o")
+    net = described(arguments.model, **model_options(arguments))
+    from numnet import drawing
+
+    drawing.draw(net, arguments.output)
+    print(arguments.output)
 
 
 # ----------------------------------------------------------------------------------------- cost
