@@ -103,9 +103,10 @@ def read_safetensors(path) -> tuple[dict, dict]:
     The arrays' bytes must all lie in the file, so reading takes no more memory than the file is long.
     """
     for name, entry in _header(path).items():
-        if name != "__metadata__" and isinstance(entry, dict) and entry.get("dtype") not in DTYPES:
+        kind = entry.get("dtype") if isinstance(entry, dict) else "F32"  # what is no entry is refused below
+        if name != "__metadata__" and (not isinstance(kind, str) or kind not in DTYPES):
             raise NumnetError(
-                f"{path}: the array {name!r} has the type {entry.get('dtype')!r}; "
+                f"{path}: the array {name!r} has the type {kind!r:.40}; "
                 f"expected one of {', '.join(DTYPES)}"
             )
     import safetensors

@@ -105,9 +105,9 @@ def _same(file, path) -> bool:
         return False
 
 
-def _holder(file) -> str:
+def _holder(file, tries=20) -> str:
     """Who stands in the file; whoever has just locked it needs a moment to write."""
-    for _ in range(20):
+    for _ in range(tries):
         try:
             file.seek(0)
             who = json.loads(file.read(1000))

@@ -267,9 +267,10 @@ def main():
             while (doing := live(out, 1.05 * whole)) is not None:
                 kills[doing] += 1
             runs += 1
-            if contents(out) != wanted:
+            if (found := contents(out)) != wanted:
                 different += 1
-                print(f"run {runs} differs", file=sys.stderr)
+                names = [name for name in {**wanted, **found} if found.get(name, 0) != wanted.get(name, 0)]
+                print(f"run {runs} differs in {', '.join(names)}", file=sys.stderr)
             shutil.rmtree(out)
             print(f"{sum(kills.values())} kills, {runs} runs finished", file=sys.stderr)
     figures = {"kills": sum(kills.values()), **kills, "runs": runs, "different": different}
