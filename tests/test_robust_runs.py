@@ -219,6 +219,16 @@ def test_a_lock_is_given_back(tmp_path):
     assert not list(tmp_path.glob(".lock"))
 
 
+def test_debris_of_a_finished_run_is_cleared_up(tmp_path):
+    """Killed after result.json, before the lock was given back."""
+    run(tmp_path / "run")
+    names = set(os.listdir(tmp_path / "run"))
+    (tmp_path / "run" / ".lock").write_text('{"process": 1}')
+    (tmp_path / "run" / ".result.json.1.tmp").write_text("{")
+    run(tmp_path / "run", resume=True)
+    assert set(os.listdir(tmp_path / "run")) == names
+
+
 def test_a_lock_of_nonsense_is_no_lock(tmp_path):
     for text in ("", "{", '{"process": 1}', "null", "x" * 5000):
         (tmp_path / ".lock").write_text(text)

@@ -19,8 +19,7 @@ import numpy as np
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.loading import read_document
-from numnet.training import trouble
-from numnet.training.lock import Lock
+from numnet.training import lock, trouble
 from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
@@ -50,7 +49,7 @@ def prepare(run, resume) -> None:
 
 def require_free(out) -> None:
     """Raise NumnetError if a process is training in the folder, or if it holds a run."""
-    Lock(out).require_free()
+    lock.Lock(out).require_free()
     require_no_run(out)
 
 
@@ -202,10 +201,21 @@ def load(run) -> None:
         run.result = read_result(finished)
         if run.average is not None:
             run.average.take()
+        _clear_up(run.out, lock.NAME)  # of a process that was killed after its last word
         return
-    for left in run.out.glob(".*.tmp"):  # a checkpoint that was being written when the process was killed
-        left.unlink(missing_ok=True)
+    _clear_up(run.out)
     lines = "".join(
         json.dumps(record) + "\n" for record in run.history
     )  # without epochs after the checkpoint
     checkpoint.replace(run.out / "metrics.jsonl", lines.encode())
+
+
+def _clear_up(out, *more) -> None:
+    """Remove what a process that was killed was writing, and the files ``more``, if nobody is at work there."""
+    if more:
+        lock.Lock(out).require_free()
+    for left in (*out.glob(".*.tmp"), *(out / name for name in more)):
+        try:
+            left.unlink(missing_ok=True)
+        except OSError:
+            pass  # a folder that is only to be read
