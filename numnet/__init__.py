@@ -13,6 +13,7 @@ from importlib import import_module
 from numnet import kernels as kernels
 from numnet._version import __version__ as __version__
 from numnet.errors import NumnetError as NumnetError
+from numnet.gradients import check_gradients as check_gradients
 from numnet.kernels.loss import softmax_cross_entropy as softmax_cross_entropy
 from numnet.loading import load as load
 from numnet.models import build as build

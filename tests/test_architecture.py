@@ -21,6 +21,7 @@ ROOMS = [  # from the top of the house down
     "inference",
     "checkpoint",
     "net",
+    "gradients",
     "models",
     "weights",
     "loading",

@@ -25,7 +25,6 @@ COMMANDS = {
     "models": Command("nets", "the nets that numnet builds"),
     "summary": Command("nets", "a net layer by layer: output shapes, parameters, multiply-accumulates"),
     "draw": Command("nets", "a net as a picture on one page"),
-    "draw": Command("nets", "a net as a picture on one page"),
     "cost": Command("nets", "what nets cost, layer by layer and by layer type; several side by side"),
     "train": Command("train", "train a net on CIFAR-10, the built-in shapes or a folder of images"),
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
