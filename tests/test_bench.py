@@ -188,6 +188,13 @@ def test_layers(torch, name, workload):
     assert sum(sum(both) for kind, both in times.items() if kind != "whole step") <= times["whole step"][0]
 
 
+def test_layers_of_a_net_with_activations_of_their_own(torch):
+    """PyTorch's, written over their input, and hooks do not go together."""
+    workload = Workload("tiny", "train", "mobilenet_v3_small", 0.35, 16, 2, classes=10)
+    times = SIDES["pytorch"](workload, 1).layers(1)
+    assert {"squeeze-excite", "activation"} <= set(times)
+
+
 @pytest.mark.parametrize("name", ["numnet", "pytorch"])
 def test_depthwise_parts(torch, name):
     workload = Workload("tiny", "depthwise", "mobilenet_v2", 0.1, 32, 1)

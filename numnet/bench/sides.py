@@ -209,6 +209,9 @@ class PyTorch:
 
             return hook
 
+        for module in self.net.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # hooks make outputs views, which must not be written to
         modules = list(_leaf_modules(self.net))
         for module in modules:
             handles += [module.register_forward_pre_hook(start), module.register_forward_hook(stop(0))]
