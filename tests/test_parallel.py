@@ -35,7 +35,7 @@ def mpiexec(ranks, *command, **more):
 
 def run(ranks, *command, code=0, **more):
     words, env = mpiexec(ranks, *command, **more)
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stderr
     return done
 
