@@ -7,7 +7,7 @@ from kernel_shapes import CHECKING
 import numnet
 from numnet import kernels, lessons
 from numnet.cost import operations
-from numnet.lessons import check, convolution, separable
+from numnet.lessons import check, convolution, inside, normalisation, separable
 from numnet.lessons.counting import counted
 
 
@@ -199,3 +199,178 @@ def test_a_measurement_knows_its_closed_form():
     }
     assert found["depthwise"].bytes == 4 * (144 + 144 + 36) and found["depthwise"].seconds > 0
     assert found["pointwise"].intensity == 2 * 720 / (4 * (144 + 180 + 20))
+
+
+# --- 03: inside a kernel ------------------------------------------------------------------------------------
+
+
+def test_every_step_computes_the_same_map():
+    x, framed, w, y = inside.problem(2, 7, 5)
+    want = kernels.depthwise_forward(x, w[..., None])
+    for step in (
+        inside.map_by_map,
+        inside.row_by_row,
+        inside.nine_at_once,
+        inside.in_parallel,
+        inside.numpy_shifts,
+    ):
+        y.fill(np.nan)
+        step(framed, w, y)
+        assert check.close(y, want, 1e-5), step
+    for step in (inside.definition, getattr(inside.definition, "py_func", inside.definition)):
+        y.fill(np.nan)
+        step(x, w, y)
+        assert check.close(y, want, 1e-5), step
+
+
+def test_the_ladder_refuses_a_wrong_step(monkeypatch):
+    assert all(time > 0 for time in inside.ladder(1, 8, 4, seconds=0).values())
+    monkeypatch.setattr(inside, "numpy_shifts", lambda framed, w, y: y.fill(0))
+    with pytest.raises(AssertionError, match="NumPy"):
+        inside.ladder(1, 8, 4, seconds=0)
+
+
+@pytest.mark.skipif(CHECKING, reason="index checks keep vectors away")
+def test_vectors_are_seen_where_there_are_some():
+    import numba
+
+    def chain(a):  # each number needs the one before: nothing here can be a vector
+        total = a[0]
+        for i in range(1, a.size):
+            total = total * a[i] + a[i - 1]
+        return total
+
+    def scale(a, b):
+        for i in range(a.size):
+            b[i] = 2 * a[i] + b[i]
+
+    a = np.ones(64, np.float32)
+    one_by_one, together = numba.njit(chain), numba.njit(scale)
+    one_by_one(a), together(a, a.copy())
+    assert inside.compiled(one_by_one)["lanes"] == 1 and inside.compiled(one_by_one)["scalar"] >= 2
+    assert inside.compiled(together)["lanes"] >= 4 and inside.compiled(together)["vector"] >= 1
+    for function in (one_by_one, together):
+        assert any(word in inside.inner_loop(function) for word in ("mul", "add", "fm"))
+
+
+def test_inside_a_kernel(capsys):
+    assert inside.exercise_1(3648)
+    for wrong in (
+        114,
+        112 * 32 + 2,
+        (114 + 2) * 32,
+        2 * 112 * 32 + 32,
+    ):  # no channels; pixel as number; a frame; swapped
+        assert refused(inside.exercise_1(wrong), capsys)
+
+    def output_row(framed, w, shift):
+        channels = w.shape[2]
+        size, y = framed.shape[1] - 2 * channels, 0
+        for u, v in np.ndindex(3, 3):
+            y = y + framed[u, v * shift : v * shift + size] * np.tile(w[u, v], size // channels)
+        return y
+
+    assert inside.exercise_2(lambda framed, w: output_row(framed, w, w.shape[2]))
+    assert refused(
+        inside.exercise_2(lambda framed, w: output_row(framed, w, 1)), capsys
+    )  # a pixel is C numbers
+    turned = inside.exercise_2(
+        lambda framed, w: output_row(framed, np.ascontiguousarray(w[::-1, ::-1]), w.shape[2])
+    )
+    assert refused(turned, capsys)
+
+    def dw_of_row(framed, d, channels, shape):
+        dw = np.zeros((3, 3, channels))
+        for u, v in np.ndindex(3, 3):
+            products = framed[u, v * channels : v * channels + d.size] * d
+            dw[u, v] = products.reshape(shape).sum(axis=0 if shape[0] == -1 else 1)
+        return dw
+
+    assert inside.exercise_3(lambda framed, d, c: dw_of_row(framed, d, c, (-1, c)))
+    assert refused(
+        inside.exercise_3(lambda framed, d, c: dw_of_row(framed, d, c, (c, -1))), capsys
+    )  # folded wrongly
+
+    assert inside.exercise_4(2)
+    for wrong in (1.5, 4, 4 / 3):
+        assert refused(inside.exercise_4(wrong), capsys)
+
+
+# --- 04: batch norm and activations -------------------------------------------------------------------------
+
+
+def test_batch_norm_and_activations(capsys):
+    assert normalisation.exercise_1([-(2**0.5), 0, 0, 2**0.5]) and normalisation.exercise_1(
+        [-1.414, 0, 0, 1.414]
+    )
+    unbiased = np.array([-2, 0, 0, 2]) / np.sqrt(8 / 3)
+    for wrong in (
+        unbiased,
+        [-1, 0, 0, 1],
+        [-2, 0, 0, 2],
+        2**0.5,
+    ):  # by 3; by the variance; not divided; not a list
+        assert refused(normalisation.exercise_1(wrong), capsys) or isinstance(wrong, float)
+
+    def backward(du, x, gamma, eps, mean=1, along=1, root=True):
+        s = np.sqrt(x.var() + eps) if root else x.std()
+        normal = (x - x.mean()) / s
+        return gamma / s * (du - mean * du.mean() - along * normal * (du * normal).mean())
+
+    assert normalisation.exercise_2(backward)
+    for wrong in ({"mean": 0}, {"along": 0}, {"mean": 0, "along": 0}, {"root": False}):
+        assert refused(normalisation.exercise_2(lambda *a, wrong=wrong: backward(*a, **wrong)), capsys)
+
+    def fold(w, gamma, beta, mean, variance, eps):
+        scale = gamma / np.sqrt(variance + eps)
+        return w * scale, beta - mean * scale
+
+    assert normalisation.exercise_3(fold)
+    assert refused(normalisation.exercise_3(lambda *a: fold(*a[:5], 0)), capsys)  # ε forgotten
+    assert refused(
+        normalisation.exercise_3(lambda w, g, b, m, v, e: (fold(w, g, b, m, v, e)[0], b - m)), capsys
+    )
+
+    assert normalisation.exercise_4(6 / 255) and normalisation.exercise_4(0.02353)
+    for wrong in (6 / 256, 6 / 8, 6 / 127):
+        assert refused(normalisation.exercise_4(wrong), capsys)
+
+
+def test_variances_of_the_story():
+    ratios = np.array([1.0, 1e4])
+    errors = normalisation.variance_errors(ratios, size=2_000)
+    assert errors[0].max() < 1e-4 and errors[1, 0] > 0.1 and errors[1, 1] < 1e-3
+    x = np.random.default_rng(0).normal(size=1_000)
+    assert normalisation.page_variance(x) == pytest.approx(x.var(), rel=1e-12)
+
+
+def test_what_backward_removes():
+    draw = np.random.default_rng(0)
+    dy, x = draw.normal(size=12), draw.normal(size=12)
+    parts = normalisation.removed(dy, x)
+    assert check.close(parts["its mean"] + parts["its part along x̂"] + parts["left for dx"], dy, 1e-12)
+    assert abs(parts["left for dx"].sum()) < 1e-12 and abs(parts["left for dx"] @ x) < 1e-12
+
+
+def test_fixed_point():
+    a = np.array([0, 0.01, 1.5, 6, 7], np.float32)
+    assert (
+        check.close(normalisation.fixed_point(a, 6, 2), [0, 0, 2, 6, 6])
+        and normalisation.fixed_point(a, 6).dtype == a.dtype
+    )
+    fine = np.linspace(0, 6, 1000)
+    assert np.abs(normalisation.fixed_point(fine, 6) - fine).max() <= 6 / 255 / 2 + 1e-12
+    errors, half = normalisation.range_and_error(fine.astype(np.float32), [0.5, 6, 100])
+    assert errors.argmin() == 1 and half < errors[1]
+
+
+def test_activations_of_a_net_and_its_logits():
+    net = numnet.build("mobilenet_v1", width=0.25, resolution=8, classes=10, dropout=0.0, seed=3)
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    found, logits = normalisation.activations(net, x)
+    assert check.close(logits, net.forward(x), 1e-6) and len(found) == 27  # one for each convolution
+    assert all(0 <= a.min() and a.max() <= 6 for _, a in found) and len({name for name, _ in found}) == 27
+    (bias,) = (array for name, array in net.params.items() if name.endswith("bias"))
+    bias[:] = np.arange(10)
+    nothing = normalisation.activations(net, x, np.zeros_like)[1]  # of the images nothing is left
+    assert check.close(nothing, np.broadcast_to(bias, (2, 10)), 1e-6)

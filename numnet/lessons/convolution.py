@@ -3,6 +3,8 @@
 import numpy as np
 
 from numnet import kernels
+from numnet.kernels._jit import kernel
+from numnet.kernels.conv import gather_row
 from numnet.kernels.padding import output_side, resolve
 from numnet.lessons import DARK, HEAT, LIGHT, MIDDLE, bare, figure
 from numnet.lessons.check import check, close
@@ -38,6 +40,12 @@ def gradients(dy, x, w, stride=1, padding=0):
     """numnet's own gradients for tables: dx (H, W), dw (K, K)."""
     dx, dw = kernels.conv_backward(plane(dy), plane(x), filters(w), stride, padding)
     return dx[0, :, :, 0], dw[:, :, 0, 0]
+
+
+@kernel(parallel=False)
+def cut_row(image, p, channels, patches):
+    """Run the page's ``gather_row``, which like every row function runs inside a kernel only: stride 1, no padding."""
+    gather_row(image, p, 0, 1, channels, patches)
 
 
 def scene(side=64):
