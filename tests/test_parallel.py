@@ -299,6 +299,16 @@ def test_several_ranks_without_mpi4py_are_told_so(run_python, tmp_path):
     assert "\n" not in error.strip()
 
 
+def test_ranks_that_do_not_know_each_other_are_told_so(run_python, tmp_path):
+    """As srun starts them without a way to tell MPI: each would train for itself, in one directory."""
+    script = tmp_path / "alone.py"
+    script.write_text("import sys\nfrom numnet.cli import main\nsys.exit(main(['train', 'shapes']))\n")
+    error = run_python(script, env={"SLURM_STEP_NUM_TASKS": "2"}, fails=True)
+    assert error.startswith(
+        "numnet: error: started as one of several ranks, but the MPI library of mpi4py knows"
+    )
+
+
 def test_one_process_does_not_load_mpi(run_python, tmp_path):
     script = tmp_path / "alone.py"
     script.write_text(

@@ -4,12 +4,9 @@ import os
 
 from numnet.errors import NumnetError
 
-SIZES = (
-    "PMI_SIZE",
-    "OMPI_COMM_WORLD_SIZE",
-    "MV2_COMM_WORLD_SIZE",
-)  # MPICH, Intel and Slurm; Open MPI; MVAPICH
-NAMES = ("PMIX_RANK", "PMIX_NAMESPACE")  # launchers that speak PMIx do not say how many there are
+# MPICH, Intel and Slurm's PMI; Open MPI; MVAPICH; Slurm, whether it speaks to MPI or not
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+NAMES = ("PMIX_RANK", "PMIX_NAMESPACE")  # launchers that speak PMIx alone do not say how many there are
 
 
 def launched() -> bool:
@@ -41,7 +38,7 @@ def world():
     if comm.size == 1 and launched() and not any(name in os.environ for name in NAMES):
         raise NumnetError(
             "started as one of several ranks, but the MPI library of mpi4py knows of one: it is not the launcher's; "
-            "use the mpiexec that lies beside it"
+            "use the mpiexec that lies beside it (srun: another --mpi)"
         )
     return None if comm.size == 1 else comm
 
