@@ -114,7 +114,7 @@ DOCUMENT = {
 }
 TRAINING = {
     **dict.fromkeys(("epoch", "batch", "steps", "passes", "images"), (_count, "an integer of at least 0")),
-    "seconds": (_number, "a number"),
+    "seconds": (lambda v: _number(v) and v >= 0, "a number of at least 0"),
     **dict.fromkeys(("sums", "busy"), (_numbers, "an object of numbers")),
     "history": (_history, "a list of records"),
     "best": (_best, "an epoch with its accuracy and loss"),

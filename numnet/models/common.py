@@ -23,6 +23,13 @@ def _among(*values):
     return lambda value: isinstance(value, str) and value in values
 
 
+def _padding(value):
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(n, (list, tuple)) for n in numbers):
+        return all(map(_padding, numbers))
+    return all(n <= 10_000 for n in numbers if _is_number(n))
+
+
 def _or_none(valid):
     return lambda value: value is None or valid(value)
 
@@ -33,6 +40,7 @@ KEYWORDS = {
     "width": (lambda v: _is_number(v) and 0 < v <= 8, "a number above 0, at most 8"),
     "resolution": (lambda v: _is_count(v, 1 << 14), "an integer of at least 1, at most 16384"),
     "classes": (lambda v: _is_count(v, 1_000_000), "an integer of at least 1, at most 1000000"),
+    "padding": (_padding, "at most 10000 pixels"),  # of what kind, each layer says
     "strides": (_among("imagenet", "cifar"), '"imagenet" or "cifar"'),
     "variant": (_among(*VARIANTS), "one of " + ", ".join(VARIANTS)),
     "bn_eps": (_or_none(lambda v: _is_number(v) and 0 < v < float("inf")), "a number above 0"),

@@ -164,6 +164,8 @@ def load(run) -> None:
     for key in KEPT:
         if key not in training or (training[key] is None and key != "best"):
             raise NumnetError(f"{last}: damaged checkpoint (training.{key} is missing)")
+    if len(training["history"]) != training["epoch"] or training["batch"] > run.batches:
+        raise NumnetError(f"{last}: damaged checkpoint (its position is not where its history ends)")
     for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
         was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
         if was != now:
