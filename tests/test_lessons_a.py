@@ -286,14 +286,14 @@ def test_inside_a_kernel(capsys):
             dw[u, v] = products.reshape(shape).sum(axis=0 if shape[0] == -1 else 1)
         return dw
 
-    assert inside.exercise_3(lambda framed, d, c: dw_of_row(framed, d, c, (-1, c)))
+    assert inside.exercise_4(lambda framed, d, c: dw_of_row(framed, d, c, (-1, c)))
     assert refused(
-        inside.exercise_3(lambda framed, d, c: dw_of_row(framed, d, c, (c, -1))), capsys
+        inside.exercise_4(lambda framed, d, c: dw_of_row(framed, d, c, (c, -1))), capsys
     )  # folded wrongly
 
-    assert inside.exercise_4(2)
+    assert inside.exercise_3(2)
     for wrong in (1.5, 4, 4 / 3):
-        assert refused(inside.exercise_4(wrong), capsys)
+        assert refused(inside.exercise_3(wrong), capsys)
 
 
 # --- 04: batch norm and activations -------------------------------------------------------------------------

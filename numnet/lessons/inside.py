@@ -386,6 +386,12 @@ def exercise_2(answer):
 
 
 def exercise_3(answer):
+    """How many times more bytes of maps two passes move than the fused one: normalise, then convolve."""
+    hint = "each pass reads a map and writes a map. How many passes are there, apart and fused?"
+    return check(answer, lambda a: close(a, 2), hint)
+
+
+def exercise_4(answer):
     """A function of three framed rows, a row d (W·C,) of dy and C: dw (3, 3, C)."""
     x, w, rows = _framed_rows(3)
     d = np.random.default_rng(33).normal(size=x.shape[2] * x.shape[3])
@@ -393,9 +399,3 @@ def exercise_3(answer):
     want = kernels.depthwise_backward(dy, x, w[..., None], 1, ((0, 0), (1, 1)))[1][..., 0]
     hint = "the same stretches as forward, times d; then the W copies of each channel are added up"
     return check(answer, lambda function: close(function(rows.copy(), d.copy(), x.shape[3]), want), hint)
-
-
-def exercise_4(answer):
-    """How many times more bytes of maps two passes move than the fused one: normalise, then convolve."""
-    hint = "each pass reads a map and writes a map. How many passes are there, apart and fused?"
-    return check(answer, lambda a: close(a, 2), hint)

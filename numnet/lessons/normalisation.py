@@ -72,14 +72,14 @@ def removed(dy, x):
     """
     normal = (x - x.mean()) / x.std()
     mean, along = np.full_like(dy, dy.mean()), normal * (dy * normal).mean()
-    return {"dy": dy, "its mean": mean, "its part along x̂": along, "left for dx": dy - mean - along}
+    return {"upstream": dy, "its mean": mean, "its part along x̂": along, "left for dx": dy - mean - along}
 
 
 def parts_of_gradient(parts):
     """The four vectors of ``removed`` as bars, one panel each."""
     drawn, panels = figure(9, 2.4, columns=4, sharey=True)
     for axes, sign, (title, values) in zip(panels, ("", "− ", "− ", "= "), parts.items()):
-        axes.bar(range(len(values)), values, color=DARK if title in ("dy", "left for dx") else LIGHT)
+        axes.bar(range(len(values)), values, color=DARK if title in ("upstream", "left for dx") else LIGHT)
         axes.axhline(0, color="black", linewidth=0.8, linestyle="-")
         axes.set_title(sign + title)
         axes.set_xlabel("number of the batch")
