@@ -124,7 +124,7 @@ def test_float32_losses_are_like_those_of_another_order_of_images(of_ranks, name
     """
     runs = np.array([cases.train(cases.Permuted(seed), name, "float32")["losses"] for seed in range(5)])
     losses = of_ranks(2)[0][f"{name}-single/losses"]
-    assert losses.shape == (20,) and losses[0] == pytest.approx(runs[0, 0], rel=1e-6)
+    assert losses.shape == (20,) and losses[0] == pytest.approx(runs[0, 0], rel=1e-5)
 
     def departs(k):
         return np.sqrt(np.square(runs[k] - np.delete(runs, k, axis=0).mean(axis=0)).mean())
