@@ -123,7 +123,9 @@ def relay(delay):
     import ctypes
     import fcntl
 
-    os.setpriority(os.PRIO_PROCESS, 0, -10)  # it sleeps most of the time, and must not queue behind ranks that poll
+    os.setpriority(
+        os.PRIO_PROCESS, 0, -10
+    )  # it sleeps most of the time, and must not queue behind ranks that poll
     libc, lines = ctypes.CDLL(None, use_errno=True), []
     for space, _ in HOSTS.values():
         with open(f"/run/netns/{space}") as handle:
