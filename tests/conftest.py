@@ -13,6 +13,9 @@ import sys
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # threads of two test processes must not spin for each other's work
 if (os.cpu_count() or 1) < 2:
     os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # or "one thread and two" would be tested with one alone
 
