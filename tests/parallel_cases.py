@@ -91,8 +91,14 @@ def case(name, team):
         return train(team, model, steps=4)
     if kind == "parts":
         return train(team, model, steps=4, sync_bn=True, accumulate=2, clip_norm=1.0, ema=0.9)
+    if kind == "frozen":
+        return train(team, model, steps=4, sync_bn=True, freeze="block3")
     if kind == "exact":
         return train(team, model, dtype="float32", steps=6, images=40, exact=True, lr=0.05)
+    if kind == "frozenexact":
+        return train(
+            team, model, dtype="float32", steps=2, exact=True, lr=0.05, freeze="block3", accumulate=2
+        )
     if kind == "single":
         return train(team, model, dtype="float32", sync_bn=True)
     raise KeyError(name)

@@ -71,9 +71,8 @@ class Unit(Layer):
         y = self.memory.array("y", (images, *self.output_shape), dtype)
         filters = self.output_shape[2]
         counts = self.norm is not None and training
-        # Without moments the shape says into how many parts a training pass is cut, all the same.
-        shape = (3, filters) if counts else (0, 0)
-        moments = np.zeros((self.parts(images) if training else 0, *shape))
+        # Without moments the shape says into how many parts the pass is cut, all the same.
+        moments = np.zeros((self.parts(images), *((3, filters) if counts else (0, 0))))
         self.run(x, y, moments)
         self.y = y
         if self.finished:

@@ -42,18 +42,18 @@ class Signals:
 
     def _note(self, number, frame):
         if self.received is not None:
-            self.leave()
+            self.leave(self.received)
         self.received = number
         try:  # not print: the signal may have come in the middle of one
             os.write(2, b"\nstopping after this step; once more stops at once\n")
         except OSError:
             pass  # the terminal is gone
 
-    def leave(self):
+    def leave(self, number):
         """End the process as the signal would have: exit code 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
-        if self.received == signal.SIGINT:
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.received)
+        raise SystemExit(128 + number)
 
 
 class Bar:

@@ -179,7 +179,7 @@ class Run:
         self.sums = dict.fromkeys(SUMS, 0)  # of the epoch under way
         self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
         self.seconds = 0.0  # from the start of the first step, in all processes
-        self.stop = False
+        self.stop, self._told = False, None  # a signal that a member of the team had
         self.team.start(self)
 
     @property
@@ -238,6 +238,7 @@ class Run:
                 self._end_epoch()
                 self._leave_if_told()
             self._end()
+            self._agree()
             self._leave_if_told()
 
     def _train_epoch(self) -> None:
@@ -292,10 +293,8 @@ class Run:
         if total is not None:
             net.flat_grad[:] = total
         team.sum_gradient()
-        loss, correct, told = team.sum_up(losses, correct, self._signals.received)
+        loss, correct, self._told = team.sum_up(losses, correct, self._signals.received)
         correct = round(correct)
-        if told is not None:  # else a signal of this very moment would be forgotten
-            self._signals.received = told
         if not math.isfinite(loss):
             self.diverged(f"the loss is {loss}", self._where(passes, parts, x, labels))
         self._call("on_gradient")
@@ -383,7 +382,7 @@ class Run:
         for callback in self.callbacks:
             if not isinstance(callback, type) and callable(callback):
                 callback(record)
-        self.stop = any(self.team.gather(self.stop))
+        self._agree()
 
     def _validation(self) -> dict:
         """Loss and accuracy on the validation images, of the net and of the averaged one."""
@@ -473,7 +472,8 @@ class Run:
 
     def _leave_if_told(self) -> None:
         """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end as a process does that was told to."""
-        if self._signals.received is None:
+        told = self._signals.received if self.team.size == 1 else self._told
+        if told is None:
             return
         if self.result is None and self.writes:
             state.save(self)
@@ -481,7 +481,12 @@ class Run:
             if self.batch:
                 where = f"in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches"
             self._bar.say(f"stopped {where}; to go on:\nnumnet train --resume {shlex.quote(str(self.out))}")
-        self._signals.leave()
+        self._signals.leave(told)
+
+    def _agree(self) -> None:
+        """Whether to stop, and a signal that one member had, are the same for all of a team."""
+        stops, signals = zip(*self.team.gather((self.stop, self._signals.received)))
+        self.stop, self._told = any(stops), max((s for s in signals if s is not None), default=None)
 
 
 # ------------------------------------------------------------------------------------------------- helpers
