@@ -130,10 +130,10 @@ def table(rows) -> Table:
         (
             row["name"],
             f"{100 * row['accuracy']:.1f}",
-            f"{row['macs'] / 1e6:.1f}",
+            f"{row['macs'] / 1e6:.2f}",
             f"{row['params'] / 1e6:.2f}",
-            f"{row['weights'] / 1e6:.1f}",
-            f"{row['memory'] / 1e6:.1f}",
+            f"{row['weights'] / 1e3:,.0f}",
+            f"{row['memory'] / 1e3:,.0f}",
             f"{row['ms']:.2f}",
             f"{row['macs'] / row['ms'] / 1e6:.1f}",
         )
@@ -167,6 +167,7 @@ def from_runs(runs, seconds=0.1) -> list[dict]:
 
 # ---------------------------------------------------------------------------------------------- figures
 
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind a text that lies on a line
 COSTS = (
     ("macs", 1e6, "million MACs"),
     ("params", 1e6, "million parameters"),
@@ -186,7 +187,12 @@ def against_costs(rows):
             if key == "macs":
                 for px, py, row in zip(x, y, own):
                     axes.annotate(
-                        row["side"], (px, py), xytext=(5, -11), textcoords="offset points", fontsize=8
+                        row["side"],
+                        (px, py),
+                        xytext=(5, -11),
+                        textcoords="offset points",
+                        fontsize=8,
+                        bbox=CLEAR,
                     )
         axes.set_xscale("log")
         axes.set_xlabel(label)
@@ -289,7 +295,7 @@ def _name_points(axes, points):
         text = {
             "fontsize": 8.5,
             "va": "center",
-            "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            "bbox": CLEAR,
         }
         axes.annotate(
             name, at, xytext=(8, 0.72 * (level - py)), textcoords="offset points", zorder=1.5, **text
