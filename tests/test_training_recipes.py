@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import numnet
 from numnet.errors import NumnetError
 from numnet.training import recipes, run
 from numnet.training.loop import DEFAULTS
@@ -109,6 +110,16 @@ def test_what_belongs_to_one_model_goes_with_it():
         "model": {"model": "mobilenet_v2", "width": 0.5, "strides": "cifar"}
     }
     assert merge(base, {"model": {"model": "mobilenet_v1", "width": 1.0}})["model"]["separable"] is False
+
+
+def test_a_model_without_widths_gets_none():
+    base = {"model": {"model": "mobilenet_v1", "width": 0.25, "resolution": 32, "strides": "cifar"}}
+    for model, strides in (("googlenet", {"strides": "cifar"}), ("vgg16", {})):
+        merged = merge(base, {"model": {"model": model}})["model"]
+        assert merged == {"model": model, "resolution": 32, **strides}
+        assert numnet.describe(classes=10, **merged).classes == 10
+    with pytest.raises(NumnetError, match="width: googlenet has no such choice"):
+        numnet.describe(**merge(base, {"model": {"model": "googlenet", "width": 0.5}})["model"])
 
 
 def test_the_warm_up_keeps_its_share():

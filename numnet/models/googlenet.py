@@ -38,10 +38,12 @@ ROWS = [
     Row("5b", 384, 192, 384, 48, 128, 128),
 ]
 
+FIXED = ("width", "kernel")  # options that mean nothing here
+
 
 def layers(settings: Settings) -> list:
     """The net of table 1 as layers."""
-    settings.without("googlenet", "width", "kernel")
+    settings.without("googlenet", *FIXED)
     frame = {"activation": settings.activation or "relu", "norm": settings.norm(eps=1e-3)}
     padding = settings.padding
     net = [

@@ -24,10 +24,12 @@ class Row(NamedTuple):
 ROWS = [Row(64, 2), Row(128, 2), Row(256, 3), Row(512, 3), Row(512, 3)]
 HIDDEN = 4096
 
+FIXED = ("width", "kernel", "strides", "bn_eps", "bn_momentum")  # options that mean nothing here
+
 
 def layers(settings: Settings) -> list:
     """Configuration D as layers."""
-    settings.without("vgg16", "width", "kernel", "strides", "bn_eps", "bn_momentum")
+    settings.without("vgg16", *FIXED)
     if settings.resolution < 32:
         raise NumnetError(
             f"resolution: vgg16 halves the side five times, expected at least 32, got {settings.resolution}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.errors import NumnetError
-from numnet.models import MODELS
+from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
@@ -198,7 +198,8 @@ def merge(*layers: dict) -> dict:
             kept["warmup"] = round(kept["warmup"] * layer["epochs"] / kept["epochs"], 6)
         model, augment = dict(kept.get("model", {})), kept.get("augment")
         if layer.get("model", {}).get("model", model.get("model")) != model.get("model"):
-            model = {key: value for key, value in model.items() if key in MODEL_KEPT}
+            kept_keys = set(MODEL_KEPT) - set(NO_CHOICE.get(layer["model"]["model"], ()))
+            model = {key: value for key, value in model.items() if key in kept_keys}
         merged = {**kept, **layer}
         if model or "model" in layer:
             merged["model"] = {**model, **layer.get("model", {})}
