@@ -356,6 +356,11 @@ def test_images_without_an_end(tmp_path, capsys):
     assert "device.png: not a file" in capsys.readouterr().err
 
 
+def test_a_side_of_millions(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(8_388_617, 7, zlib.compress(bytes(100))))
+    refused(read_image, tmp_path / "x.png", 4, words="a side of 8,388,617 pixels, expected at most 65,535")
+
+
 def test_lists_of_nonsense(tmp_path):
     for content in (
         b"\xff\xfe",

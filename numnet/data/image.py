@@ -28,6 +28,7 @@ SUFFIXES = {
 }
 FORMATS = sorted(set(SUFFIXES.values()))
 LARGEST = 1 << 30  # bytes of a file
+LONGEST = 65_535  # pixels of a side: what JPEG can say; a few bytes can claim millions
 
 
 @contextmanager
@@ -52,6 +53,8 @@ def decode(path):
     from PIL import Image, ImageOps
 
     with Image.open(BytesIO(_bytes(path)), formats=FORMATS) as image:
+        if max(image.size) > LONGEST:
+            raise OSError(errno.EFBIG, f"a side of {max(image.size):,} pixels, expected at most {LONGEST:,}")
         return _rgb(ImageOps.exif_transpose(image))
 
 
