@@ -206,8 +206,8 @@ def folder(tmp_path_factory):
 
 
 NUMNET = (sys.executable, "-m", "numnet")
-SMALL = ("--model", "mobilenet_v1", "--width", "0.25", "--resolution", "16", "--batch-size", "8",
-         "--lr", "0.01", "--sync-bn", "--no-augment", "--validation", "0")  # fmt: skip
+SMALL = ("--model", "mobilenet_v2", "--width", "0.25", "--resolution", "16", "--batch-size", "8",
+         "--lr", "0.002", "--clip-norm", "1", "--sync-bn", "--no-augment", "--validation", "0")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
