@@ -106,8 +106,7 @@ def read_safetensors(path) -> tuple[dict, dict]:
         kind = entry.get("dtype") if isinstance(entry, dict) else "F32"  # what is no entry is refused below
         if name != "__metadata__" and (not isinstance(kind, str) or kind not in DTYPES):
             raise NumnetError(
-                f"{path}: the array {name!r} has the type {kind!r:.40}; "
-                f"expected one of {', '.join(DTYPES)}"
+                f"{path}: the array {name!r} has the type {kind!r:.40}; expected one of {', '.join(DTYPES)}"
             )
     import safetensors
 

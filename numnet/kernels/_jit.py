@@ -24,6 +24,9 @@ What each choice is for:
 * **Check mode.** ``NUMNET_CHECK=1`` compiles every kernel serial and with index checks (inside a ``prange``
   Numba's check reports nothing). Slow; the tests run once that way.
 * ``NUMBA_DISABLE_JIT=1`` runs the same sources as plain Python: to debug, and to count operations.
+* **Threads and processes.** Of Numba's threading layers OpenMP and TBB let several Python threads run kernels at
+  once; the work queue would end the process, so there kernels take turns. A forked child has none of its parent's
+  threads: OpenMP would end it and TBB wait for ever, so there the first kernel raises RuntimeError instead.
 """
 
 import ctypes
@@ -32,13 +35,17 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numba
 from llvmlite import binding as llvm
 from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
+from numba.core.registry import CPUDispatcher
+from numba.np.ufunc import parallel as layers
 
 CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
 FLAGS = {"contract"}
@@ -176,6 +183,48 @@ def row(function):
     return numba.njit(fastmath=FLAGS, pipeline_class=_RowCompiler)(function)
 
 
+class _InTurn(CPUDispatcher):
+    """A kernel under Numba's work queue, which ends the process if two Python threads are in it."""
+
+    _one = threading.RLock()
+
+    def __call__(self, *arguments):
+        with self._one:
+            return super().__call__(*arguments)
+
+
+class _Forked(CPUDispatcher):
+    """A kernel in a process that was forked after kernels had run in its parent."""
+
+    def __call__(self, *arguments):
+        raise RuntimeError(
+            "numnet: no kernel runs in a process that was forked after its parent had run one: its threads are gone; "
+            'start processes by "spawn", as multiprocessing.get_context("spawn") does'
+        )
+
+
+_parallel: list[CPUDispatcher] = []  # the kernels that start threads
+
+
+def _takes_turns() -> bool:
+    """True if Numba uses its work queue: because it is told to, or because there is nothing else."""
+    layer = str(numba.config.THREADING_LAYER).lower()
+    if layer == "default":
+        return find_spec("numba.np.ufunc.omppool") is None
+    return layer in ("workqueue", "forksafe")
+
+
+def _after_fork() -> None:
+    """In the child. The work queue starts threads of its own again; OpenMP would end the child, TBB wait for ever."""
+    if getattr(layers, "_threading_layer", None) in ("omp", "tbb"):
+        for dispatcher in _parallel:
+            dispatcher.__class__ = _Forked
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def kernel(function=None, *, parallel=True, reassoc=False):
     """Compile a pass. ``parallel=False`` for short serial work, ``reassoc=True`` where a sum must be reordered."""
     if function is None:
@@ -190,6 +239,11 @@ def kernel(function=None, *, parallel=True, reassoc=False):
             return numba.njit(boundscheck=True, cache=cache)(function)
         only_prange = _ONLY_PRANGE if parallel else False
         options = {"parallel": only_prange, "fastmath": flags, "cache": cache, "no_cfunc_wrapper": True}
-        return numba.njit(pipeline_class=_KernelCompiler, **options)(function)
+        compiled = numba.njit(pipeline_class=_KernelCompiler, **options)(function)
+        if parallel and isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
+            _parallel.append(compiled)
+            if _takes_turns():
+                compiled.__class__ = _InTurn
+        return compiled
     finally:
         numba.config.CACHE_DIR = numbas_own
