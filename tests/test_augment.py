@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from numnet.kernels.augment import augment, scale
-from numnet.kernels.random import AUGMENT, uniform
+from numnet.kernels.random import AUGMENT, uniforms
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 rng = np.random.default_rng(0)
@@ -20,11 +20,10 @@ def by_definition(images, indices, seed, epoch, padding, flip, cutout, border):
     z = (images / 255 - MEAN) / STD
     y = np.empty_like(z)
     _, H, W, _ = z.shape
+    u = uniforms(seed, AUGMENT, epoch, 8 * (int(max(indices, default=0)) + 1)).reshape(-1, 8)
     for n, index in enumerate(indices):
-        i, j, turned, row, column = (
-            int(uniform(seed, AUGMENT, epoch, 8 * int(index) + k) * count)
-            for k, count in enumerate([2 * padding + 1, 2 * padding + 1, 2, H, W])
-        )
+        counts = [2 * padding + 1, 2 * padding + 1, 2, H, W]
+        i, j, turned, row, column = (int(u[index, k] * count) for k, count in enumerate(counts))
         around = ((padding, padding), (padding, padding), (0, 0))
         padded = np.pad(z[n], around, mode="reflect" if border == "reflect" else "constant")
         y[n] = padded[i : i + H, j : j + W]

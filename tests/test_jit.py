@@ -10,6 +10,7 @@ import stat
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kernel_shapes import CHECKING
 from llvmlite import binding as llvm
@@ -322,3 +323,15 @@ def test_nan_is_seen_and_products_are_fused(run_python, tmp_path):
     features = llvm.get_host_cpu_features()
     if features.get("fma") or features.get("neon"):
         assert rest == 2.0**-60  # a·a, not rounded before −a·a (rounded) is added
+
+
+@pytest.mark.skipif(CHECKING, reason="checked row functions are compiled like any other")
+def test_a_row_function_is_not_called_from_python():
+    """It has no machine code of its own; the error says so, and names what has."""
+    from numnet.kernels import rows
+
+    x = np.ones(8, np.float32)
+    with pytest.raises(TypeError, match="add is a row function"):
+        rows.add(x, x)
+    rows.add.py_func(x, x.copy())
+    assert (x == 2).all()

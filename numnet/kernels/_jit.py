@@ -29,7 +29,6 @@ What each choice is for:
   threads: OpenMP would end it and TBB wait for ever, so there the first kernel raises RuntimeError instead.
 """
 
-import ctypes
 import hashlib
 import os
 import shutil
@@ -138,14 +137,16 @@ class _Draft(JITCodeLibrary):
 
     def get_pointer_to_function(self, name):
         self._ensure_finalized()
-        return ctypes.cast(_refusal, ctypes.c_void_p).value
+        return 0
 
 
-def _refuse(*_):
-    raise TypeError("a row function runs inside kernels only; .py_func is its Python form")
+class _Row(CPUDispatcher):
+    """A row function, which has no machine code of its own to call."""
 
-
-_refusal = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.py_object, ctypes.py_object)(_refuse)
+    def __call__(self, *arguments):
+        raise TypeError(
+            f"{self.__name__} is a row function: it runs inside kernels only; .py_func is its Python form"
+        )
 
 
 class _RowCompiler(Compiler):
@@ -180,7 +181,10 @@ def row(function):
     """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode."""
     if CHECK:
         return numba.njit(boundscheck=True)(function)
-    return numba.njit(fastmath=FLAGS, pipeline_class=_RowCompiler)(function)
+    compiled = numba.njit(fastmath=FLAGS, pipeline_class=_RowCompiler)(function)
+    if isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
+        compiled.__class__ = _Row
+    return compiled
 
 
 class _InTurn(CPUDispatcher):
