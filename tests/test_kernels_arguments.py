@@ -214,7 +214,7 @@ def dispatchers():
     found = {}
     for module in pkgutil.iter_modules(kernels.__path__, "numnet.kernels."):
         for name, value in vars(importlib.import_module(module.name)).items():
-            if hasattr(value, "signatures"):
+            if hasattr(value, "signatures") and not isinstance(value, type):
                 found[value.__module__, name] = value
     return found
 
