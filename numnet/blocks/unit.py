@@ -120,9 +120,8 @@ class Unit(Layer):
             pack, sums = self.pending.pack, self.pending.sums
             filters = y.shape[3]
             if sums is None:
-                rows = y.reshape(-1, filters)
-                sums = np.zeros((self.peers.parts(batchnorm.parts_of(len(rows))), 2, filters))
-                batchnorm._add_gradient_sums(dy.reshape(rows.shape), rows, pack, self.code, sums)
+                parts = self.peers.parts(batchnorm.parts_of(y.size // filters))
+                sums = batchnorm.gradient_sums_of(dy, y, pack, self.code, parts)
             means = np.empty((2, filters), raw.dtype)
             spare = np.empty(filters, raw.dtype)
             count = y.size // filters if self.norm is not None and self.training else 0

@@ -16,12 +16,12 @@ A dense layer adds F·N for its bias and F·(N − 1) for the bias's gradient.
 Depthwise convolution, by shifted rows (depthwise page):
 
 (4)  forward   K²CM·NPQ products        as many additions: the row starts from zero
-(5)  dx        CM·N·T_h·G               as many, and CM·N·H·G₁ where M > 1 (the M copies of a pixel are added up)
+(5)  dx        CM·N·T_h·G               as many, and (M − 1)·C·NHW to add up the M copies of a pixel
 (6)  dw        K²CM·NPQ                 as many, then B·K²·L and (B − 1)·K²CM to add up copies and parts
 
 In (5) a row of dx takes a row of dy only where one reaches it (T_h), but all columns alike: each of the s phases j of a
-row has G_j pixels in the image, which take every tap v ≡ j (mod s), of dy or of the zeros beside it: G = Σ_j G_j·#{v ≡ j},
-G₁ = Σ_j G_j. L is the length of a repeated row (rows page).
+row has G_j pixels in the image, which take every tap v ≡ j (mod s), of dy or of the zeros beside it: G = Σ_j G_j·#{v ≡ j}.
+L is the length of a repeated row (rows page) at stride 1, and CM at any other.
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
 (a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),

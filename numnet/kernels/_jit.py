@@ -119,7 +119,7 @@ CACHE_FOLDER = _cache_folder()
 
 
 class _Draft(JITCodeLibrary):
-    """The code of a row function: kept ready to be inlined into kernels, never turned into machine code of its own."""
+    """Code that is linked into a kernel, row functions above all: kept as it is, never turned into machine code itself."""
 
     def _optimize_final_module(self):
         pass  # the kernel's own passes see the whole

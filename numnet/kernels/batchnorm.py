@@ -23,8 +23,7 @@ the means dβ/M and dγ/M: the (2, C) table ``means``.
 
 **The variance.** Σx² − (Σx)²/M in float32 is wrong by 12 % at mean/std = 100. Here each tile is summed around a centre
 close to its mean, Σ(x − c) and Σ(x − c)², which costs no second look at the tile; tiles are merged in float64 and in
-index order by Chan, Golub and
-LeVeque 1979 (with δ the difference of two means):
+index order by Chan, Golub and LeVeque 1979 (with δ the difference of two means):
 
 (7)  mean = mean_a + δ·n_b/n,   M2 = M2_a + M2_b + δ²·n_a·n_b/n
 """
@@ -99,14 +98,20 @@ def finish(y, folded, code, skip):
 
 
 @row
-def unit_gradient_rows(dy, x, pack, means, code, dx, n, group):
+def slope(code, is_smooth, u):
+    """activation'(u). Every caller writes ``is_smooth`` as a constant, so that a loop has exp in it only if it must."""
+    return smooth_derivative(code, u, _1) if is_smooth else clipped_derivative(code, u)
+
+
+@row
+def unit_gradient_rows(dy, x, pack, means, code, is_smooth, dx, n, group):
     """Activation and normalisation backwards, (6), for a group of rows; ``means`` (2, L)."""
     length = _u(pack.shape[1])
     for i in range(_u(n)):
         for g in range(_u(group)):
             j = g * length + i
             normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[j] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+            du = dy[j] * slope(code, is_smooth, normal * pack[GAMMA, i] + pack[BETA, i])
             dx[j] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
 
 
@@ -114,23 +119,20 @@ def unit_gradient_rows(dy, x, pack, means, code, dx, n, group):
 def unit_gradient(dy, x, pack, means, code, dx):
     """Equation (6) for a stretch of whole pixels; ``pack`` and ``means`` are repeated along L."""
     length, lo = pack.shape[1], 0
-    if code >= SMOOTH:
-        while lo < x.size:
-            for i in range(min(length, x.size - lo)):
-                normal = (x[lo + i] - pack[MEAN, i]) * pack[INV_STD, i]
-                du = dy[lo + i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
-                dx[lo + i] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
-            lo += length
-    while lo + GROUP * length <= x.size:
-        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, dx[lo:], length, GROUP)
+    while code < SMOOTH and lo + GROUP * length <= x.size:
+        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, False, dx[lo:], length, GROUP)
         lo += GROUP * length
     while lo < x.size:
-        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, dx[lo:], min(length, x.size - lo), 1)
+        n = min(length, x.size - lo)
+        if code < SMOOTH:
+            unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, False, dx[lo:], n, 1)
+        else:
+            unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, True, dx[lo:], n, 1)
         lo += length
 
 
 @row
-def add_gradient_sums_rows(dy, x, pack, code, dbeta, dgamma, n, group):
+def add_gradient_sums_rows(dy, x, pack, code, is_smooth, dbeta, dgamma, n, group):
     """Equation (5), a group of rows into rows of sums (L,)."""
     length = _u(pack.shape[1])
     for i in range(_u(n)):
@@ -138,7 +140,7 @@ def add_gradient_sums_rows(dy, x, pack, code, dbeta, dgamma, n, group):
         for g in range(_u(group)):
             j = g * length + i
             normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[j] * clipped_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i])
+            du = dy[j] * slope(code, is_smooth, normal * pack[GAMMA, i] + pack[BETA, i])
             total_beta += du
             total_gamma += du * normal
         dbeta[i], dgamma[i] = total_beta, total_gamma
@@ -149,19 +151,15 @@ def add_gradient_sums(dy, x, pack, code, sums):
     """Equation (5) for a stretch of whole pixels: sums (2, C) in float64 gains Σ du and Σ du · x̂."""
     length, lo = pack.shape[1], 0
     dbeta, dgamma = line_up(length, x), line_up(length, x)
-    if code >= SMOOTH:
-        while lo < x.size:
-            for i in range(min(length, x.size - lo)):
-                normal = (x[lo + i] - pack[MEAN, i]) * pack[INV_STD, i]
-                du = dy[lo + i] * smooth_derivative(code, normal * pack[GAMMA, i] + pack[BETA, i], _1)
-                dbeta[i] += du
-                dgamma[i] += du * normal
-            lo += length
-    while lo + GROUP * length <= x.size:
-        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, dbeta, dgamma, length, GROUP)
+    while code < SMOOTH and lo + GROUP * length <= x.size:
+        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, False, dbeta, dgamma, length, GROUP)
         lo += GROUP * length
     while lo < x.size:
-        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, dbeta, dgamma, min(length, x.size - lo), 1)
+        n = min(length, x.size - lo)
+        if code < SMOOTH:
+            add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, False, dbeta, dgamma, n, 1)
+        else:
+            add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, True, dbeta, dgamma, n, 1)
         lo += length
     fold(dbeta, sums[0])
     fold(dgamma, sums[1])
@@ -359,10 +357,10 @@ def normalised(x, pack, code, out=None):
     return out
 
 
-def gradient_sums_of(dy, x, pack, code) -> np.ndarray:
+def gradient_sums_of(dy, x, pack, code, parts=None) -> np.ndarray:
     """Sums (parts, 2, C) of (5), float64: a read-only pass, for maps whose consumer did not add them."""
     rows = x.reshape(-1, x.shape[-1])
-    sums = np.zeros((parts_of(len(rows)), 2, x.shape[-1]))
+    sums = np.zeros((parts or parts_of(len(rows)), 2, x.shape[-1]))
     _add_gradient_sums(dy.reshape(rows.shape), rows, pack, code, sums)
     return sums
 

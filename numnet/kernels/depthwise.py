@@ -112,7 +112,10 @@ def sweep(out, step, source, stride, at, count, taps, length, n, group):
 
 @row
 def correlate(dtaps, length, y, size, step, source, stride, at):
-    """dtaps[t · L …] += source[at[t] …] · y for every tap; dtaps gathers a pixel's copies, the rest as above."""
+    """dtaps[t · L …] += source[at[t] …] · y for every tap; dtaps gathers a pixel's copies, the rest as above.
+
+    Two stretches a sweep, not four: the sums of three taps are in registers as well.
+    """
     width = columns(length)
     for left in range(0, min(length, size), width):
         n = min(width, length - left)
@@ -219,11 +222,14 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
     long_taps = repeated(taps, length).reshape(-1)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
+    unspread = (
+        x.shape[2] if outputs > channels else 0
+    )  # a row of x that waits for its channels to be repeated
     flat_y = y.reshape(-1)
     for part in prange(parts):  # each part writes its own images of y and its own moments
         flat = line_up(side_u * slot_size, x)
         ring = flat.reshape(side_u, slot_size)
-        finished = np.empty(x.shape[2], x.dtype)
+        finished = np.empty(unspread, x.dtype)
         at = np.empty(side_u * side_v, np.int64)
         first, last = share(part, parts, images)
         counted = first  # images whose moments have been taken
@@ -288,14 +294,16 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     back_v = (side_v + stride - 1) // stride
     slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
     before = (back_v - 1) * outputs  # zeros before and after a row of dy
+    unspread = (
+        line_size if outputs > channels else 0
+    )  # rows of x and of dx whose channels are not repeated yet, any more
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         flat = line_up(side_u * slot_size, x)
         ring = flat.reshape(side_u, slot_size)
         dflat = line_up(back_u * (before + size + before), x)
         dring = dflat.reshape(back_u, before + size + before)
-        finished = np.empty(line_size, x.dtype)
-        wide = np.empty(line_size // channels * outputs if outputs > channels else 0, x.dtype)
+        finished, wide = np.empty(unspread, x.dtype), np.empty(unspread // channels * outputs, x.dtype)
         at, back = np.empty(side_u * side_v, np.int64), np.empty(side_u * side_v, np.int64)
         dtaps = line_up(side_u * side_v * length, x)
         first, last = share(part, dw.shape[0], images)
