@@ -2,34 +2,24 @@
 
 import numpy as np
 import pytest
+from own_layer import Scale
 
 import numnet
 from numnet.blocks import Conv, Depthwise, Norm, SqueezeExcite
 from numnet.errors import NumnetError
-from numnet.layers import Dense, GlobalAverage, Layer
+from numnet.layers import Dense, GlobalAverage
 
 
-class Scale(Layer):
-    """y = w·x, for one w a channel, and the ways to get it wrong."""
+class Mistaken(Scale):
+    """The ways to get it wrong, one at a time."""
 
-    kind = "scale"
-
-    def __init__(self, mistake=None):
+    def __init__(self, mistake):
         super().__init__("scale")
         self.mistake = mistake
 
-    def connect(self, shape):
-        self.needs("weight", (shape[-1],), role="gamma")
-        return super().connect(shape)
-
-    def forward(self, x, training):
-        self.x = x
-        return x * self.params["weight"]
-
     def backward(self, dy, input_gradient=True):
-        dw = (dy * self.x).reshape(-1, self.x.shape[-1]).sum(0)
-        self.grads["weight"][:] = {"dw": dw / len(dy), "dw forgotten": 0}.get(self.mistake, dw)
-        dx = dy * self.params["weight"]
+        dx = super().backward(dy, input_gradient)
+        self.grads["weight"][:] *= {"dw": 1 / len(dy), "dw forgotten": 0}.get(self.mistake, 1)
         return dx + 1e-4 * abs(dx).max() if self.mistake == "dx" else dx
 
 
@@ -65,14 +55,14 @@ def test_layers_pass_alone(layer):
     "mistake, named", [("dw", "scale.weight"), ("dw forgotten", "scale.weight"), ("dx", "x")]
 )
 def test_mistakes_are_named(mistake, named):
-    layers = [Conv(4, name="stem"), Scale(mistake), GlobalAverage(), Dense(3, name="logits")]
+    layers = [Conv(4, name="stem"), Mistaken(mistake), GlobalAverage(), Dense(3, name="logits")]
     net = numnet.Net(layers, (6, 6, 3))
     with pytest.raises(NumnetError, match=r"disagrees with the slope of forward for ([\w.]+) ") as error:
         numnet.check_gradients(net, draw(4, 6, 6, 3))
     wrong = str(error.value)
     assert (named in wrong) if named != "x" else ("stem.weight" in wrong and "scale.weight" not in wrong)
     with pytest.raises(NumnetError, match=rf"for {named} "):
-        numnet.check_gradients(Scale(mistake), draw(4, 6, 6, 3))
+        numnet.check_gradients(Mistaken(mistake), draw(4, 6, 6, 3))
 
 
 def test_a_layer_that_has_numbers_is_checked_with_them():

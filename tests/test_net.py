@@ -5,10 +5,11 @@ import json
 import numba
 import numpy as np
 import pytest
+from own_layer import Scale
 
 import numnet
 from numnet.errors import NumnetError
-from numnet.layers import Dense, GlobalAverage, Layer
+from numnet.layers import Dense, GlobalAverage
 
 SMALL = {"width": 0.25, "resolution": 32, "classes": 10}
 
@@ -315,24 +316,6 @@ def test_build_names_what_is_wrong(model, options, message):
     with pytest.raises(NumnetError, match=message) as caught:
         numnet.describe(model, **options)
     assert "\n" not in str(caught.value)
-
-
-class Scale(Layer):
-    """The layer of one's own that layers/layer.py shows."""
-
-    kind = "scale"
-
-    def connect(self, shape):
-        self.needs("weight", (shape[-1],), role="gamma")
-        return super().connect(shape)
-
-    def forward(self, x, training):
-        self.x = x
-        return x * self.params["weight"]
-
-    def backward(self, dy, input_gradient=True):
-        self.grads["weight"][:] = (dy * self.x).reshape(-1, self.x.shape[-1]).sum(0)
-        return dy * self.params["weight"]
 
 
 def test_a_net_of_one_s_own():
