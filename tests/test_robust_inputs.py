@@ -3,9 +3,11 @@
 The long form, hundreds of thousands of inputs: ``python tests/long/fuzz.py``.
 """
 
+import base64
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import resource
@@ -13,6 +15,7 @@ import struct
 import tarfile
 import time
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,8 @@ from numnet.data import folder as folders
 from numnet.data.image import read_image
 from numnet.errors import NumnetError
 from numnet.loading import read_document
+from numnet.training import sweep
+from numnet.weights import hdf5
 
 LONG = Path(__file__).parent / "long"
 small_files = cifar.small_files  # the fixture: CIFAR-10 files of 20 images
@@ -58,6 +63,7 @@ def peak():
 def test_fuzzing(run_python, tmp_path):
     """The long check's readers and changes, another seed."""
     names = "checkpoint load resume pickle paddle binary archive image safetensors recipe plan lists result"
+    names += " keras keraszip" * (find_spec("h5py") is not None)
     script = tmp_path / "all.py"
     script.write_text(
         "import sys, json, pathlib\n"
@@ -361,6 +367,13 @@ def test_a_side_of_millions(tmp_path):
     refused(read_image, tmp_path / "x.png", 4, words="a side of 8,388,617 pixels, expected at most 65,535")
 
 
+@pytest.mark.parametrize("model", [[], {}, 3, None])
+def test_a_sweep_of_a_model_of_nonsense(tmp_path, model):
+    runs = {"common": {"model": {"model": model, "width": 0.5}}, "runs": [{"name": "a", "dataset": "shapes"}]}
+    (tmp_path / "sweep.json").write_text(json.dumps(runs))
+    refused(sweep.read, tmp_path / "sweep.json", words="common: model of model is ")
+
+
 def test_lists_of_nonsense(tmp_path):
     for content in (
         b"\xff\xfe",
@@ -372,6 +385,72 @@ def test_lists_of_nonsense(tmp_path):
     ):
         (tmp_path / "train_list.txt").write_bytes(content)
         refused(lambda: folders.load(tmp_path, resolution=4, preset="stretch", memory=1 << 20))
+
+
+# --------------------------------------------------------------------------------------------- HDF5
+
+# Found by fuzzing: one flipped bit or so, and HDF5 1.14 looks for an attribute without end. Packed by lzma, base64.
+BUSY = """
+LQAAAAT//////////wBEkXRMuGX3kHTEReiJfx4B7vFpf+X4Ya+G8BG/Lnie3Sa908f8ctnMY7c1B/ZyTAzpTzTD08rSOB2iNJr0MhSIt9uwBy
+SFMTUN4hLDDiLC/12rosH5ePGloF+/143+tlHvDH9Cu8YkwKYbSw1YnZshGjWrQDB9Dn3KbTfdutQCaAqUliaRK+OZ0alGXIpjweIeeGxmRAvz
+Can2IDffdRPQOZdXW3EMWxbqy+BuB+6mGyPI1IXSkiu6BiKTSK7YtCoI4Dta9ops/C2wHuBvFlAaTJOoyQmP45gLGeAuvUNRzL9KdSlrk59uDi
+Q8kc8uaZF3qbW6/IaCg99q60WnkF7vYcgPJr27RelSJ8m2MDg6qAJeFNSH8KGM0dmaC7L/vegVp4UEeiHXYNPBhtZqz36rWoCqycfqD/rHEDiN
+u1pkjph84z/NaIp54pXu5mWT5kxU3Oh3YLq0V84BMaUBchoAmRfC8Kl6kG8xu5EusvkKXgymIdxOsmRRM6lxrCxy8TUnILFju+txDmFyBcCr99
+/1FX4OEidklsgcnuDmjRGIeKTIIx157xttl8hq7EBSOeodxZyinbo3G5zpctpFYu6bUFO3Z66gCGI8Od5UlBXxqMLdHmMeBb1xaAbixH2+iM5s
+hSN51ZGVYWHzNhjrFcbuhiFB7vFtKrsc0tfLQ2Ip4G98Jwz+AUmrKvaMHrbDK495WFwceINaxTRFPQqzhrsSYRwGYiQUalZdc/w3bTSO2ip+Mw
+xCrHT/M9+kSEHWHP689IzdCsngHOEo3icmAlOMscpN8fObT6LbKrfJWwshEiNFq5hkKNh7pP+qufhN
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the limit on computing is one on waiting, a minute")
+def test_a_file_that_keeps_the_library_busy(tmp_path):
+    pytest.importorskip("h5py")
+    (tmp_path / "busy.h5").write_bytes(lzma.decompress(base64.b64decode(BUSY)))
+    refused(numnet.weights.import_file, tmp_path / "busy.h5", words="busy.h5: damaged, or no Keras file (")
+
+
+LIBRARIES = {
+    "busy": ("while True: pass", "takes far longer"),
+    "asleep": ("import time; time.sleep(60)", "takes far longer"),
+    "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed on it, exit code -11"),
+    "leaves": ("import os; os._exit(0)", "crashed on it, exit code 0"),
+    "greedy": ("bytearray(4 << 30)", "MemoryError"),
+    "fails": ("raise RuntimeError('two' + chr(10) + 'lines')", "(two lines)"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_that_never_returns(tmp_path, monkeypatch, name):
+    """An h5py of our own in the place of the real one: whatever becomes of the child is one line, and it is gone."""
+    pytest.importorskip("h5py")
+    body, words = LIBRARIES[name]
+    (tmp_path / "h5py.py").write_text(f"def File(*arguments):\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(hdf5, "COMPUTING", (0.3, 10e6))
+    monkeypatch.setattr(hdf5, "WAITING", (1.0 if name == "asleep" else 60.0, 5e6))
+    children, start = [], hdf5._start
+    monkeypatch.setattr(hdf5, "_start", lambda arguments: children.append(start(arguments)) or children[-1])
+    (tmp_path / "x.h5").write_bytes(b"x")
+    refused(numnet.weights.import_file, tmp_path / "x.h5", words=words)
+    assert children[0].returncode is not None and children[0].stdout.closed
+
+
+def test_the_child_finds_nothing_in_its_folder(tmp_path, monkeypatch):
+    """A file of that name beside the weights is not taken for the library."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file["a/b"], file["link"] = np.arange(6.0).reshape(2, 3), h5py.SoftLink("/a/b")
+        file["nothing"], file["scalar"] = h5py.Empty("f4"), np.float16(3)
+        file["none"], file.attrs["name"] = np.zeros((0, 4), "i8"), "ä"
+    for name in ("h5py", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    arrays, texts = hdf5.read(tmp_path / "net.h5")
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "a/b": [[0, 1, 2], [3, 4, 5]], "scalar": 3, "none": [],
+    }  # fmt: skip
+    assert texts == {"": {"name": "ä"}, "a": {}} and arrays["none"].shape == (0, 4)
 
 
 # --------------------------------------------------------------------------------------------- checkpoints

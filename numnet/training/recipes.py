@@ -174,6 +174,8 @@ def _check_model(model, where: str) -> None:
         raise NumnetError(
             f'{where}: model is {_show(model)}; expected an object like {{"model": "mobilenet_v1"}}'
         )
+    if not isinstance(model.get("model", ""), str):
+        raise NumnetError(f"{where}: model of model is {_show(model['model'])}; expected a name")
     known = {"model", "dtype", "seed", *Settings.__dataclass_fields__}
     for make, fixed in MODELS.values():
         keywords = inspect.signature(make).parameters.values()

@@ -8,16 +8,17 @@ in these nets is the order of computation: that is the layout "order", and the o
     .weights.h5  /layers/<class and number>/vars/<number>, the layer's name in an attribute of vars
     .keras       a zip of such a file, of config.json and of metadata.json
 
-Read as data: configurations as JSON, nothing in them is rebuilt or run; links in the file lead nowhere.
+Read as data, by a process of its own (``hdf5``): configurations as JSON, nothing in them is rebuilt or run; links in the
+file lead nowhere.
 """
 
-import io
 import json
 import re
-import zipfile
 from collections import Counter
+from importlib.util import find_spec
 
 from numnet.errors import NumnetError
+from numnet.weights import hdf5
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
 
@@ -157,97 +158,38 @@ def candidates():
 
 def read(path) -> Source:
     """The tensors as "layer/leaf", and the ε, momentum and resolution that a configuration states. Raises NumnetError."""
-    try:
-        import h5py
-    except ImportError:
-        raise NumnetError(
-            f'{path}: reading {path.suffix} needs h5py: pip install "numnet[weights]" or h5py'
-        ) from None
+    if find_spec("h5py") is None:
+        raise NumnetError(f'{path}: reading {path.suffix} needs h5py: pip install "numnet[weights]" or h5py')
     if not path.is_file():
         raise NumnetError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a Keras file")
-    budget = max(
-        64 << 20, 16 * path.stat().st_size
-    )  # bytes that the file may become: a small file stays small
     try:
-        if path.suffix.lower() == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                config = _member(archive, "config.json", budget)
-                content = io.BytesIO(_member(archive, "model.weights.h5", budget))
-        else:
-            config, content = None, path
-        with h5py.File(content, "r") as file:
-            if config is None:
-                config = file.attrs.get("model_config")
-            layers = list(_legacy(file, budget) if _root(file) is not None else _numbered(file, budget))
-    except NumnetError:
-        raise
+        arrays, texts = hdf5.read(path)
+        root = "model_weights/" if "layer_names" in texts.get("model_weights", {}) else ""
+        legacy = "layer_names" in texts[root.rstrip("/")]
+        layers = list(_legacy(arrays, texts, root) if legacy else _numbered(arrays, texts))
+    except OSError as error:
+        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NumnetError(f"{path}: damaged, or no Keras file ({reason})") from None
-    return Source("keras", path, _canonical(layers), _stated(config))
+    return Source("keras", path, _canonical(layers), _stated(texts[""].get("model_config")))
 
 
-def _member(archive, name, budget) -> bytes:
-    with archive.open(name) as file:
-        content = file.read(budget + 1)
-    if len(content) > budget:
-        raise ValueError(f"{name} unpacks to more than {budget:,} bytes")
-    return content
-
-
-def _root(file):
-    """The group that a legacy file keeps its layers in, or None."""
-    import h5py
-
-    group = file["model_weights"] if file.get("model_weights", getclass=True) is h5py.Group else file
-    return group if "layer_names" in group.attrs else None
-
-
-def _datasets(group, budget) -> dict:
-    """Path -> array, for all data sets below a group that lie in the file itself. Links are not followed."""
-    import h5py
-
-    found = {}
-
-    def visit(path, item):
-        if isinstance(item, h5py.Dataset):
-            found[path] = item
-
-    group.visititems(visit)
-    size = sum(item.size * item.dtype.itemsize for item in found.values() if item.dtype.kind in "fiu")
-    if size > budget:
-        raise ValueError(f"its arrays claim {size:,} bytes")
-    return {
-        path: item[()]
-        for path, item in found.items()
-        if item.dtype.kind in "fiu" and not item.external and not item.is_virtual
-    }
-
-
-def _texts(values) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _legacy(file, budget):
-    """(layer, leaf, array) of a legacy file, in the order of its layers."""
-    root = _root(file)
-    arrays = _datasets(root, budget)
-    for layer in _texts(root.attrs["layer_names"]):
-        if layer not in root:
-            continue
-        weights = _texts(root[layer].attrs.get("weight_names", ()))
+def _legacy(arrays, texts, root):
+    """(layer, leaf, array) of a legacy file, in the order of its layers. ``root``: the path of the group of layers."""
+    for layer in texts[root.rstrip("/")]["layer_names"]:
+        weights = texts.get(root + layer, {}).get("weight_names", ())
         inner = {weight.rpartition("/")[0] for weight in weights}  # several in a model within the model
         for weight in weights:
             prefix, _, leaf = weight.rpartition("/")
-            array = arrays.get(f"{layer}/{weight}")
+            array = arrays.get(f"{root}{layer}/{weight}")
             if array is not None:
                 leaf = leaf.partition(":")[0].removeprefix("depthwise_")
                 yield (prefix if len(inner) > 1 else layer), leaf, array
 
 
-def _numbered(file, budget):
+def _numbered(arrays, texts):
     """(layer, leaf, array) of a .weights.h5, each class in the order of its numbers."""
-    arrays = _datasets(file, budget)
 
     def place(path):
         kind, _, number = path.split("/")[1].rpartition("_") if "/" in path else (path, "", "0")
@@ -258,8 +200,7 @@ def _numbered(file, budget):
         _, layer, _, number = path.split("/")
         leaves = NORM if layer.startswith("batch_normalization") else KERNEL
         leaf = leaves[int(number)] if int(number) < len(leaves) else number
-        name = file[path.rpartition("/")[0]].attrs.get("name", layer)
-        name = _texts([name])[0]
+        name = texts[path.rpartition("/")[0]].get("name", layer)
         yield (layer if AUTOMATIC.fullmatch(name) else name), leaf, arrays[path]
     for path in arrays:  # what this page does not understand will be listed as left over
         if path not in inside and not re.search(r"(^|/)(optimizer|seed_generator)(/|$)", path):
