@@ -669,6 +669,7 @@ def work(name, inputs, seed, findings, limit=True) -> dict:
 
     warnings.simplefilter("ignore")  # of Pillow and NumPy; the command line shows none either
     faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # says where, and then the process dies of it
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         reader = READERS[name](folder)
         for good in reader.seeds:  # and all that reading needs is imported
@@ -687,7 +688,7 @@ def work(name, inputs, seed, findings, limit=True) -> dict:
             case = findings / f"{name}-{number}.bin"
             current = findings / f"{name}.current"
             current.write_bytes(content)
-            faulthandler.dump_traceback_later(30, exit=True)
+            signal.setitimer(signal.ITIMER_PROF, 30)
             start, problem = computed(), None
             try:
                 reader.read(content)
@@ -715,7 +716,7 @@ def work(name, inputs, seed, findings, limit=True) -> dict:
                 found += 1
                 case.write_bytes(content)
                 print(f"{name} {number}: {problem[:300]}", file=sys.stderr, flush=True)
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         current.unlink()
     return {
         "inputs": inputs,
