@@ -9,6 +9,7 @@ import pytest
 
 import numnet
 from numnet.errors import NumnetError
+from numnet.models import mobilenet_v1
 from numnet.models.common import round_to_8
 
 MINIMALISTIC = {"activation": "relu", "kernel": 3, "se": False}
@@ -428,13 +429,40 @@ def test_ablations_that_cost_nothing():
     assert not any(layer.adds for layer in net.layers if layer.kind == "inverted residual")
 
 
+def test_v1_with_a_table_of_one_s_own():
+    """rows and skip: the paper's table gives the paper's net; a skip costs nothing but the addition."""
+    paper = [[row.c, row.s] for row in mobilenet_v1.ROWS]
+    assert counts("mobilenet_v1", rows=paper) == counts("mobilenet_v1") == counts("mobilenet_v1", skip=True)
+    net = numnet.describe(
+        "mobilenet_v1", rows=[[64, 1], [64, 1], [96, 2]], width=0.5, resolution=16, classes=10, skip=True
+    )
+    assert [layer.output_shape for layer in net.layers] == [
+        (8, 8, 16),
+        (8, 8, 32),
+        (8, 8, 32),
+        (4, 4, 48),
+        (48,),
+        (48,),
+        (10,),
+    ]
+    assert [layer.adds for layer in net.layers if layer.kind == "inverted residual"] == [False, True, False]
+    separable = sum(c * 9 + c * f + 2 * (c + f) for c, f in ((16, 32), (32, 32), (32, 48)))
+    assert net.cost().params == 27 * 16 + 2 * 16 + separable + 48 * 10 + 10
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [
         ("mobilenet_v2", {"se": 2}, "se: expected"),
         ("mobilenet_v2", {"skip": "no"}, "skip: expected"),
         ("mobilenet_v2", {"bottleneck_activation": "gelu"}, "activation: expected"),
-        ("mobilenet_v1", {"skip": False}, "no option 'skip'"),
+        ("mobilenet_v1", {"se": False}, "no option 'se'"),
+        ("mobilenet_v1", {"skip": 1}, "skip: expected True or False, got 1"),
+        ("mobilenet_v1", {"skip": True, "separable": False}, "skip is for separable blocks"),
+        ("mobilenet_v1", {"rows": [], "width": 0.5}, "rows: expected a list of .channels, stride.*, got .."),
+        ("mobilenet_v1", {"rows": [[64]]}, "rows: expected a list of .channels, stride."),
+        ("mobilenet_v1", {"rows": [[64, 0]]}, "rows: expected a list of .channels, stride."),
+        ("mobilenet_v1", {"rows": [[64, 1]], "shallow": True}, "rows and shallow both"),
         ("mobilenet_v3_large", {"size": "small"}, "no option 'size'"),
         ("mnasnet_b1", {"pooling": "max"}, "no option 'pooling'"),
         ("mnasnet_keras", {"pooling": "mean"}, "pooling: expected"),

@@ -30,6 +30,17 @@ def _padding(value):
     return all(n <= 10_000 for n in numbers if _is_number(n))
 
 
+def _rows(value):
+    pairs = isinstance(value, (list, tuple)) and 1 <= len(value) <= 100
+    return pairs and all(
+        isinstance(row, (list, tuple))
+        and len(row) == 2
+        and _is_count(row[0], 1 << 14)
+        and _is_count(row[1], 8)
+        for row in value
+    )
+
+
 def _or_none(valid):
     return lambda value: value is None or valid(value)
 
@@ -52,6 +63,8 @@ KEYWORDS = {
     "depth_multiplier": (lambda v: _is_count(v, 64), "an integer of at least 1, at most 64"),
     "separable": (lambda v: isinstance(v, bool), "True or False"),
     "shallow": (lambda v: isinstance(v, bool), "True or False"),
+    "skip": (lambda v: isinstance(v, bool), "True or False"),
+    "rows": (_or_none(_rows), "a list of [channels, stride], at most 100"),
     "seed": (
         lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,
         "an integer of at least 0, below 2**63",
@@ -141,8 +154,6 @@ class Bottleneck:
             raise NumnetError(
                 f"se: expected None, False, True or a ratio above 0, at most 1, got {self.se!r}"
             )
-        if not isinstance(self.skip, bool):
-            raise NumnetError(f"skip: expected True or False, got {self.skip!r}")
 
     def squeeze(self, expanded, own=0):
         """Channels of the squeeze-and-excite in a block of so many expanded channels; ``own``: the paper's."""

@@ -11,11 +11,16 @@ input: the stride is 1. Keras and PaddleClas take ⌊α·c⌋; timm (``variant="
 ``separable=False`` is the paper's "Conv MobileNet" (table 4): each block a standard 3×3 convolution of the same stride.
 ``shallow=True`` drops the five 512-channel blocks at 14×14 (table 5). ``depth_multiplier`` is Keras's: output channels
 of each depthwise filter; it is not the resolution multiplier that one article takes it for.
+
+Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], and ``skip=True``,
+which adds a block's input to its output where shapes agree. Such a block is V2's inverted residual without expansion,
+its projection with an activation. The recipe of CIFAR-10 uses both.
 """
 
 from typing import NamedTuple
 
-from numnet.blocks import Conv, Separable
+from numnet.blocks import Conv, InvertedResidual, Separable
+from numnet.errors import NumnetError
 from numnet.models.common import Settings, classifier, round_to_8
 
 
@@ -45,7 +50,9 @@ ROWS = [
 SHALLOW = ROWS[:6] + ROWS[11:]
 
 
-def layers(settings: Settings, *, separable=True, depth_multiplier=1, shallow=False) -> list:
+def layers(
+    settings: Settings, *, separable=True, depth_multiplier=1, shallow=False, rows=None, skip=False
+) -> list:
     """The net of table 1 as layers."""
     activation = settings.pick("activation", keras="relu6", torch="relu6", paddle="relu")
     frame = {
@@ -61,11 +68,21 @@ def layers(settings: Settings, *, separable=True, depth_multiplier=1, shallow=Fa
         def channels(c):
             return max(int(c * settings.width), 1)
 
+    if rows is not None and shallow:
+        raise NumnetError(
+            "mobilenet_v1: rows and shallow both say which blocks there are; expected one of them"
+        )
+    if skip and (not separable or depth_multiplier != 1):
+        raise NumnetError("mobilenet_v1: skip is for separable blocks of depth multiplier 1")
+    table = [Row(*row) for row in rows] if rows is not None else SHALLOW if shallow else ROWS
     kernel, padding = settings.kernel or 3, settings.padding
     net = [Conv(channels(STEM), 3, settings.stem_stride, padding, **frame, name="stem")]
-    for i, row in enumerate(SHALLOW if shallow else ROWS, start=1):
+    for i, row in enumerate(table, start=1):
         name = f"block{i}"
-        if separable:
+        if skip:
+            more = {"kernel": kernel, "padding": padding, "bottleneck_activation": activation}
+            net.append(InvertedResidual(channels(row.c), row.s, **more, **frame, name=name))
+        elif separable:
             more = {"kernel": kernel, "multiplier": depth_multiplier, "padding": padding}
             net.append(Separable(channels(row.c), row.s, **more, **frame, name=name))
         else:
