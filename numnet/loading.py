@@ -1,12 +1,16 @@
 """From a checkpoint to a net that is ready for use."""
 
 from math import isfinite
+from pathlib import Path
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import build, describe
 from numnet.net import Net
 
+PACKAGED = (
+    Path(__file__).parent / "trained" / "cifar10.safetensors"
+)  # a small net for `numnet predict photo.jpg`
 FORMAT = 1  # of the document in a checkpoint; a larger number comes from a later numnet
 
 
@@ -102,6 +106,8 @@ DOCUMENT = {
     "input": (_scaling, '{"mean": [3 numbers], "std": [3 numbers above 0]}'),
     "classes": (_texts, "a list of texts"),
     "dataset": (_text, "a text"),
+    "command": (_text, "a text"),
+    "result": (_object, "an object"),
     "labels": (_text, "a text"),
     "init": (_text, "a text"),
     "recipe": (_object, "an object"),

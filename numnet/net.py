@@ -322,9 +322,16 @@ class Net:
         for name, array in own.items():
             array[...] = tensors[name]
 
-    def save(self, path, **meta):
-        """One file: all tensors, and as JSON the configuration and whatever ``meta`` says (input scaling, classes …)."""
-        checkpoint.write(path, self.state(), {"format": 1, "config": self.config, "step": self.step, **meta})
+    def save(self, path, *, half=False, **meta):
+        """One file: all tensors, and as JSON the configuration and whatever ``meta`` says (input scaling, classes …).
+
+        ``half``: weights of two and more dimensions as float16, for half the bytes; vectors stay as they are, since
+        running variances may leave float16's range. Loading gives the net's own dtype again.
+        """
+        tensors = self.state()
+        if half:
+            tensors = {name: a.astype(np.float16) if a.ndim > 1 else a for name, a in tensors.items()}
+        checkpoint.write(path, tensors, {"format": 1, "config": self.config, "step": self.step, **meta})
 
 
 def _views(flat, shapes):

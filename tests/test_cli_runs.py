@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +238,23 @@ def test_predict(here):
         assert [row["probability"] for row in result["top"]] == pytest.approx(p[order[:2]].tolist(), rel=1e-4)
     last = works("predict", "run/last.safetensors", images[0])
     assert last.startswith(images[0] + "\n") and last.count("%") == 3 and "█" in last
+
+
+def test_export_for_use(here):
+    """A checkpoint of its own layout: half the bytes, no state of the training, and what made it."""
+    works("export", "run", "small.safetensors", "--layout", "numnet")
+    small, whole = library.load("small.safetensors"), library.load("run")
+    assert Path("small.safetensors").stat().st_size < 0.75 * Path("run/best.safetensors").stat().st_size
+    assert np.abs(small.flat - whole.flat).max() <= 2**-11 * np.abs(whole.flat).max()
+    assert np.array_equal(small.flat_buffers, whole.flat_buffers) and small.scaling == whole.scaling
+    assert small.document["command"].startswith("numnet train photos, with {")
+    facts = json.loads(works("info", "small.safetensors", "--json"))
+    assert (
+        facts["result"]["test_accuracy"] == json.loads(Path("run/result.json").read_text())["test_accuracy"]
+    )
+    assert "training" not in facts and "checkpoint" not in facts["result"]
+    text = works("info", "small.safetensors")
+    assert "test accuracy" in text and "numnet train photos" in text
 
 
 def test_predict_without_names(here):

@@ -151,6 +151,8 @@ def _run_text(facts) -> str:
     if facts.get("input"):
         mean, std = (" ".join(f"{v:.4g}" for v in facts["input"][key]) for key in ("mean", "std"))
         lines.append(("input", f"(x/255 − [{mean}]) / [{std}]"))
+    if facts.get("command"):
+        lines.append(("made by", facts["command"]))
     recipe = {key: value for key, value in (facts.get("recipe") or {}).items() if key != "model"}
     for number, (key, value) in enumerate(recipe.items()):
         lines.append(("recipe" if number == 0 else "", f"{key} {json.dumps(value, ensure_ascii=False)}"))

@@ -8,7 +8,15 @@ from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
 from numnet.loading import load
 
-LAYOUTS = ("torchvision", "timm")
+LAYOUTS = ("torchvision", "timm", "numnet")
+KEPT = (
+    "dataset",
+    "command",
+    "recipe",
+    "labels",
+    "source",
+    "result",
+)  # what a net for use still says of its making
 
 
 def import_arguments(parser):
@@ -55,7 +63,10 @@ def export_arguments(parser):
         "checkpoint", metavar="CHECKPOINT", help="a .safetensors file, or a run directory's best"
     )
     parser.add_argument("file", metavar="FILE", help=".onnx, or .safetensors for PyTorch")
-    about = "names of a .safetensors file's tensors: torchvision or timm (the first that has the net)"
+    about = (
+        "names of a .safetensors file's tensors: torchvision or timm (the first that has the net), "
+        "or numnet for a checkpoint without the training's state, its weights in half precision"
+    )
     parser.add_argument("--layout", type=choice(*LAYOUTS), metavar="|".join(LAYOUTS), help=about)
     parser.add_argument("--fold", action="store_true", help=".onnx: batch norm inside the convolutions")
     parser.add_argument(
@@ -66,6 +77,7 @@ def export_arguments(parser):
 
 def export(arguments):
     from numnet import weights
+    from numnet.training.state import read_result
 
     file = Path(arguments.file)
     _require_folder(file, (".onnx", ".safetensors"))
@@ -74,6 +86,13 @@ def export(arguments):
         if getattr(arguments, name):
             raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
+    if arguments.layout == "numnet":
+        document = {key: net.document[key] for key in KEPT if net.document.get(key) is not None}
+        if (net.path.parent / "result.json").is_file():
+            result = read_result(net.path.parent / "result.json")
+            document["result"] = {key: value for key, value in result.items() if key != "checkpoint"}
+        net.save(file, half=True, input=net.scaling, classes=net.class_names, **document)
+        return
     if not onnx:
         weights.export_torch(net, file, arguments.layout)
         return

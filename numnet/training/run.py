@@ -1,5 +1,6 @@
 """A training from a data set's name and a recipe: what ``numnet train`` and ``numnet sweep`` call."""
 
+import json
 from pathlib import Path
 
 from numnet import checkpoint
@@ -49,7 +50,9 @@ def train(
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
-    return _run(dataset, merged, reading, out, False, callbacks, progress, start, team)
+    command = " ".join(["numnet train", Path(dataset).name, *(["--recipe", str(recipe)] if recipe else [])])
+    command += f", with {json.dumps(flags)}" if flags else ""
+    return _run(dataset, merged, reading, out, False, callbacks, progress, start, team, command)
 
 
 def plan(dataset, recipe=None, flags=None, start=None) -> dict:
@@ -86,10 +89,15 @@ def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
         raise NumnetError(
             f"{path}: damaged checkpoint (its recipe or its reading of the data is not complete)"
         )
-    return _run(source["dataset"], recipe, options, run_dir, True, callbacks, progress, team=team)
+    command = document.get("command")
+    return _run(
+        source["dataset"], recipe, options, run_dir, True, callbacks, progress, team=team, command=command
+    )
 
 
-def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None) -> dict:
+def _run(
+    dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None, command=None
+) -> dict:
     team = team or Team()
     model = dict(recipe["model"])
     settings = {key: value for key, value in recipe.items() if key not in (*recipes.READING, "model")}
@@ -119,6 +127,8 @@ def _run(dataset, recipe, reading, out, resuming, callbacks, progress, start=Non
     if out is None:
         out = team.lead(lambda: _new_folder(data.name))
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
+    if command is not None:
+        meta["command"] = command
     if start is not None:
         meta["init"] = str(start.path)
     run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress, team=team)
