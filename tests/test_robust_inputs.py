@@ -12,6 +12,7 @@ import os
 import pickle
 import resource
 import struct
+import sys
 import tarfile
 import time
 import zlib
@@ -414,9 +415,10 @@ LIBRARIES = {
     "asleep": ("import time; time.sleep(60)", "takes far longer"),
     "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed on it, exit code -11"),
     "leaves": ("import os; os._exit(0)", "crashed on it, exit code 0"),
-    "greedy": ("bytearray(4 << 30)", "MemoryError"),
     "fails": ("raise RuntimeError('two' + chr(10) + 'lines')", "(two lines)"),
 }
+if sys.platform == "linux":
+    LIBRARIES["greedy"] = "bytearray(400 << 20)", "MemoryError"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -6,7 +6,7 @@ found. What becomes of the child is one line to the user.
 
     computing   1 s, and 1 s more per 10 MB of the file (POSIX)
     waiting     60 s, and 1 s more per 5 MB, for a disk that does not answer
-    memory      1 GiB, and 16 times the file's length, at least 64 MiB (POSIX; macOS knows no such limit)
+    memory      256 MiB, and 16 times the file's length, at least 64 MiB, beyond what it starts with (Linux)
 
 The pipe: for each array a line of JSON, {"array": path, "dtype", "shape"}, and its bytes; at the end the texts.
 """
@@ -24,7 +24,7 @@ import numpy as np
 
 COMPUTING = 1.0, 10e6  # s, bytes per further s
 WAITING = 60.0, 5e6
-MEMORY = 1 << 30
+MEMORY = 256 << 20
 ATTRIBUTES = ("layer_names", "weight_names", "name", "model_config")  # those that are read
 RUN = "import json, runpy, sys; sys.path = json.loads(sys.argv.pop(1)); runpy.run_path(sys.argv[1], run_name='__main__')"
 
@@ -120,16 +120,18 @@ def tell(path, computing, budget, pipe):
 
 
 def _limit(seconds, memory):
-    """End this process after so many seconds of computing; no more address space than ``memory``, where it has limits."""
+    """End this process after so many seconds of computing, and let it have so many bytes more than it has."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)  # no handler: none would run while the library does
         signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         import resource
 
+        with open("/proc/self/statm") as file:
+            memory += int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except (ImportError, ValueError, OSError):
-        pass  # Windows; macOS; a limit that is lower already
+    except (ImportError, OSError, ValueError):
+        pass  # not Linux, or a limit that is lower already
 
 
 def _member(archive, name, budget) -> bytes:
