@@ -431,10 +431,15 @@ def test_ablations_that_cost_nothing():
 
 def test_v1_with_a_table_of_one_s_own():
     """rows and skip: the paper's table gives the paper's net; a skip costs nothing but the addition."""
-    paper = [[row.c, row.s] for row in mobilenet_v1.ROWS]
+    paper = [[32, 2], *([row.c, row.s] for row in mobilenet_v1.ROWS)]
     assert counts("mobilenet_v1", rows=paper) == counts("mobilenet_v1") == counts("mobilenet_v1", skip=True)
     net = numnet.describe(
-        "mobilenet_v1", rows=[[64, 1], [64, 1], [96, 2]], width=0.5, resolution=16, classes=10, skip=True
+        "mobilenet_v1",
+        rows=[[32, 2], [64, 1], [64, 1], [96, 2]],
+        width=0.5,
+        resolution=16,
+        classes=10,
+        skip=True,
     )
     assert [layer.output_shape for layer in net.layers] == [
         (8, 8, 16),

@@ -64,7 +64,7 @@ KEYWORDS = {
     "separable": (lambda v: isinstance(v, bool), "True or False"),
     "shallow": (lambda v: isinstance(v, bool), "True or False"),
     "skip": (lambda v: isinstance(v, bool), "True or False"),
-    "rows": (_or_none(_rows), "a list of [channels, stride], at most 100"),
+    "rows": (_or_none(_rows), "a list of [channels, stride], the stem's first, at most 100"),
     "seed": (
         lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,
         "an integer of at least 0, below 2**63",

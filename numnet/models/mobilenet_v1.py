@@ -12,9 +12,9 @@ input: the stride is 1. Keras and PaddleClas take ⌊α·c⌋; timm (``variant="
 ``shallow=True`` drops the five 512-channel blocks at 14×14 (table 5). ``depth_multiplier`` is Keras's: output channels
 of each depthwise filter; it is not the resolution multiplier that one article takes it for.
 
-Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], and ``skip=True``,
-which adds a block's input to its output where shapes agree. Such a block is V2's inverted residual without expansion,
-its projection with an activation. The recipe of CIFAR-10 uses both.
+Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's first,
+and ``skip=True``, which adds a block's input to its output where shapes agree. Such a block is V2's inverted residual
+without expansion, its projection with an activation. The recipe of CIFAR-10 uses both.
 """
 
 from typing import NamedTuple
@@ -74,9 +74,11 @@ def layers(
         )
     if skip and (not separable or depth_multiplier != 1):
         raise NumnetError("mobilenet_v1: skip is for separable blocks of depth multiplier 1")
-    table = [Row(*row) for row in rows] if rows is not None else SHALLOW if shallow else ROWS
+    if rows is None:
+        rows = [Row(STEM, settings.stem_stride), *(SHALLOW if shallow else ROWS)]
+    stem, *table = [Row(*row) for row in rows]
     kernel, padding = settings.kernel or 3, settings.padding
-    net = [Conv(channels(STEM), 3, settings.stem_stride, padding, **frame, name="stem")]
+    net = [Conv(channels(stem.c), 3, stem.s, padding, **frame, name="stem")]
     for i, row in enumerate(table, start=1):
         name = f"block{i}"
         if skip:

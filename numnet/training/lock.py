@@ -31,13 +31,15 @@ class Lock:
 
     def take(self) -> None:
         """Lock the folder for this process."""
+        try:
+            self._take()
+        except OSError as error:
+            self.free()
+            raise NumnetError(f"cannot write to the run directory {self.folder}: {error.strerror}") from None
+
+    def _take(self) -> None:
         while self._file is None:
-            try:
-                file = open(self.path, "a+", encoding="utf-8")
-            except OSError as error:
-                raise NumnetError(
-                    f"cannot write to the run directory {self.folder}: {error.strerror}"
-                ) from None
+            file = open(self.path, "a+b", buffering=0)  # a full disk is known at once, not when it is closed
             if not _lock(file):
                 self._refuse(file)
             if _same(file, self.path):
@@ -51,8 +53,7 @@ class Lock:
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        self._file.write(json.dumps(who) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(who).encode() + b"\n")
 
     def require_free(self) -> None:
         """Raise what ``take`` would, and change nothing."""

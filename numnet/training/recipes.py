@@ -8,7 +8,8 @@ layers are merged, the later winning key by key:
 
 with two exceptions. Who changes the number of epochs and not the warm-up gets a warm-up of the same share.
 And what only makes sense for one optimiser, schedule or model does not outlive it (BELONGS): who asks for
-another optimiser gets its own learning rate, momentum and so on, not those of the recipe below.
+another optimiser gets its own learning rate, momentum and so on, not those of the recipe below. Who names a
+model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT).
 """
 
 import difflib
@@ -106,7 +107,7 @@ SETTINGS = {
     "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
 }
 READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
-# Keywords of numnet.build that outlive a change of the model: what they say is not of one architecture.
+# Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
 MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 AUGMENT = ("crop", "flip", "cutout", "border")
 # What is dropped from the layers below when a later one changes the key on the left.
@@ -199,7 +200,7 @@ def merge(*layers: dict) -> dict:
         if kept.get("warmup") and "warmup" not in layer and {"epochs"} <= kept.keys() & layer.keys():
             kept["warmup"] = round(kept["warmup"] * layer["epochs"] / kept["epochs"], 6)
         model, augment = dict(kept.get("model", {})), kept.get("augment")
-        if layer.get("model", {}).get("model", model.get("model")) != model.get("model"):
+        if "model" in layer.get("model", {}):
             kept_keys = set(MODEL_KEPT) - set(NO_CHOICE.get(layer["model"]["model"], ()))
             model = {key: value for key, value in model.items() if key in kept_keys}
         merged = {**kept, **layer}

@@ -66,6 +66,10 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     merged = recipes.merge(*layers)
     if start is not None:
         merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
+        if (flags or {}).get("model", {}).get("model") == start.config[
+            "model"
+        ]:  # named again, with all its options
+            flags = {**flags, "model": {k: v for k, v in flags["model"].items() if k != "model"}}
     merged = recipes.merge(merged, recipes.check(flags or {}, "options"))
     merged.setdefault("seed", 0)
     merged["model"] = {"seed": merged["seed"], **merged["model"]}
