@@ -59,11 +59,16 @@ import training_fakes as fakes
 from test_training import SETTINGS
 from numnet.training.loop import Callback, fit
 
+def full():
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+
 class Full(Callback):
     def on_step(self, run, loss):
         if run.step == 10:
-            resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+            full()
 
+if not {limit}:
+    full()
 fit(fakes.make_net(), fakes.make_data(), out=sys.argv[1], callbacks=[Full()], checkpoint_every=0, **SETTINGS)
 """
 
@@ -80,6 +85,18 @@ def test_a_disk_that_fills_up_during_a_run(run_python, tmp_path, limit):
     run(tmp_path / "whole")
     run(tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the file size")
+def test_a_disk_that_is_full_from_the_start(run_python, tmp_path):
+    """Not even the lock can be written; nothing stays behind."""
+    script = tmp_path / "full.py"
+    script.write_text(PROGRAM.format(tests=str(TESTS), limit=0))
+    errors = run_python(script, tmp_path / "run", fails=True)
+    assert errors.splitlines()[-1].endswith(
+        f"cannot write to the run directory {tmp_path / 'run'}: File too large"
+    )
+    assert not list((tmp_path / "run").iterdir())
 
 
 class At(Callback):
