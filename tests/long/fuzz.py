@@ -736,7 +736,17 @@ def guided(name, runs, seed, findings):
     """The same reader under atheris, which looks where a change leads."""
     import atheris
 
-    with atheris.instrument_imports(include=["numnet", "PIL", "pickletools", "tarfile"]):
+    rooms = (
+        "checkpoint",
+        "data",
+        "loading",
+        "pickles",
+        "training",
+        "weights",
+    )  # not the kernels, which are compiled
+    with atheris.instrument_imports(
+        include=[*(f"numnet.{room}" for room in rooms), "PIL", "pickletools", "tarfile"]
+    ):
         from numnet.errors import NumnetError
 
         folder = tempfile.mkdtemp()
