@@ -15,6 +15,7 @@ from PIL import Image
 
 import numnet as library
 from numnet import checkpoint
+from numnet.loading import PACKAGED
 from numnet.training.evaluate import evaluate
 
 
@@ -257,6 +258,23 @@ def test_export_for_use(here):
     assert "test accuracy" in text and "numnet train photos" in text
 
 
+def test_predict_with_the_net_of_the_package(here):
+    """At most 1 MB, inference tensors only; the output says whose net it is, and the file how it was made."""
+    assert PACKAGED.stat().st_size <= 1_000_000
+    facts = json.loads(works("info", PACKAGED, "--json"))
+    assert (
+        facts["command"].startswith("numnet train cifar10 --recipe ")
+        and facts["result"]["test_accuracy"] > 0.8
+    )
+    assert {name.split("/")[0] for name in checkpoint.read_shapes(PACKAGED)} == {"params", "buffers"}
+    code, out, err = numnet("predict", "photos/test/red/0.png", "--top", 1, "--json")
+    accuracy = f"{100 * facts['result']['test_accuracy']:.1f} %"
+    assert code == 0 and "the net that comes with numnet, for airplane, automobile" in err and accuracy in err
+    (result,) = json.loads(out)
+    assert result["image"] == "photos/test/red/0.png" and result["checkpoint"] == str(PACKAGED)
+    assert result["top"][0]["label"] in facts["classes"] and len(facts["classes"]) == 10
+
+
 def test_predict_without_names(here):
     """A net that was saved by hand: numbers for names, and the scaling from the option."""
     net = library.load("run")
@@ -437,7 +455,7 @@ MISTAKES = [
     (["eval", "run", "four"], "tells 3 classes apart, .*four has 4"),
     (["eval", "run", "nowhere"], "data set: expected cifar10, shapes or the path"),
     (["eval", "run", "photos", "--figure", "nowhere/x.png"], "--figure: no folder nowhere"),
-    (["predict", "photos/test/red/0.png"], "expected a checkpoint .* before the images, got 'photos/test/red/0.png'"),
+    (["predict", "nowhere.jpg"], "nowhere.jpg: no such file, expected an image file"),
     (["predict", "run"], "expected image files after the checkpoint run"),
     (["predict", "empty", "photos/test/red/0.png"], "empty: no run in this directory"),
     (["predict", "run", "nowhere.png"], "nowhere.png: no such file, expected an image file"),

@@ -24,7 +24,7 @@ from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
-from numnet.loading import load
+from numnet.loading import PACKAGED, load
 
 BATCH = 64  # images decoded and shown to the net at a time
 EXPLAINED = "explained.png"
@@ -165,8 +165,8 @@ def _list(words, most=5) -> str:
 
 
 def predict_arguments(parser):
-    parser.add_argument("files", nargs="+", metavar="[CHECKPOINT] IMAGE",
-                        help="a .safetensors file or run directory, then image files")  # fmt: skip
+    about = "a .safetensors file or run directory (without: the net that comes with numnet), then image files"
+    parser.add_argument("files", nargs="+", metavar="[CHECKPOINT] IMAGE", help=about)
     parser.add_argument("--top", type=count(), default=5, metavar="K", help="classes to name (5)")
     parser.add_argument("--figure", metavar="FILE", help="draw images and bars (.png, .pdf, .svg)")
     about = f"draw over each image what speaks for its first class (into --figure, or {EXPLAINED})"
@@ -178,11 +178,9 @@ def predict_arguments(parser):
 def predict(arguments):
     set_threads(arguments.threads)
     first, *images = arguments.files
-    if not (first.endswith(".safetensors") or Path(first).is_dir()):
-        raise NumnetError(
-            "predict: expected a checkpoint (a .safetensors file or a run directory) before the images, "
-            f"got {first!r}"
-        )
+    own = first.endswith(".safetensors") or Path(first).is_dir()
+    if not own:
+        first, images = PACKAGED, arguments.files
     if not images:
         raise NumnetError(f"predict: expected image files after the checkpoint {first}")
     figure = arguments.figure or (EXPLAINED if arguments.explain else None)
@@ -206,6 +204,12 @@ def predict(arguments):
                 rows.append({"pixels": pixels[i], "title": Path(image).name, "top": top})
             if arguments.explain:
                 rows[-1]["map"] = plotting.class_activation_maps(net, x[i : i + 1])[0, ..., top[0]["class"]]
+    if not own:
+        accuracy = net.document["result"]["test_accuracy"]
+        say(
+            f"numnet: no checkpoint given: the net that comes with numnet, for {_list(net.class_names, 10)} "
+            f"({100 * accuracy:.1f} % of {net.document['dataset']}'s test images)"
+        )
     if figure:
         plotting.photos(rows, figure)
         say(f"figure: {figure}")
