@@ -7,6 +7,7 @@ The kernel tests run in two modes, the second a slow one that compiles every ind
 """
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # threads of two test processes must not spin for each other's work
+for name in (
+    "SIGINT",
+    "SIGHUP",
+):  # ignored under nohup and &, and children inherit that; a handler they do not
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), lambda *_: None)
 if (os.cpu_count() or 1) < 2:
     os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # or "one thread and two" would be tested with one alone
 
