@@ -17,10 +17,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # threads of two test processes must not spin for each other's work
-for name in (
-    "SIGINT",
-    "SIGHUP",
-):  # ignored under nohup and &, and children inherit that; a handler they do not
+# Under nohup and & they are ignored, which the processes that the tests stop would inherit; a handler they do not.
+for name in ("SIGINT", "SIGHUP"):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, name), lambda *_: None)
 if (os.cpu_count() or 1) < 2:
