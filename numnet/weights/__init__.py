@@ -6,7 +6,7 @@
     numnet.weights.export_onnx(net, "mine.onnx", folded=True)
 
 One page a framework; ``slots`` moves the tensors, ``source`` recognises the net. Files are read as data: no page here
-executes anything that a file says.
+executes anything that a file says, and ``hdf5`` opens Keras's in a process that may crash or hang without harm.
 """
 
 import copy
