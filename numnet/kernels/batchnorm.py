@@ -36,10 +36,9 @@ from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import (
     SMOOTH,
-    clipped,
+    activate_row,
     clipped_derivative,
     code_of,
-    smooth,
     smooth_derivative,
 )
 from numnet.kernels.rows import GROUP, add, fold, line_up, repeated, row_length, share
@@ -63,11 +62,8 @@ def empty_pack(dtype) -> np.ndarray:
 def normalise_activate_row(x, pack, code, a):
     """Equations (2) and (3) for one row of at most L numbers; ``pack`` (4, L). (In groups it is not vectorised.)"""
     for i in range(x.size):
-        u = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
-        a[i] = clipped(code, u)
-    if code >= SMOOTH:
-        for i in range(x.size):
-            a[i] = smooth(code, a[i], _1)
+        a[i] = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
+    activate_row(code, _1, a)
 
 
 @row
@@ -86,15 +82,18 @@ def finish(y, folded, code, skip):
     addition a number, since the running statistics do not depend on y.
     """
     for lo in range(0, y.size, folded.shape[1]):
-        n = min(folded.shape[1], y.size - lo)
-        line = y[lo : lo + n]
-        for i in range(n):
-            line[i] = clipped(code, line[i] * folded[0, i] + folded[1, i])
-        if code >= SMOOTH:
-            for i in range(n):
-                line[i] = smooth(code, line[i], _1)
-        if skip.size:
-            add(line, skip[lo : lo + n])
+        hi = min(lo + folded.shape[1], y.size)
+        finish_row(y[lo:hi], folded[0], folded[1], code, skip[lo:hi] if skip.size else skip)
+
+
+@row
+def finish_row(y, scale, shift, code, skip):
+    """The same for one row."""
+    for i in range(y.size):
+        y[i] = y[i] * scale[i] + shift[i]
+    activate_row(code, _1, y)
+    if skip.size:
+        add(y, skip)
 
 
 @row

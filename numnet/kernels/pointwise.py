@@ -37,10 +37,12 @@ from numnet.kernels.batchnorm import (
     add_moments,
     empty_pack,
     finish,
+    finish_row,
     normalise_activate,
     parts_of,
     unit_gradient,
 )
+from numnet.kernels.product import LANES, multiply
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -117,19 +119,34 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums
 def _inference(x, w, folded, code, skip, y):
     """(1), batch norm and activation in the tile: folded (2, F) = scale and shift; skip (R, F) is added, or empty."""
     rows, filters = y.shape
-    step = inference_rows(rows, w.shape[0], filters)
-    long = repeated(folded, row_length(filters))
-    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
-        lo, hi = tile * step, min((tile + 1) * step, rows)
-        np.dot(x[lo:hi], w, y[lo:hi])
-        more = skip[lo:hi] if skip.size else skip
-        finish(y[lo:hi].reshape(-1), long, code, more.reshape(-1))
+    parts, columns, wide = inference_tiles(rows, w.shape[0], filters)
+    long = repeated(folded, row_length(filters) if columns == 1 else filters)
+    for tile in prange(parts * columns):  # each tile writes its own pixels and filters of y
+        lo, hi = share(tile // columns, parts, rows)
+        f0 = tile % columns * wide
+        f1 = min(f0 + wide, filters)
+        multiply(x[lo:hi], w, y[lo:hi], f0, f1)
+        if columns == 1:
+            more = skip[lo:hi] if skip.size else skip
+            finish(y[lo:hi].reshape(-1), long, code, more.reshape(-1))
+        else:
+            for r in range(lo, hi):
+                more = skip[r, f0:f1] if skip.size else skip.reshape(-1)
+                finish_row(y[r, f0:f1], long[0, f0:f1], long[1, f0:f1], code, more)
 
 
 @row
-def inference_rows(rows, channels, filters):
-    """Pixels a tile holds: as in training, but two tiles at least, so that one small map keeps two cores busy."""
-    return max(min(tile_rows(channels, filters), (rows + 1) // 2), 1)
+def inference_tiles(rows, channels, filters):
+    """How many tiles of pixels, how many of filters, and filters a tile has: at least eight tiles where that pays.
+
+    The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
+    """
+    parts = (rows + tile_rows(channels, filters) - 1) // tile_rows(channels, filters)
+    parts = max(parts, min(8, rows // 48), 1)
+    columns = max(min(8 // parts, filters // 64), 1)
+    wide = (filters + columns - 1) // columns
+    wide = (wide + LANES - 1) // LANES * LANES if columns > 1 else filters
+    return parts, (filters + wide - 1) // wide, wide
 
 
 @kernel

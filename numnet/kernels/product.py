@@ -1,0 +1,84 @@
+"""The product of two tiles, cut into blocks that BLAS multiplies where they lie.
+
+(1)  y[r, f] = Σ_c x[r, c] · w[c, f]          a tile of rows r, all channels c, the filters f of one part
+
+A BLAS is made for large matrices: it first copies both factors into an order of its own ("packing"), which pays when
+every number is used hundreds of times. A tile of a MobileNet is not like that: 49 pixels of a 7×7 map meet a million
+weights, and copying the weights takes longer than multiplying by them. OpenBLAS, SciPy's BLAS, multiplies in place
+while rows · channels · filters ≤ 1,000,000. So a tile is cut into blocks below that size, and the blocks of one sum
+are added by BLAS itself (its β = 1). One core, GFLOP/s, the whole tile at once and in blocks:
+
+    rows × C → F        49 × 1024 → 1024    49 × 320 → 1280    196 × 576 → 96    3136 × 24 → 144    3136 × 128 → 256
+    ``np.dot``                        66                 56               119                98                  123
+    in blocks                        110                140               156               148                  150
+
+The blocks depend on the shapes alone, so the bits do too. A BLAS that packs always loses nothing: a block is no
+smaller than what it packs at a time.
+
+This is ``np.dot`` without its rules (whole arrays, nothing added): Numba's own binding of xGEMM, called with strides.
+"""
+
+import numpy as np
+from numba.core.extending import overload
+from numba.np.linalg import _BLAS, get_blas_kind
+
+from numnet.kernels._jit import row
+
+SMALL = 1_000_000  # rows · channels · filters up to which OpenBLAS does not pack
+ROWS, MOST = (
+    64,
+    256,
+)  # rows of a block: at least, since w is read once for them; and at most, where it is thin
+CHANNELS = 192  # of a block at most: a block of x and one of w share the first levels of the cache
+LANES = 16  # a block's edges are multiples of this where they can be
+
+
+@row
+def multiply(x, w, y, f0, f1):
+    """(1): y[:, f0:f1] = x · w[:, f0:f1] for x (R, C), w (C, F), y (R, F), rows contiguous."""
+    rows, channels = x.shape
+    deep = block(channels, CHANNELS, LANES)
+    high = block(rows, min(max(SMALL // (deep * (f1 - f0)), ROWS), MOST), 1)
+    wide = block(f1 - f0, max(SMALL // (high * deep), LANES), LANES)
+    for f in range(f0, f1, wide):
+        for r in range(0, rows, high):
+            for c in range(0, channels, deep):
+                multiply_block(
+                    x, w, y, r, min(r + high, rows), c, min(c + deep, channels), f, min(f + wide, f1)
+                )
+
+
+@row
+def block(size, most, lanes):
+    """The edge of near-equal blocks, none longer than ``most``; a multiple of ``lanes`` unless one block is enough."""
+    if size <= most:
+        return size
+    blocks = (size + most - 1) // most
+    even = (size + blocks - 1) // blocks
+    return min((even + lanes - 1) // lanes * lanes, most // lanes * lanes)
+
+
+def multiply_block(x, w, y, r0, r1, c0, c1, f0, f1):
+    """y[r0:r1, f0:f1] = x[r0:r1, c0:c1] · w[c0:c1, f0:f1], added to what is there if c0 > 0."""
+    part = np.dot(x[r0:r1, c0:c1], w[c0:c1, f0:f1])
+    y[r0:r1, f0:f1] = y[r0:r1, f0:f1] + part if c0 else part
+
+
+@overload(multiply_block, inline="never")
+def _multiply_block(x, w, y, r0, r1, c0, c1, f0, f1):
+    """The same by xGEMM, whose matrices stand column by column: yᵀ = wᵀ xᵀ."""
+    gemm, kind, plain = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply")), ord("n")
+    like = np.dtype(str(x.dtype))
+    one, zero = np.ones(1, like), np.zeros(1, like)
+
+    def call(x, w, y, r0, r1, c0, c1, f0, f1):
+        a, b = w.reshape(-1)[c0 * w.shape[1] + f0 :], x.reshape(-1)[r0 * x.shape[1] + c0 :]
+        out = y.reshape(-1)[r0 * y.shape[1] + f0 :]
+        beta = one if c0 else zero
+        sizes = f1 - f0, r1 - r0, c1 - c0
+        gemm(
+            kind, plain, plain, sizes[0], sizes[1], sizes[2], one.ctypes, a.ctypes, w.shape[1],
+            b.ctypes, x.shape[1], beta.ctypes, out.ctypes, y.shape[1],
+        )  # fmt: skip
+
+    return call
