@@ -182,7 +182,7 @@ NETS = (
     NUMBER
     + """
 import numnet
-from numnet.kernels import batchnorm, conv, depthwise, pointwise, pooling, residual, squeeze_excite
+from numnet.kernels import activations, batchnorm, conv, depthwise, pointwise, pooling, residual, squeeze_excite
 from numnet.layers import layer as layers
 from numnet.layers.layer import Memory, Workspace, backward_through, finish, hand
 
@@ -190,12 +190,12 @@ def objects(self, name, shape, dtype):
     return np.zeros(shape, object)
 
 def counting(function):
-    def run(code, v):
-        a = function(code, v)
+    def run(v, top):
+        a = function(v, top)
         return a if isinstance(a, Number) else Number(float(a))  # ReLU6 gives a bare 0 or 6
     return run
 
-batchnorm.clipped = counting(batchnorm.clipped)
+activations.clip = counting(activations.clip)
 Memory.array = objects
 Workspace.borrow = lambda self, shape, dtype: np.zeros(shape, object)
 Workspace.release = lambda self, array: None
