@@ -12,6 +12,7 @@ from numnet.blocks import Branches, Conv, Depthwise, InvertedResidual, Pointwise
 from numnet.blocks.unit import Unit
 from numnet.kernels.batchnorm import parts_of
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
+from numnet.layers.simple import activated
 
 
 def peak_training(net, batch_size=1, input_gradient=False) -> int:
@@ -42,9 +43,7 @@ def parts_of_peak(net, batch_size=1, input_gradient=False) -> tuple:
 def peak_inference(net, batch_size=1) -> int:
     """Bytes of the buffers that ``net.predict`` works in, the images included: a map lives until its last reader has run."""
     buffers = Buffers(batch_size)
-    end = buffers.make(net.input_shape)
-    for layer in net.layers:
-        end = buffers.through(layer, end)
+    buffers.row(net.layers, buffers.make(net.input_shape))
     return buffers.numbers * net.dtype.itemsize
 
 
@@ -212,13 +211,17 @@ class Buffers:
         if map_[1] == 0:
             self.free.append(map_[0])
 
+    def row(self, layers, x):
+        """The map that layers in a row make of map x."""
+        for layer, _ in activated(layers):
+            x = self.through(layer, x)
+        return x
+
     def through(self, layer, x):
         """The map that the layer makes of map x."""
         if isinstance(layer, SqueezeExcite):
             x[1] += 1
-            gates = x
-            for child in layer.children:
-                gates = self.through(child, gates)
+            gates = self.row(layer.children, x)
             y = self.make(layer.output_shape)
             self.done(gates)
             self.done(x)
@@ -233,9 +236,7 @@ class Buffers:
             adds = isinstance(layer, InvertedResidual) and layer.adds
             if adds:
                 x[1] += 1
-            y = x
-            for child in layer.children:
-                y = self.through(child, y)
+            y = self.row(layer.children, x)
             if adds:
                 self.done(x)
             return y

@@ -18,7 +18,8 @@ from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, pointwise, pooling, squeeze_excite
 from numnet.kernels._blas import one_thread
-from numnet.layers.simple import Dropout, GlobalAverage
+from numnet.kernels.activations import IDENTITY
+from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
 
 
 class Executor:
@@ -46,23 +47,18 @@ class Executor:
     def _index_channels(self):
         """Where each unit's γ, β and statistics lie in the net's vectors, and its scale and shift in our table."""
         rows, eps, place, self.folded = [], [], 0, {}
-        for unit in _units(self.layers):
-            if unit.finished:
-                f = unit.output_shape[2]
-                rows.append(np.full((4, f), -1))
-                eps.append(np.ones(f))
-            else:
-                f = unit.output_shape[2]
-                own = np.full((4, f), -1)
-                if unit.norm is not None:
-                    own[0] = _places(self.flat, unit.params["bn.gamma"])
-                    own[1] = _places(self.flat, unit.params["bn.beta"])
-                    own[2] = _places(self.buffers, unit.buffers["bn.mean"])
-                    own[3] = _places(self.buffers, unit.buffers["bn.variance"])
-                elif unit.bias:
-                    own[1] = _places(self.flat, unit.params["bias"])
-                rows.append(own)
-                eps.append(np.full(f, unit.norm.eps if unit.norm else 1.0))
+        for unit in _folding(self.layers):
+            f = unit.output_shape[-1]
+            own, norm = np.full((4, f), -1), getattr(unit, "norm", None)
+            if norm is not None:
+                own[0] = _places(self.flat, unit.params["bn.gamma"])
+                own[1] = _places(self.flat, unit.params["bn.beta"])
+                own[2] = _places(self.buffers, unit.buffers["bn.mean"])
+                own[3] = _places(self.buffers, unit.buffers["bn.variance"])
+            elif unit.bias:
+                own[1] = _places(self.flat, unit.params["bias"])
+            rows.append(own)
+            eps.append(np.full(f, norm.eps if norm else 1.0))
             self.folded[id(unit)] = (place, f)
             place += 2 * f
         self.table = np.zeros(place, self.flat.dtype)
@@ -83,11 +79,12 @@ class Executor:
         return self.table[place : place + 2 * f].reshape(2, f)
 
 
-def _units(layers):
+def _folding(layers):
+    """Units and dense layers: whatever ends in a scale and a shift."""
     for layer in layers:
-        if isinstance(layer, Unit):
+        if isinstance(layer, (Unit, Dense)):
             yield layer
-        yield from _units(layer.children)
+        yield from _folding(layer.children)
 
 
 def _places(flat, view):
@@ -126,10 +123,7 @@ class Plan:
     def _lay_out(self, shape):
         self._taken = 0
         start = self._new(shape)
-        end = start
-        for layer in self.executor.layers:
-            end = self._add(layer, end)
-        return start.array, end.array
+        return start.array, self._through(self.executor.layers, start).array
 
     # -------------------------------------------------------------- buffers
 
@@ -163,6 +157,12 @@ class Plan:
 
     # -------------------------------------------------------------- one kind of layer after another
 
+    def _through(self, layers, x):
+        """The map that layers in a row make of map x."""
+        for layer, activation in activated(layers):
+            x = self._dense(layer, activation, x) if isinstance(layer, Dense) else self._add(layer, x)
+        return x
+
     def _add(self, layer, x, skip=None):
         """The map that ``layer`` makes of map x, whose reader this is."""
         if isinstance(layer, InvertedResidual) and layer.adds:
@@ -174,9 +174,7 @@ class Plan:
             self._drop(x)
             return y
         if isinstance(layer, Sequence):
-            for child in layer.children:
-                x = self._add(child, x)
-            return x
+            return self._through(layer.children, x)
         if isinstance(layer, Dropout) and not layer.downscale:
             return x
         if isinstance(layer, Unit):
@@ -210,11 +208,17 @@ class Plan:
         self._drop(x)
         return y
 
+    def _dense(self, layer, activation, x):
+        y = self._new((x.array.shape[0], *layer.output_shape))
+        w, folded = layer.params["weight"], self.executor.folded_of(layer)
+        code = activation.code if activation else IDENTITY
+        self._do(pointwise.unit_inference, x.array, w, folded, code, self._nothing, y.array)
+        self._drop(x)
+        return y
+
     def _squeeze_excite(self, layer, x):
         x.readers += 1
-        gates = x
-        for child in layer.children:
-            gates = self._add(child, gates)
+        gates = self._through(layer.children, x)
         y = self._new(x.array.shape)
         self._do(squeeze_excite.unit_forward, x.array, self._nothing, 0, gates.array, y.array)
         self._drop(gates)

@@ -239,3 +239,18 @@ class Activation(Layer):
         return [
             Row("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))
         ]
+
+
+def activated(layers):
+    """(layer, activation) of each layer: an Activation right behind a Dense comes with it, else None.
+
+    Inference applies such a pair in one pass, while the sums are hot; swish with a β of its own stays a layer.
+    """
+    pairs = []
+    for layer in layers:
+        dense = bool(pairs) and isinstance(pairs[-1][0], Dense) and pairs[-1][1] is None
+        if dense and isinstance(layer, Activation) and layer.beta == 1:
+            pairs[-1] = (pairs[-1][0], layer)
+        else:
+            pairs.append((layer, None))
+    return pairs
