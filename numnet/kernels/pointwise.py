@@ -42,7 +42,7 @@ from numnet.kernels.batchnorm import (
     parts_of,
     unit_gradient,
 )
-from numnet.kernels.product import LANES, multiply
+from numnet.kernels.product import LANES, LARGE, MOST, multiply
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -141,8 +141,12 @@ def inference_tiles(rows, channels, filters):
 
     The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
     """
-    parts = (rows + tile_rows(channels, filters) - 1) // tile_rows(channels, filters)
-    parts = max(parts, min(8, rows // 48), 1)
+    if (
+        channels * filters >= LARGE
+    ):  # tiles long enough to pay for the packing of w, if there are so many pixels
+        parts = max(rows // (MOST + MOST // 2), min(8, rows // MOST // 2 * 2), min(2, rows // 96), 1)
+    else:
+        parts = max(rows // tile_rows(channels, filters), min(8, rows // 48), 1)
     columns = max(min(8 // parts, filters // 64), 1)
     wide = (filters + columns - 1) // columns
     wide = (wide + LANES - 1) // LANES * LANES if columns > 1 else filters

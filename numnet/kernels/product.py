@@ -29,6 +29,7 @@ ROWS, MOST = (
     64,
     256,
 )  # rows of a block: at least, since w is read once for them; and at most, where it is thin
+LARGE = 131072  # weights from which packing pays, with so many rows
 CHANNELS = 192  # of a block at most: a block of x and one of w share the first levels of the cache
 LANES = 16  # a block's edges are multiples of this where they can be
 
@@ -37,6 +38,9 @@ LANES = 16  # a block's edges are multiples of this where they can be
 def multiply(x, w, y, f0, f1):
     """(1): y[:, f0:f1] = x · w[:, f0:f1] for x (R, C), w (C, F), y (R, F), rows contiguous."""
     rows, channels = x.shape
+    if packs(rows, channels, f1 - f0):
+        multiply_block(x, w, y, 0, rows, 0, channels, f0, f1)
+        return
     deep = block(channels, CHANNELS, LANES)
     high = block(rows, min(max(SMALL // (deep * (f1 - f0)), ROWS), MOST), 1)
     wide = block(f1 - f0, max(SMALL // (high * deep), LANES), LANES)
@@ -46,6 +50,12 @@ def multiply(x, w, y, f0, f1):
                 multiply_block(
                     x, w, y, r, min(r + high, rows), c, min(c + deep, channels), f, min(f + wide, f1)
                 )
+
+
+@row
+def packs(rows, channels, filters):
+    """True if there is enough work in the product to pay for the packing: then it is left whole."""
+    return rows >= MOST and channels * filters >= LARGE
 
 
 @row
