@@ -54,6 +54,7 @@ from numnet.kernels.batchnorm import (
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import (
     GROUP,
+    LANES,
     add_products,
     add_products_3,
     columns,
@@ -69,6 +70,9 @@ from numnet.kernels.rows import (
     zero,
 )
 
+PAIR = 2  # rows of y that go through one sweep of (1)
+WEIGHTS = 6144  # numbers of the repeated taps in use at a time: 24 KiB of float32, half a first-level cache
+_u = np.uint64
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
 
 
@@ -176,24 +180,26 @@ def gather(out, multiplier, line):
 
 
 @row
-def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs):
-    """Row h of an image (H, W·C), finished on the way, into a slot that is zero on its padding."""
+def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs, head, tail):
+    """Row h of an image (H, W·C), finished on the way, into a slot that is zero on its padding.
+
+    Of a row that needs nothing done to it, only the first ``head`` and the last ``tail`` numbers.
+    """
     if h < 0 or h >= image.shape[0]:
         zero(slot)
         return
     line = image[h]
     multiplier = outputs // channels
     place = slot[left * outputs : left * outputs + line.size * multiplier]
-    if multiplier == 1:
-        if pack.size:
-            normalise_activate(line, pack, code, place)
-        else:
-            copy(line, place)
-        return
     if pack.size:
-        normalise_activate(line, pack, code, finished)
-        line = finished
-    spread(line, multiplier, place)
+        done = place if multiplier == 1 else finished
+        normalise_activate(line, pack, code, done)
+        line = done
+    elif multiplier == 1:
+        copy(line[:head], place[:head])
+        copy(line[line.size - tail :], place[line.size - tail :])
+    if multiplier > 1:
+        spread(line, multiplier, place)
 
 
 @row
@@ -206,6 +212,110 @@ def slot_pixels(width, left, columns_out, side_v, stride):
 def stretch(outputs, stride):
     """Numbers of a stretch: many pixels at stride 1, one pixel at any other."""
     return row_length(outputs) if stride == 1 else outputs
+
+
+@row
+def sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, group, side_u, side_v):
+    """(1): n numbers of each of ``group`` rows of y, ``step`` apart; row r of their windows begins at at[r] in the source.
+
+    Every caller writes ``group`` and the sides as constants, so that the four inner loops are unrolled: a sum stays in a
+    register from its first tap to its last, and a weight is loaded once for the group.
+    """
+    step, first, pixel, length = _u(step), _u(first), _u(pixel), _u(length)
+    for i in range(_u(n)):
+        for g in range(_u(group)):
+            total = y.dtype.type(0)
+            for u in range(_u(side_u)):
+                for v in range(_u(side_v)):
+                    x_uv = source[_u(at[g * _u(stride) + u]) + first + v * pixel + i]
+                    total += x_uv * taps[(u * _u(side_v) + v) * length + i]
+            y[g * step + i] = total
+
+
+@row
+def sum_taps(y, source, at, first, pixel, taps, length, n, side_u, side_v):
+    """(1) for kernels of any other size: one row, tap by tap."""
+    zero(y[:n])
+    for u in range(side_u):
+        for v in range(side_v):
+            weights = taps[(u * side_v + v) * length :]
+            multiply_add(y, 0, source[first + v * pixel :], 0, at, u, weights, 0, n, 1)
+
+
+@row
+def convolve_rows(y, size, lo, hi, count, source, at, origin, pixel, taps, length, stride, side_u, side_v):
+    """(1): numbers lo … hi − 1, whole pixels, of ``count`` ≤ PAIR rows of y, ``size`` numbers each.
+
+    A tap is L numbers long, a pixel repeated. Stretches of L begin L apart in y, s·L apart in the source.
+    """
+    blocks = (side_u * side_v * length + WEIGHTS - 1) // WEIGHTS
+    width = ((length + blocks - 1) // blocks + LANES - 1) // LANES * LANES
+    for block in range(0, min(length, hi - lo), width):
+        w = taps[block:]
+        for o in range(lo + block, hi, length):
+            n = min(width, length - block, hi - o)
+            a = origin + block + (o - lo - block) * stride
+            if side_u == 3 and side_v == 3:
+                if count == PAIR:
+                    sum_windows(y[o:], size, source, at, a, pixel, w, length, n, stride, PAIR, 3, 3)
+                else:
+                    sum_windows(y[o:], size, source, at, a, pixel, w, length, n, stride, 1, 3, 3)
+            elif side_u == 5 and side_v == 5:
+                if count == PAIR:
+                    sum_windows(y[o:], size, source, at, a, pixel, w, length, n, stride, PAIR, 5, 5)
+                else:
+                    sum_windows(y[o:], size, source, at, a, pixel, w, length, n, stride, 1, 5, 5)
+            else:
+                for g in range(count):
+                    below = at[g * stride :]
+                    sum_taps(y[g * size + o :], source, below, a, pixel, w, length, n, side_u, side_v)
+
+
+@row
+def convolve_pair(
+    image, pack, code, taps, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
+):
+    """(1): rows p … p + count − 1 of y (P, Q·C·M), from an image (H, W·C). Gives the new ``filled``."""
+    channels, side_u, side_v, stride, top, left = shape
+    height, line_size = image.shape
+    size, slot_size = y.shape[1], flat.size // slots
+    lines, pair = image.reshape(-1), y[p : p + count].reshape(-1)
+    first, last = p * stride, (p + count - 1) * stride + side_u  # the padded rows of these windows
+    begin, end = inner_columns(line_size // channels, size // outputs, left, side_v, stride)
+    direct = pack.size == 0 and outputs == channels and end > begin
+    inside = direct and first >= top and last <= top + height
+    new = first if direct and not inside else max(first, filled)
+    head, tail = line_size, 0
+    los, his = (0, 0, 0), (0, size, 0)
+    if inside:  # straight from the image; the ring is for the first and the last columns
+        head = max((begin - 1) * stride + side_v - left, 0) * channels
+        tail = max(line_size - (end * stride - left) * channels, 0)
+        los, his = (begin * outputs, 0, end * outputs), (end * outputs, begin * outputs, size)
+    for piece in range(3):
+        lo, hi = los[piece], his[piece]
+        if piece == 0:
+            source, origin = lines, lo * stride - left * outputs
+            for r in range(first, last):
+                at[r - first] = (r - top) * line_size
+        else:
+            source, origin = flat, lo * stride
+            for r in range(new, last):
+                slot = flat[r % slots * slot_size : (r % slots + 1) * slot_size]
+                fill_slot(image, r - top, channels, pack, code, left, finished, slot, outputs, head, tail)
+            new = last
+            for r in range(first, last):
+                at[r - first] = r % slots * slot_size
+        convolve_rows(
+            pair, size, lo, hi, count, source, at, origin, outputs, taps, length, stride, side_u, side_v
+        )
+    return last
+
+
+@row
+def inner_columns(width, columns_out, left, side_v, stride):
+    """The columns of y whose windows lie inside the image: from the first to the one after the last."""
+    begin = (left + stride - 1) // stride
+    return begin, min((width + left - side_v) // stride + 1, columns_out)
 
 
 # ---------------------------------------------------------------------------------------------- passes
@@ -222,27 +332,36 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
     long_taps = repeated(taps, length).reshape(-1)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
-    unspread = (
-        x.shape[2] if outputs > channels else 0
-    )  # a row of x that waits for its channels to be repeated
+    slots = (PAIR - 1) * stride + side_u
+    unspread = x.shape[2] if outputs > channels else 0  # a row that waits for its channels to be repeated
     flat_y = y.reshape(-1)
     for part in prange(parts):  # each part writes its own images of y and its own moments
-        flat = line_up(side_u * slot_size, x)
-        ring = flat.reshape(side_u, slot_size)
+        flat = line_up(slots * slot_size, x)
         finished = np.empty(unspread, x.dtype)
-        at = np.empty(side_u * side_v, np.int64)
+        at = np.empty(slots, np.int64)
         first, last = share(part, parts, images)
         counted = first  # images whose moments have been taken
         for n in range(first, last):
             filled = 0  # padded rows of this image that have been put into the ring
-            for p in range(rows):
-                while filled < p * stride + side_u:
-                    slot = ring[filled % side_u]
-                    fill_slot(x[n], filled - top, channels, pack, code, left, finished, slot, outputs)
-                    filled += 1
-                aim(at, p * stride, side_u, side_v, slot_size, outputs)
-                line = y[n, p]
-                convolve(line, size, length, flat, length * stride, at, at.size, long_taps, length)  # (1)
+            for p in range(0, rows, PAIR):
+                count = min(PAIR, rows - p)
+                filled = convolve_pair(
+                    x[n],
+                    pack,
+                    code,
+                    long_taps,
+                    length,
+                    shape,
+                    outputs,
+                    flat,
+                    slots,
+                    filled,
+                    finished,
+                    at,
+                    y[n],
+                    p,
+                    count,
+                )
             if moments.size and ((n + 1 - counted) * rows * size >= HOT or n + 1 == last):
                 add_moments(flat_y[counted * rows * size : (n + 1) * rows * size], outputs, moments[part])
                 counted = n + 1
@@ -258,24 +377,35 @@ def _inference(x, taps, folded, code, shape, y, band):
     long_taps = repeated(taps, length).reshape(-1)
     long = repeated(folded, row_length(outputs))
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
+    slots = (PAIR - 1) * stride + side_u
     bands = (rows + band - 1) // band
     none = np.empty((0, 0), x.dtype)
     nothing = np.empty(0, x.dtype)
     for tile in prange(images * bands):  # each tile writes its own rows of y
         n, first = tile // bands, tile % bands * band
-        flat = line_up(side_u * slot_size, x)
-        ring = flat.reshape(side_u, slot_size)
-        at = np.empty(side_u * side_v, np.int64)
-        filled = first * stride
-        for p in range(first, min(first + band, rows)):
-            while filled < p * stride + side_u:
-                slot = ring[filled % side_u]
-                fill_slot(x[n], filled - top, channels, none, 0, left, nothing, slot, outputs)
-                filled += 1
-            aim(at, p * stride, side_u, side_v, slot_size, outputs)
-            line = y[n, p]
-            convolve(line, size, length, flat, length * stride, at, at.size, long_taps, length)
-            finish(line, long, code, nothing)
+        flat = line_up(slots * slot_size, x)
+        at = np.empty(slots, np.int64)
+        filled, last = 0, min(first + band, rows)
+        for p in range(first, last, PAIR):
+            count = min(PAIR, last - p)
+            filled = convolve_pair(
+                x[n],
+                none,
+                0,
+                long_taps,
+                length,
+                shape,
+                outputs,
+                flat,
+                slots,
+                filled,
+                nothing,
+                at,
+                y[n],
+                p,
+                count,
+            )
+            finish(y[n, p : p + count].reshape(-1), long, code, nothing)
 
 
 @kernel
@@ -313,7 +443,19 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
             for p in range(rows):
                 while filled < p * stride + side_u:
                     slot = ring[filled % side_u]
-                    fill_slot(x[n], filled - top, channels, pack, x_code, left, finished, slot, outputs)
+                    fill_slot(
+                        x[n],
+                        filled - top,
+                        channels,
+                        pack,
+                        x_code,
+                        left,
+                        finished,
+                        slot,
+                        outputs,
+                        line_size,
+                        0,
+                    )
                     filled += 1
                 aim(at, p * stride, side_u, side_v, slot_size, outputs)
                 d = dring[p % back_u, before : before + size]
