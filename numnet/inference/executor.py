@@ -16,7 +16,17 @@ import numpy as np
 from numnet.blocks.residual import Branches, InvertedResidual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
-from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, pointwise, pooling, squeeze_excite
+from numnet.kernels import (
+    _memory,
+    batchnorm,
+    concat,
+    conv,
+    depthwise,
+    inverted,
+    pointwise,
+    pooling,
+    squeeze_excite,
+)
 from numnet.kernels._blas import one_thread
 from numnet.kernels.activations import IDENTITY
 from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
@@ -165,6 +175,8 @@ class Plan:
 
     def _add(self, layer, x, skip=None):
         """The map that ``layer`` makes of map x, whose reader this is."""
+        if isinstance(layer, InvertedResidual) and layer.band(x.array.shape[0]):
+            return self._inverted(layer, x)
         if isinstance(layer, InvertedResidual) and layer.adds:
             x.readers += 1
             end = x
@@ -205,6 +217,21 @@ class Plan:
             else:
                 run = {Conv: conv, Depthwise: depthwise}[type(unit)].unit_inference
                 self._do(run, x.array, w, folded, unit.code, unit.stride, unit.pads, y.array)
+        self._drop(x)
+        return y
+
+    def _inverted(self, block, x):
+        y = self._new((x.array.shape[0], *block.output_shape))
+        if self._memory is not None:
+            tables = [
+                a for unit in block.children for a in (unit.params["weight"], self.executor.folded_of(unit))
+            ]
+            codes = tuple(unit.code for unit in block.children)
+            window = block.children[1].stride, block.children[1].pads
+            self._do(
+                inverted.unit_inference, x.array, *tables, codes, *window, block.adds, y.array,
+                block.band(x.array.shape[0]),
+            )  # fmt: skip
         self._drop(x)
         return y
 
