@@ -51,7 +51,7 @@ def _inference(x, w1, folded1, taps, folded2, w3, folded3, codes, shape, adds, y
         multiply(x[n, lo:hi].reshape(-1, channels), w1, e.reshape(-1, wide), 0, wide)
         finish(e, long1, codes[0], nothing)  # (1)
         part = wide, side_u, side_v, stride, lo - (first * stride - top), left
-        flat = line_up(slots * slot_pixels(width, left, columns, side_v, stride) * wide, x)
+        flat = line_up((slots + 1) * slot_pixels(width, left, columns, side_v, stride) * wide, x)
         at, filled = np.empty(slots, np.int64), 0
         image, z = (
             e.reshape(hi - lo, -1),
