@@ -111,7 +111,9 @@ def test_what_belongs_to_one_model_goes_with_it():
     }
     assert merge(base, {"model": {"width": 1.0}})["model"] == {**base["model"], "width": 1.0}
     named = merge(base, {"model": {"model": "mobilenet_v1", "width": 1.0}})["model"]
-    assert named == {"model": "mobilenet_v1", "width": 1.0, "strides": "cifar"}, "the paper's own, since it was named"
+    assert named == {"model": "mobilenet_v1", "width": 1.0, "strides": "cifar"}, (
+        "the paper's own, since it was named"
+    )
 
 
 def test_a_model_without_widths_gets_none():
