@@ -50,7 +50,9 @@ def train(
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
-    command = " ".join(["numnet train", Path(dataset).name, *(["--recipe", str(recipe)] if recipe else [])])
+    options = {"--recipe": recipe, "--init": None if init is None else Path(init).name}
+    named = [f"{option} {value}" for option, value in options.items() if value is not None]
+    command = " ".join(["numnet train", Path(dataset).name, *named])
     command += f", with {json.dumps(flags)}" if flags else ""
     return _run(dataset, merged, reading, out, False, callbacks, progress, start, team, command)
 
