@@ -9,14 +9,8 @@ from numnet.errors import NumnetError
 from numnet.loading import load
 
 LAYOUTS = ("torchvision", "timm", "numnet")
-KEPT = (
-    "dataset",
-    "command",
-    "recipe",
-    "labels",
-    "source",
-    "result",
-)  # what a net for use still says of its making
+# What a net for use still says of its making.
+KEPT = ("dataset", "command", "recipe", "labels", "source", "result")
 
 
 def import_arguments(parser):

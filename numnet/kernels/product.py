@@ -4,16 +4,19 @@
 
 A BLAS is made for large matrices: it first copies both factors into an order of its own ("packing"), which pays when
 every number is used hundreds of times. A tile of a MobileNet is not like that: 49 pixels of a 7×7 map meet a million
-weights, and copying the weights takes longer than multiplying by them. OpenBLAS, SciPy's BLAS, multiplies in place
+weights, and each weight that was copied is used 49 times. OpenBLAS, SciPy's BLAS, multiplies in place
 while rows · channels · filters ≤ 1,000,000. So a tile is cut into blocks below that size, and the blocks of one sum
-are added by BLAS itself (its β = 1). One core, GFLOP/s, the whole tile at once and in blocks:
+are added by BLAS itself (its β = 1). One core, GFLOP/s, the whole tile at once and in blocks; medians of two runs on a
+noisy machine:
 
     rows × C → F        49 × 1024 → 1024    49 × 320 → 1280    196 × 576 → 96    3136 × 24 → 144    3136 × 128 → 256
-    ``np.dot``                        66                 56               119                98                  123
-    in blocks                        110                140               156               148                  150
+    ``np.dot``                    74, 48             77, 66          101, 110             82, 70            118, 110
+    in blocks                     66, 49             74, 65           127, 97            111, 84              79, 79
 
-The blocks depend on the shapes alone, so the bits do too. A BLAS that packs always loses nothing: a block is no
-smaller than what it packs at a time.
+So blocks pay for thin products, such as the expansions of V2's first blocks; for few rows they change little here; and
+many rows of a middling width would be better left whole, which the rule below does not do yet.
+
+The blocks depend on the shapes alone, so the bits do too.
 
 This is ``np.dot`` without its rules (whole arrays, nothing added): Numba's own binding of xGEMM, called with strides.
 """
@@ -25,10 +28,8 @@ from numba.np.linalg import _BLAS, get_blas_kind
 from numnet.kernels._jit import row
 
 SMALL = 1_000_000  # rows · channels · filters up to which OpenBLAS does not pack
-ROWS, MOST = (
-    64,
-    256,
-)  # rows of a block: at least, since w is read once for them; and at most, where it is thin
+ROWS = 64  # of a block at least: w is read once for them
+MOST = 256  # and at most, where it is thin
 LARGE = 131072  # weights from which packing pays, with so many rows
 CHANNELS = 192  # of a block at most: a block of x and one of w share the first levels of the cache
 LANES = 16  # a block's edges are multiples of this where they can be
