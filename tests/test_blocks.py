@@ -61,16 +61,10 @@ def test_sum_of_two_maps(shape):
 
 @each_shape
 def test_sum_of_two_gradients(shape):
-    dx, dy, x = draw(shape, shape, shape)
-    pack, want = a_pack(shape[3]), dx + dy
-    sums = np.zeros((2, 2, shape[3]))
-    residual.unit_add_gradient(dx, dy, x, pack, CODES["relu6"], 2, sums)
+    dx, more = draw(shape, shape)
+    want = dx + more
+    residual.unit_add_gradient(dx, more)
     close(dx, want, ORACLE)
-    normal, slope = finished(x, pack, slope=True)
-    du = want * slope
-    close(sums.sum(0), np.stack([du.sum((0, 1, 2)), (du * normal).sum((0, 1, 2))]), 1e-11)
-    residual.unit_add_gradient(dx, dy, x, *NONE, 1, np.zeros((0, 2, 0)))
-    close(dx, want + dy, ORACLE)
 
 
 def test_sums_of_maps_refuse_what_does_not_fit():

@@ -49,8 +49,9 @@ class Pointwise:
     def unit_forward(self, x, pack, code, w, y, moments):
         pointwise.unit_forward(x, pack, code, w, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial):
-        pointwise.unit_backward(dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial)
+    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
+        back = dy, y, y_pack, means, y_code, x, pack, code, w
+        pointwise.unit_backward(*back, dx, more, dw, sums, partial)
 
     def unit_inference(self, x, w, folded, code, y, skip):
         rows, filters = x.reshape(-1, w.shape[0]), w.shape[1]
@@ -84,9 +85,9 @@ class Depthwise:
     def unit_forward(self, x, pack, code, w, y, moments):
         depthwise.unit_forward(x, pack, code, w, self.shape.stride, self.shape.pads, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial):
-        where = self.shape.stride, self.shape.pads
-        depthwise.unit_backward(dy, y, y_pack, means, y_code, x, pack, code, w, *where, dx, dw, sums, partial)
+    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
+        back = dy, y, y_pack, means, y_code, x, pack, code, w, self.shape.stride, self.shape.pads
+        depthwise.unit_backward(*back, dx, more, dw, sums, partial)
 
     def unit_inference(self, x, w, folded, code, y, skip):
         depthwise.unit_inference(x, w, folded, code, self.shape.stride, self.shape.pads, y)
@@ -118,7 +119,7 @@ class Conv:
     def unit_forward(self, x, pack, code, w, y, moments):
         conv.unit_forward(x, w, self.shape.stride, self.shape.pads, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, dw, sums, partial):
+    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
         where = self.shape.stride, self.shape.pads
         conv.unit_backward(dy, y, y_pack, means, y_code, x, w, *where, dx, dw, partial)
 
@@ -209,8 +210,8 @@ def drawn(op, activation_x="relu6", training=True, dtype="float64"):
     return x, w, dz, Norm(x, activation_x, training)
 
 
-def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True):
-    """The whole chain by the fused passes: a dict of all it gives, and the norm of y."""
+def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True, more=None):
+    """The whole chain by the fused passes: a dict of all it gives, and the norm of y. ``more`` is added to dx."""
     dtype, got = x.dtype, {}
     raw = op.reads_raw and norm_x is not None
     read = (norm_x.finished if norm_x else x, batchnorm.empty_pack(dtype), IDENTITY)
@@ -234,7 +235,20 @@ def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True
     dw = np.full(w.shape, np.nan, dtype)
     dx = np.full(x.shape, np.nan, dtype) if with_dx else np.empty((0, *x.shape[1:]), dtype)
     x_sums = np.zeros((op.parts, 2, x.shape[3])) if raw and with_dx else NO_SUMS
-    back = dz, y, norm_y.pack, means, norm_y.code, *read, w, dx, dw, x_sums, op.partial(dtype)
+    back = (
+        dz,
+        y,
+        norm_y.pack,
+        means,
+        norm_y.code,
+        *read,
+        w,
+        dx,
+        x[:0] if more is None else more,
+        dw,
+        x_sums,
+        op.partial(dtype),
+    )
     op.unit_backward(*back)
     got["dw"] = dw
     if with_dx:
@@ -245,12 +259,13 @@ def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True
     return got, norm_y
 
 
-def separate(op, x, norm_x, w, dz, norm_y):
+def separate(op, x, norm_x, w, dz, norm_y, more=0):
     """The same by batch norm's passes and the plain convolution."""
     want, finished = {}, norm_x.finished if norm_x else x
     want["y"] = op.plain(finished, w)
     dy, want["dgamma of y"], want["dbeta of y"] = norm_y.backward(dz, want["y"])
     want["dx"], want["dw"] = op.plain_backward(dy, finished, w)
+    want["dx"] = want["dx"] + more
     if norm_x and op.reads_raw:
         want["dx, raw"], want["dgamma of x"], want["dbeta of x"] = norm_x.backward(want["dx"], x)
     return want
@@ -264,8 +279,9 @@ def test_fused_equals_separate(kind, shape, training):
     op = kind(shape)
     activation_x, activation_y = activations_of(shape)
     x, w, dz, norm_x = drawn(op, activation_x, training)
-    got, norm_y = fused(op, x, norm_x, w, dz, activation_y, training)
-    want = separate(op, x, norm_x, w, dz, norm_y)
+    more = draw(x.shape)[0] if op.reads_raw else np.zeros_like(x)  # of another reader of x
+    got, norm_y = fused(op, x, norm_x, w, dz, activation_y, training, more=more)
+    want = separate(op, x, norm_x, w, dz, norm_y, more)
     assert set(got) == set(want)
     for name in got:
         close(got[name], want[name], SEPARATE, name)

@@ -72,33 +72,25 @@ class InvertedResidual(Sequence):
         y = super().forward(x, training)
         if not self.adds:
             return y
-        self.x = x
         a, a_pack, a_code = source(y)
         total = self.memory.array("sum", a.shape, a.dtype)
         residual.unit_forward(a, a_pack, a_code, *source(x), total)
         return total
 
     def backward(self, dy, input_gradient=True):
-        dx = super().backward(dy, input_gradient)
-        if self.adds and dx is not None:
-            add_gradient(dx, dy, self.x, self.peers)
+        first, *rest = self.children
+        d = backward_through(rest, dy)
+        dx = first.backward(
+            d, input_gradient, dy if self.adds else None
+        )  # residual's equation 3, in its tiles
+        self.peers.done(first)
+        self.workspace.release(d)
         return dx
 
     def cost(self):
         if not self.adds:
             return []
         return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
-
-
-def add_gradient(dx, more, x, peers):
-    """dx += more, for a map x with another reader; if x is pending, leaves it the sums of its batch norm."""
-    pending = isinstance(x, Pending)
-    channels = dx.shape[-1]
-    parts = peers.parts(batchnorm.parts_of(dx.size // channels))
-    sums = np.zeros((parts, 2, channels) if pending else (0, 2, 0))
-    residual.unit_add_gradient(dx, more, *source(x), parts, sums)
-    if pending:
-        x.sums = sums
 
 
 class Excite(Dense):
@@ -198,7 +190,7 @@ class Branches(Layer):
             if total is None or dx is None:
                 total = dx
             else:
-                add_gradient(total, dx, dx, self.peers)  # the map was finished above: no sums
+                residual.unit_add_gradient(total, dx)
                 self.workspace.release(dx)
         return total
 

@@ -39,8 +39,8 @@ class Unit(Layer):
         """y and its moments from x, array or Pending."""
         raise NotImplementedError
 
-    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
-        """grads["weight"], and dx and x_sums where they have a size."""
+    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
+        """grads["weight"], and dx (plus ``more``, where it has a size) and x_sums where they have a size."""
         raise NotImplementedError
 
     def parts(self, images):
@@ -102,9 +102,11 @@ class Unit(Layer):
         self.pending = Pending(y, pack, self.code)
         return self.pending
 
-    def backward(self, dy, input_gradient=True):
+    def backward(self, dy, input_gradient=True, more=None):
+        """dx, plus ``more``: what another reader of x makes of it (not for standard convolutions)."""
         x, y = self.x, self.y
         raw = source(x)[0]
+        more = raw[:0] if more is None else more
         dx = (
             self.workspace.borrow(raw.shape, raw.dtype)
             if input_gradient
@@ -115,7 +117,7 @@ class Unit(Layer):
             x_sums = np.zeros((self.parts(len(raw)), 2, raw.shape[3]))
         if self.finished:
             none = batchnorm.empty_pack(raw.dtype)
-            self.gradients(dy, y, none, none, IDENTITY, x, dx, x_sums)
+            self.gradients(dy, y, none, none, IDENTITY, x, dx, more, x_sums)
         else:
             pack, sums = self.pending.pack, self.pending.sums
             filters = y.shape[3]
@@ -133,7 +135,7 @@ class Unit(Layer):
                 self.grads["bn.beta"] if self.norm else self.grads.get("bias", np.empty_like(spare)),
                 means,
             )
-            self.gradients(dy, y, pack, means, self.code, x, dx, x_sums)
+            self.gradients(dy, y, pack, means, self.code, x, dx, more, x_sums)
         if len(x_sums):
             x.sums = x_sums
         return dx if input_gradient else None
@@ -204,7 +206,7 @@ class Conv(Windowed):
     def run(self, x, y, moments):
         conv.unit_forward(x, self.params["weight"], self.stride, self.pads, y, moments)
 
-    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
         w = self.params["weight"]
         partial = self.memory.array(
             "partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype
@@ -241,7 +243,7 @@ class Depthwise(Windowed):
         raw, pack, code = source(x)
         depthwise.unit_forward(raw, pack, code, self.params["weight"], self.stride, self.pads, y, moments)
 
-    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
         raw, x_pack, x_code = source(x)
         w = self.params["weight"]
         partial = self.memory.array("partial", (self.parts(len(raw)), self.kernel**2, y.shape[3]), np.float64)
@@ -258,6 +260,7 @@ class Depthwise(Windowed):
             self.stride,
             self.pads,
             dx,
+            more,
             self.grads["weight"],
             x_sums,
             partial,
@@ -295,12 +298,12 @@ class Pointwise(Unit):
         raw, pack, code = source(x)
         pointwise.unit_forward(raw, pack, code, self.params["weight"], y, moments)
 
-    def gradients(self, dy, y, pack, means, code, x, dx, x_sums):
+    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
         raw, x_pack, x_code = source(x)
         w = self.params["weight"]
         partial = self.memory.array("partial", (self.parts(len(raw)), *w.shape), w.dtype)
         pointwise.unit_backward(
-            dy, y, pack, means, code, raw, x_pack, x_code, w, dx, self.grads["weight"], x_sums, partial
+            dy, y, pack, means, code, raw, x_pack, x_code, w, dx, more, self.grads["weight"], x_sums, partial
         )
         self.peers.weight_sums(self, partial)
 

@@ -29,6 +29,7 @@ from numnet.kernels.activations import IDENTITY
 from numnet.kernels.batchnorm import add_moments, empty_pack, finish, parts_of, unit_gradient
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
+from numnet.kernels.product import multiply, multiply_transposed
 from numnet.kernels.rows import add, copy, repeated, row_length, share, zero
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
@@ -111,7 +112,7 @@ def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
                     tile.reshape(columns, side_u, patch // side_u),
                 )
             out = flat[lo * columns : hi * columns]
-            np.dot(patches[: (hi - lo) * columns], w, out)  # (1)
+            multiply(patches[: (hi - lo) * columns], w, out, 0, filters)  # (1)
             if moments.size:
                 add_moments(out.reshape(-1), filters, moments[part])
 
@@ -134,7 +135,7 @@ def _inference(x, channels, w, side_u, stride, top, left, folded, code, y):
             )
             gather_row(x[r // rows], r % rows * stride - top, -left, stride, channels, place)
         out = flat[lo * columns : hi * columns]
-        np.dot(patches, w, out)
+        multiply(patches, w, out, 0, filters)
         finish(out.reshape(-1), long, code, nothing)
 
 
@@ -150,7 +151,6 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
         first, last = share(part, dw.shape[0], images)
         patches = np.empty((step * columns, patch), x.dtype)
         raw = np.empty((step * columns if pack_y.size else 0, filters), x.dtype)
-        product = np.empty((patch, filters), x.dtype)
         flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
         if dx.size:
             zero(dx[first:last].reshape(-1))
@@ -180,11 +180,7 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
                     y_code,
                     d.reshape(-1),
                 )
-            if lo == 0:
-                np.dot(tile.T, d, dw[part])  # (3)
-            else:
-                np.dot(tile.T, d, product)
-                add(dw[part].reshape(-1), product.reshape(-1))
+            multiply_transposed(tile, d, dw[part], lo > 0)  # (3)
             if dx.size:
                 np.dot(d, w.T, tile)  # (2), over the patches, which are used up
                 for r in range(lo, hi):

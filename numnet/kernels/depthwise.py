@@ -58,6 +58,7 @@ from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import (
     GROUP,
     LANES,
+    add,
     add_products,
     add_products_3,
     columns,
@@ -427,8 +428,8 @@ def _inference(x, taps, folded, code, shape, y, band):
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, dw, x_sums):
-    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx like x, or empty; the rest as on the pointwise page."""
+def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, more, dw, x_sums):
+    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx and more like x, or empty; the rest as on the pointwise page."""
     channels, side_u, side_v, stride, top, left = shape
     images, rows, size = dy.shape
     height, line_size = x.shape[1:]
@@ -490,6 +491,8 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
                             gather_dx(
                                 dring, before, written, p, order, start, shape, outputs, back, wide, line
                             )
+                            if more.size:
+                                add(line, more[n, written - top])
                         written += 1
             if x_sums.size and ((n + 1 - counted) * height * line_size >= HOT or n + 1 == last):
                 lo, hi = counted * height * line_size, (n + 1) * height * line_size
@@ -557,12 +560,19 @@ def unit_forward(x, x_pack, x_code, w, stride, pads, y, moments):
     _forward(_lines(x), x_pack, x_code, _taps(w), _shape(w, stride, pads), _lines(y), moments, parts)
 
 
-def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, dw, x_sums, partial):
-    """dw (K, K, C, M), and where dx has a size dx and x_sums; ``partial`` (parts, K·K, C·M) float64, scratch. No checks."""
+def unit_backward(
+    dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, more, dw, x_sums, partial
+):
+    """dw (K, K, C, M), and where dx has a size dx, plus ``more`` where that has one, and x_sums. No checks.
+
+    ``partial`` (parts, K·K, C·M) float64 is scratch.
+    """
     partial.fill(0)
     upstream = _lines(dy), _lines(y), y_pack, means, y_code
     source = _lines(x), x_pack, x_code
-    _backward(*upstream, *source, _taps(w), _shape(w, stride, pads), _lines(dx), partial, x_sums)
+    _backward(
+        *upstream, *source, _taps(w), _shape(w, stride, pads), _lines(dx), _lines(more), partial, x_sums
+    )
     dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
 
 
@@ -614,7 +624,7 @@ def depthwise_backward(dy, x, w, stride=1, padding="same", out=None):
         none, sums = empty_pack(x.dtype), np.empty((0, 2, 0))
         partial = np.zeros((parts_of(len(x)), w.shape[0] * w.shape[1], w.shape[2] * w.shape[3]))
         unit_backward(
-            dy, dy, none, none, IDENTITY, x, none, IDENTITY, w, stride, pads, out, dw, sums, partial
+            dy, dy, none, none, IDENTITY, x, none, IDENTITY, w, stride, pads, out, x[:0], dw, sums, partial
         )
     return out, dw
 

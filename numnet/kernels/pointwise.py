@@ -42,7 +42,7 @@ from numnet.kernels.batchnorm import (
     parts_of,
     unit_gradient,
 )
-from numnet.kernels.product import LANES, LARGE, MOST, multiply
+from numnet.kernels.product import LANES, LARGE, MOST, multiply, multiply_transposed, thin
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -70,14 +70,15 @@ def _forward(x, x_pack, code, w, y, moments, parts):
             if pack.size:
                 a = finished[: hi - lo]
                 normalise_activate(x[lo:hi].reshape(-1), pack, code, a.reshape(-1))
-            np.dot(a, w, y[lo:hi])  # (1)
+            multiply(a, w, y[lo:hi], 0, w.shape[1])  # (1)
             if moments.size:
                 add_moments(y[lo:hi].reshape(-1), w.shape[1], moments[part])
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums):
-    """(2) and (3). dw (parts, C, F), zero; dx (R, C) or empty; x_sums (parts, 2, C), zero, or empty.
+def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, more, dw, x_sums):
+    """(2) and (3). dw (parts, C, F); dx (R, C) or empty; more (R, C), added to dx, or empty; x_sums (parts, 2, C), zero,
+    or empty.
 
     y_pack empty: dy is the gradient of the raw output. Else y (R, F) is that raw output and dy the gradient of its
     activation; ``means`` (2, F).
@@ -88,11 +89,16 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
     means_y = repeated(means, row_length(filters) if y_pack.size else 0)
+    back = np.empty(
+        (filters if thin(channels, filters) else 0, channels), x.dtype
+    )  # wᵀ: see the page ``product``
+    for f in range(back.shape[0]):
+        for c in range(channels):
+            back[f, c] = w[c, f]
     for part in prange(dw.shape[0]):  # each part writes its own pixels of dx, its own dw and its own sums
         first, last = share(part, dw.shape[0], rows)
         finished = np.empty((step if pack.size else 0, channels), x.dtype)
         raw = np.empty((step if pack_y.size else 0, filters), x.dtype)
-        product = np.empty((channels, filters), x.dtype)
         for lo in range(first, last, step):
             hi = min(lo + step, last)
             a, d = x[lo:hi], dy[lo:hi]
@@ -104,13 +110,14 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums
                 unit_gradient(
                     dy[lo:hi].reshape(-1), y[lo:hi].reshape(-1), pack_y, means_y, y_code, d.reshape(-1)
                 )
-            if lo == first:
-                np.dot(a.T, d, dw[part])  # (3)
-            else:
-                np.dot(a.T, d, product)
-                add(dw[part].reshape(-1), product.reshape(-1))
+            multiply_transposed(a, d, dw[part], lo > first)  # (3)
             if dx.size:
-                np.dot(d, w.T, dx[lo:hi])  # (2)
+                if back.size:
+                    multiply(d, back, dx[lo:hi], 0, channels)  # (2)
+                else:
+                    np.dot(d, w.T, dx[lo:hi])
+                if more.size:
+                    add(dx[lo:hi].reshape(-1), more[lo:hi].reshape(-1))
                 if x_sums.size:
                     add_gradient_sums(dx[lo:hi].reshape(-1), x[lo:hi].reshape(-1), pack, x_code, x_sums[part])
 
@@ -182,8 +189,11 @@ def unit_forward(x, x_pack, x_code, w, y, moments):
         )
 
 
-def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_sums, partial):
-    """dw (C, F), and where dx has a size dx (N, H, W, C) and x_sums. ``partial`` (parts, C, F) is scratch. No checks."""
+def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, more, dw, x_sums, partial):
+    """dw (C, F), and where dx has a size dx (N, H, W, C), plus ``more`` where that has one, and x_sums. No checks.
+
+    ``partial`` (parts, C, F) is scratch.
+    """
     rows, (channels, filters) = x.size // w.shape[0], w.shape
     with one_thread():
         _backward(
@@ -197,6 +207,7 @@ def unit_backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, dw, x_
             x_code,
             w,
             dx.reshape(-1, channels),
+            more.reshape(-1, channels),
             partial,
             x_sums,
         )
@@ -236,7 +247,7 @@ def pointwise_backward(dy, x, w, out=None):
         parts = parts_of(x.size // len(w), LEAST)
         partial = np.empty((parts, *w.shape), x.dtype)
         sums = np.empty((0, 2, 0))
-        unit_backward(dy, dy, none, none, IDENTITY, x, none, IDENTITY, w, out, dw, sums, partial)
+        unit_backward(dy, dy, none, none, IDENTITY, x, none, IDENTITY, w, out, x[:0], dw, sums, partial)
     return out, dw
 
 

@@ -6,8 +6,9 @@
 
 In (1) either map may be raw, with its pack: it is normalised and activated on the way (batchnorm's equations 2 and 3),
 so that the projection of an inverted residual is finished and added in one pass, and never written alone. (3) is the
-block's input seen from behind: the branch gave it dx', the skip dx'' = dy. If that input is itself a raw map, the two
-sums that its batch norm needs (batchnorm's equation 5) are taken here, from the tile of dx that is hot.
+block's input seen from behind: the branch gave it dx', the skip dx'' = dy. A block needs no pass for that: its first
+convolution is handed dy and adds it to each tile of dx' before the tile leaves the cache (``more`` on the pointwise and
+the depthwise page). The pass below is for branches, which meet only when all are done.
 
 No multiplications of its own; one addition a number in (1) and in (3), none in (2).
 """
@@ -18,8 +19,8 @@ from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate
-from numnet.kernels.rows import GROUP, add, copy, line_up, repeated, row_length, share
+from numnet.kernels.batchnorm import TILE, empty_pack, normalise_activate
+from numnet.kernels.rows import GROUP, add, copy, line_up, repeated, row_length
 
 
 @kernel
@@ -48,19 +49,11 @@ def _sum(a, a_pack, a_code, b, b_pack, b_code, y):
 
 
 @kernel
-def _add_gradient(dx, dy, x, x_pack, x_code, parts, sums):
-    """(3): dx += dy, all (R, C); where x is raw, sums (parts, 2, C), zero before, gain batchnorm's (5), else length 0."""
-    rows, channels = dx.shape
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    step = max(1, TILE // channels)
-    for part in prange(parts):  # each part writes its own pixels of dx and its own sums
-        first, last = share(part, parts, rows)
-        for lo in range(first, last, step):
-            hi = min(lo + step, last)
-            out = dx[lo:hi].reshape(-1)
-            add(out, dy[lo:hi].reshape(-1))
-            if sums.size:
-                add_gradient_sums(out, x[lo:hi].reshape(-1), pack, x_code, sums[part])
+def _add_gradient(dx, more):
+    """(3): dx += more, vectors."""
+    for tile in prange((dx.size + TILE - 1) // TILE):  # each tile writes its own stretch of dx
+        lo, hi = tile * TILE, min((tile + 1) * TILE, dx.size)
+        add(dx[lo:hi], more[lo:hi])
 
 
 # ------------------------------------------------------------------------------------ used by blocks
@@ -72,10 +65,9 @@ def unit_forward(a, a_pack, a_code, b, b_pack, b_code, y):
     _sum(a.reshape(shape), a_pack, a_code, b.reshape(shape), b_pack, b_code, y.reshape(shape))
 
 
-def unit_add_gradient(dx, dy, x, x_pack, x_code, parts, sums):
-    """dx (…, C) gains dy; ``sums`` (parts, 2, C) gain those of the batch norm of x, or have length 0. No checks."""
-    shape = (dx.size // dx.shape[-1], dx.shape[-1])
-    _add_gradient(dx.reshape(shape), dy.reshape(shape), x.reshape(shape), x_pack, x_code, parts, sums)
+def unit_add_gradient(dx, more):
+    """dx (…, C) gains ``more``, (3). No checks."""
+    _add_gradient(dx.reshape(-1), more.reshape(-1))
 
 
 # ---------------------------------------------------------------------------------------------- public

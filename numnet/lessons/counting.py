@@ -107,7 +107,7 @@ def _count(job) -> dict:
         def backward(dx):
             dw = zeros(k, k, c, 1)
             depthwise.unit_backward(
-                dy, dy, *finished, x, none, 0, weights, stride, pads, dx, dw, sums, partial
+                dy, dy, *finished, x, none, 0, weights, stride, pads, dx, x[:0], dw, sums, partial
             )
 
     else:
@@ -118,7 +118,8 @@ def _count(job) -> dict:
             pointwise.unit_forward(x, none, 0, weights, zeros(n, h, w, f), np.zeros((0, 3, 0)))
 
         def backward(dx):
-            pointwise.unit_backward(dy, dy, *finished, x, none, 0, weights, dx, zeros(c, f), sums, partial)
+            dw = zeros(c, f)
+            pointwise.unit_backward(dy, dy, *finished, x, none, 0, weights, dx, x[:0], dw, sums, partial)
 
     def measure(work, *arguments):
         Number.products = Number.additions = 0
