@@ -145,6 +145,37 @@ class Net:
             layer.grads = {name: self.grads[f"{path}.{name}"] for name in layer.specs}
             layer.buffers = {name: self.buffers[f"{path}.{name}"] for name in layer.buffer_specs}
 
+    def resize(self, side):
+        """Take images of another side, (N, side, side, 3), from here on; every weight stays what and where it is.
+
+        Nets that average over the last map can; one that flattens it has weights for each of its places. Raises
+        NumnetError, and leaves the net as it was, where another side would ask for other weights or has no room for
+        the net's strides.
+        """
+        before = self.input_shape
+        try:
+            fits = self._connect((side, side, *before[2:]))
+        except ValueError as error:
+            self._connect(before)
+            raise NumnetError(f"this net has no room in images of {side}×{side}: {error}") from None
+        if not fits:
+            self._connect(before)
+            raise NumnetError(
+                f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {side}×{side}"
+            )
+
+    def _connect(self, shape) -> bool:
+        """Lay the layers for images of this shape; False if that asks for other parameters than there are."""
+        self.input_shape, self._executor, self._ready = shape, None, False
+        for layer in self.layers:
+            shape = layer.connect(shape)
+        specs = {f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()}
+        if {k: s.shape for k, s in specs.items()} != {k: s.shape for k, s in self.specs.items()}:
+            return False
+        if self.flat is not None:
+            self._bind()
+        return True
+
     # ------------------------------------------------------------------------------------------ passes
 
     @contextmanager

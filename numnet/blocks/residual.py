@@ -112,7 +112,7 @@ class SqueezeExcite(Layer):
 
     def connect(self, shape):
         super().connect(shape)
-        self.children = (
+        self.children = self.children or (
             GlobalAverage(name="squeeze"),
             Excite(self.squeezed, name="reduce"),
             Activation("relu", name="relu"),

@@ -59,7 +59,7 @@ FLAGS = {
     "milestones": ("E,E,…", "epochs after which the schedule step multiplies by gamma"),
     "every": ("EPOCHS", "between two factors of the schedule exponential"),
 }
-NO_FLAG = ("about", "augment")
+NO_FLAG = ("about", "augment", "progressive")
 FREE_TO_RESUME = ("resume", "dataset", "set", "json", "threads", "quiet")  # may stand beside --resume
 
 

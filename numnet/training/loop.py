@@ -28,6 +28,7 @@ import numpy as np
 from numnet import checkpoint
 from numnet import data as datasets
 from numnet.data import transforms
+from numnet.data.split import ResizedSplit, in_memory
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
@@ -80,6 +81,7 @@ def fit(
     warmup=None,
     label_smoothing=0.0,
     augment=None,
+    progressive=None,
     scaling="dataset",
     accumulate=1,
     clip_norm=None,
@@ -111,6 +113,9 @@ def fit(
                       None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,
                       every) are ``options``
     augment           {"crop": pixels, "flip": True, "cutout": side} or None
+    progressive       smaller images first: [[part of the net's side, part of the epochs], …], the rest at the
+                      net's own side. [[0.5, 0.4], [0.75, 0.3]]: of 10 epochs four at half the side, a quarter of
+                      the work, and three at three quarters. Validation is at the net's own side always
     scaling           of x/255: "dataset" takes off the training set's mean and divides by its deviation;
                       "unit" leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
     clip_norm         the longest gradient
@@ -173,6 +178,8 @@ class Run:
         self.scaling = data.scaling if by == "dataset" else transforms.scaling(by)
         ema = self.settings["ema"]
         self.average = None if ema is None else Average(ema, params=net.flat, buffers=net.flat_buffers)
+        self.side, self._smaller = net.input_shape[0], (None, None)  # the last side asked for, and its images
+        self.sides = self._sides()
         self.epoch = self.batch = 0  # epochs done, and batches of the next one
         self.history: list[dict] = []
         self.best = self.result = None
@@ -212,6 +219,28 @@ class Run:
         lr = self.optimiser.options["lr"]
         return make_schedule(name, lr, epochs * self.batches, self.batches, warmup * self.batches, **own)
 
+    def _sides(self) -> list[int]:
+        """The side of the images in each epoch: whole and even, and never too small for the net."""
+        epochs, stages, sides = self.settings["epochs"], self.settings["progressive"] or (), []
+        done = 0.0
+        for part, share in stages:
+            done += share
+            side = max(round(part * self.side / 2) * 2, 2)
+            sides += [side] * (round(done * epochs) - len(sides))
+        for side in dict.fromkeys(sides):  # refused before the first step, not in the middle
+            self.net.resize(side)
+        self.net.resize(self.side)
+        return sides + [self.side] * (epochs - len(sides))
+
+    def _images_of(self, side):
+        """The training images at this side; the net's own are there, others are made once and kept while needed."""
+        if side == self.side:
+            return self.data.train
+        if self._smaller[0] != side:
+            split = ResizedSplit(self.data.train, side)
+            self._smaller = side, in_memory(split) if self.data.train.kept else split
+        return self._smaller[1]
+
     # ------------------------------------------------------------------------------------------- training
 
     def train(self, resume=False) -> None:
@@ -247,12 +276,14 @@ class Run:
         if self.writes and settings["checkpoint_every"] is not None:
             every = 60 * settings["checkpoint_every"]
         self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
+        side = self.sides[self.epoch]
         batches = datasets.batches(
-            self.data.train, batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
-            augment=settings["augment"], scaling=self.scaling, start=self.batch, dtype=self.net.dtype,
+            self._images_of(side), batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
+            augment=_shrunk(settings["augment"], side / self.side), scaling=self.scaling,
+            start=self.batch, dtype=self.net.dtype,
             take=lambda number, images: self.team.take(images, settings["accumulate"]),
         )  # fmt: skip
-        with closing(batches):
+        with closing(batches), _at(self.net, side):
             asked = time.perf_counter()
             for x, labels in batches:
                 got = time.perf_counter()
@@ -355,7 +386,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         """Validation, the line of metrics, the checkpoints."""
-        sums, validation = self.sums, self._validation()
+        settings, sums, validation = self.settings, self.sums, self._validation()
         now = time.perf_counter()
         self.seconds = now - self._began
         record = {
@@ -368,6 +399,8 @@ class Run:
             "images_per_second": sums["busy_images"] / sums["busy_seconds"] if sums["busy_images"] else None,
             "data_seconds": sums["data_seconds"],
         }
+        if settings["progressive"]:
+            record["resolution"] = self.sides[self.epoch]
         self.history.append(record)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
         if self.writes:
@@ -519,6 +552,28 @@ def _positions(net, word) -> np.ndarray:
             first = (parameter.__array_interface__["data"][0] - start) // net.flat.itemsize
             mask[first : first + parameter.size] = True
     return mask
+
+
+def _shrunk(augment, part):
+    """The augmentation of smaller images: what is given in pixels shrinks with them."""
+    if augment is None or part == 1:
+        return augment
+    return {
+        key: round(value * part) if key in ("crop", "cutout") else value for key, value in augment.items()
+    }
+
+
+@contextmanager
+def _at(net, side):
+    """Inside, the net takes images of this side."""
+    own = net.input_shape[0]
+    if side != own:
+        net.resize(side)
+    try:
+        yield
+    finally:
+        if side != own:
+            net.resize(own)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ layers are merged, the later winning key by key:
 with two exceptions. Who changes the number of epochs and not the warm-up gets a warm-up of the same share.
 And what only makes sense for one optimiser, schedule or model does not outlive it (BELONGS): who asks for
 another optimiser gets its own learning rate, momentum and so on, not those of the recipe below. Who names a
-model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT).
+model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), and images of one size.
 """
 
 import difflib
@@ -63,6 +63,19 @@ OBJECT = (
     (lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value)),
     "an object {…}",
 )
+STAGES = (
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and all(
+            isinstance(stage, (list, tuple))
+            and len(stage) == 2
+            and all(number(0, below=1, above=0)[0](n) for n in stage)
+            for stage in value
+        )
+        and sum(stage[1] for stage in value) < 1
+    ),
+    "a list of [part of the side, part of the epochs], each above 0, together less than all epochs",
+)
 EPOCH_LIST = (
     lambda value: isinstance(value, (list, tuple)) and all(number(0)[0](epoch) for epoch in value),
     "a list of epochs",
@@ -91,6 +104,7 @@ SETTINGS = {
     "gamma": number(0, above=0),
     "milestones": EPOCH_LIST,
     "every": number(0, above=0),  # epochs
+    "progressive": or_none(STAGES),  # smaller images first: [part of the net's side, part of the epochs] …
     "label_smoothing": number(0, below=1),
     "clip_norm": or_none(number(0, above=0)),
     "ema": or_none(number(0, below=1)),  # decay of the averaged weights
@@ -203,6 +217,7 @@ def merge(*layers: dict) -> dict:
         if "model" in layer.get("model", {}):
             kept_keys = set(MODEL_KEPT) - set(NO_CHOICE.get(layer["model"]["model"], ()))
             model = {key: value for key, value in model.items() if key in kept_keys}
+            kept.pop("progressive", None)
         merged = {**kept, **layer}
         if model or "model" in layer:
             merged["model"] = {**model, **layer.get("model", {})}
