@@ -170,7 +170,10 @@ class Net:
         for layer in self.layers:
             shape = layer.connect(shape)
         specs = {f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()}
-        if {k: s.shape for k, s in specs.items()} != {k: s.shape for k, s in self.specs.items()}:
+        kept = {f"{path}.{name}": s for path, layer in self.walk() for name, s in layer.buffer_specs.items()}
+        if any(specs[name].shape != spec.shape for name, spec in self.specs.items()):
+            return False
+        if any(kept[name] != buffer.shape for name, buffer in self.buffers.items()):
             return False
         if self.flat is not None:
             self._bind()

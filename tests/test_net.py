@@ -253,6 +253,37 @@ def test_same_bits_for_any_number_of_threads():
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("model", ["mobilenet_v1", "mobilenet_v3_small"])
+def test_another_side_same_weights(model):
+    """Resized, a net computes what one that was built for that side does, in memory that stays where it was."""
+    options = {"width": 0.25, "classes": 10, "dtype": "float64", "dropout": 0.0}
+    net, other = (numnet.build(model, resolution=side, **options) for side in (48, 32))
+    x = np.random.default_rng(0).normal(size=(3, 32, 32, 3))
+    place = net.flat.ctypes.data
+    net.predict(np.zeros((1, 48, 48, 3)))
+    net.resize(32)
+    assert np.array_equal(net.predict(x), other.predict(x))
+    assert all(np.array_equal(a, b) for a, b in zip(a_step(net), a_step(other)))
+    assert np.array_equal(net.flat_grad, other.flat_grad) and np.array_equal(
+        net.flat_buffers, other.flat_buffers
+    )
+    assert net.flat.ctypes.data == place and np.shares_memory(net.flat, next(iter(net.params.values())))
+    net.resize(48)
+    assert net.forward(np.zeros((1, 48, 48, 3))).shape == (1, 10)
+
+
+def test_another_side_is_refused_where_it_does_not_fit():
+    net = numnet.build("vgg16", resolution=64, classes=10, dropout=0.0)
+    for side, message in (
+        (96, "weights are for images of 64×64, they do not fit 96×96"),
+        (8, "no room in images of 8×8"),
+    ):
+        with pytest.raises(NumnetError, match=message):
+            net.resize(side)
+        assert net.input_shape == (64, 64, 3) and net.output_shape == (10,)
+        assert net.layers[0].output_shape == (64, 64, 64)
+
+
 def test_dropout_is_a_function_of_seed_and_step():
     def logits(seed, steps):
         net = build(dropout=0.5, seed=seed)

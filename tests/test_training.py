@@ -224,6 +224,37 @@ def test_callbacks():
     assert records == history and len(history) == 2
 
 
+# ------------------------------------------------------------------------------------------- smaller images first
+
+
+GROWING = {"epochs": 4, "progressive": [[0.3, 0.25], [0.7, 0.25]], "augment": {"crop": 2, "flip": True}}
+
+
+def test_smaller_images_first(tmp_path):
+    """A quarter of the epochs at 2×2, a quarter at 4×4, the rest and all validation at the net's own 6×6."""
+    net, history = run(tmp_path / "run", fakes.make_net(fakes.Quarters), **GROWING)
+    assert net.layers[0].seen == [2] * 7 + [4] * 7 + [6] * 14
+    assert [record["resolution"] for record in history] == [2, 4, 6, 6]
+    assert net.input_shape == (6, 6, 3)
+    assert history[0]["validation_accuracy"] is not None
+    plain = run(net=fakes.make_net(fakes.Quarters), epochs=4)[1]
+    assert "resolution" not in plain[0]
+
+
+@pytest.mark.parametrize("at", [3, 7, 12, 20])
+def test_smaller_images_first_killed_and_resumed(tmp_path, at):
+    run(tmp_path / "whole", fakes.make_net(fakes.Quarters), **GROWING)
+    killed(tmp_path / "run", at, net=fakes.make_net(fakes.Quarters), checkpoint_every=0, **GROWING)
+    run(tmp_path / "run", fakes.make_net(fakes.Quarters), resume=True, **GROWING)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_net_of_one_size_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(NumnetError, match="weights are for images of 6×6, they do not fit 4×4"):
+        run(tmp_path / "run", progressive=[[0.7, 0.5]])
+    assert not (tmp_path / "run").exists()
+
+
 # ------------------------------------------------------------------------------------------- resume
 
 
@@ -442,6 +473,7 @@ ERRORS = {
     "smoothing": (dict(label_smoothing=1), "label_smoothing is 1; expected a number ≥ 0 and < 1"),
     "augment": (dict(augment={"corp": 4}), r"unknown augmentation 'corp' \(did you mean 'crop'\?\)"),
     "scaling": (dict(scaling="none"), 'scaling is "none"; expected one of dataset, cifar10, imagenet, keras'),
+    "progressive": (dict(progressive=[[0.5, 0.6], [0.7, 0.4]]), "together less than all epochs"),
     "resume nowhere": (dict(resume=True), "resume=True needs the run directory"),
 }
 

@@ -116,6 +116,15 @@ def test_what_belongs_to_one_model_goes_with_it():
     )
 
 
+def test_who_names_a_model_gets_images_of_one_size():
+    base = {"model": {"model": "mobilenet_v1"}, "progressive": [[0.5, 0.5]]}
+    assert merge(base, {"epochs": 3})["progressive"] == [[0.5, 0.5]]
+    assert merge(base, {"model": {"width": 0.5}})["progressive"] == [[0.5, 0.5]]
+    assert "progressive" not in merge(base, {"model": {"model": "vgg16"}})
+    again = {"model": {"model": "vgg16"}, "progressive": [[0.75, 0.5]]}
+    assert merge(base, again)["progressive"] == [[0.75, 0.5]]
+
+
 def test_a_model_without_widths_gets_none():
     base = {"model": {"model": "mobilenet_v1", "width": 0.25, "resolution": 32, "strides": "cifar"}}
     for model, strides in (("googlenet", {"strides": "cifar"}), ("vgg16", {})):
