@@ -232,7 +232,7 @@ class Run:
         self.net.resize(self.side)
         return sides + [self.side] * (epochs - len(sides))
 
-    def _images_of(self, side):
+    def images_of(self, side):
         """The training images at this side; the net's own are there, others are made once and kept while needed."""
         if side == self.side:
             return self.data.train
@@ -278,8 +278,8 @@ class Run:
         self._epoch_began = saved = time.perf_counter() - self.sums["seconds"]
         side = self.sides[self.epoch]
         batches = datasets.batches(
-            self._images_of(side), batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
-            augment=_shrunk(settings["augment"], side / self.side), scaling=self.scaling,
+            self.images_of(side), batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
+            augment=shrunk(settings["augment"], side / self.side), scaling=self.scaling,
             start=self.batch, dtype=self.net.dtype,
             take=lambda number, images: self.team.take(images, settings["accumulate"]),
         )  # fmt: skip
@@ -554,7 +554,7 @@ def _positions(net, word) -> np.ndarray:
     return mask
 
 
-def _shrunk(augment, part):
+def shrunk(augment, part):
     """The augmentation of smaller images: what is given in pixels shrinks with them."""
     if augment is None or part == 1:
         return augment

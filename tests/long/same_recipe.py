@@ -1,0 +1,114 @@
+"""A recipe of `numnet train cifar10` carried out by PyTorch: the same net, start, batches and schedule; accuracy and time.
+
+    python tests/long/same_recipe.py --data DIR                      the recipe of CIFAR-10 (half an hour)
+    python tests/long/same_recipe.py --data DIR --recipe FILE --seed 1 --epochs 8 --threads 2
+
+PyTorch gets numnet's starting weights and the very batches that ``numnet.data.batches`` makes for numnet, one for one,
+and computes everything else itself: forward, backward (eager, channels_last), loss, SGD. So what may differ is the
+order of sums alone. A line an epoch, then one JSON line: test and validation accuracy of the last epoch's net, and
+seconds from the first step on, which is what ``numnet train --json`` prints of its own run of the recipe.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+
+import numnet
+from numnet.bench.mirror import mirror
+from numnet.data import batches
+from numnet.training import run
+from numnet.training.loop import Run, shrunk
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, help="where CIFAR-10 lies")
+    parser.add_argument("--recipe", help="name or file; without it the data set's own")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser.parse_args()
+
+
+def optimiser(model, settings):
+    """torch.optim.SGD with weight decay on weights alone, as numnet's recipes have it."""
+    if settings["optimiser"] != "sgd" or not settings["decay_depthwise"]:
+        raise SystemExit("same_recipe.py: expected a recipe with sgd and weight decay on all weights")
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": settings["weight_decay"]}, {"params": others}]
+    return torch.optim.SGD(
+        groups, lr=1, momentum=settings["momentum"], nesterov=settings["nesterov"], weight_decay=0
+    )
+
+
+def tensor(x):
+    return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
+
+
+def accuracy(model, split, scaling):
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for x, labels in batches(split, batch_size=256, scaling=scaling, shuffle=False):
+            right += int((model(tensor(x)).argmax(1).numpy() == labels).sum())
+    model.train()
+    return right / len(split)
+
+
+def main():
+    given = arguments()
+    torch.set_num_threads(given.threads)
+    flags = {"seed": given.seed} | ({} if given.epochs is None else {"epochs": given.epochs})
+    recipe = run.plan("cifar10", given.recipe, flags)
+    settings = {key: value for key, value in recipe.items() if key not in ("model", "validation", "preset")}
+    options = dict(recipe["model"])
+    data = numnet.data.load(
+        "cifar10", data_dir=given.data, validation=recipe["validation"], seed=recipe["seed"]
+    )
+    net = numnet.build(options.pop("model"), classes=len(data.classes), **options)
+    plan = Run(
+        net, data, settings, progress=False
+    )  # numnet's rates, sides and images, without a step of numnet's
+    model = mirror(net).to(memory_format=torch.channels_last).train()
+    sgd = optimiser(model, plan.settings)
+    steps, began = 0, time.perf_counter()
+    for epoch, side in enumerate(plan.sides):
+        right = images = 0
+        stream = batches(
+            plan.images_of(side), batch_size=plan.settings["batch_size"], seed=plan.settings["seed"], epoch=epoch,
+            augment=shrunk(plan.settings["augment"], side / plan.side), scaling=plan.scaling,
+        )  # fmt: skip
+        for x, labels in stream:
+            for group in sgd.param_groups:
+                group["lr"] = plan.rate(steps)
+            logits, labels = model(tensor(x)), torch.from_numpy(labels)
+            loss = torch.nn.functional.cross_entropy(
+                logits, labels, label_smoothing=plan.settings["label_smoothing"]
+            )
+            sgd.zero_grad(set_to_none=True)
+            loss.backward()
+            sgd.step()
+            steps, images = steps + 1, images + len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+        validation = accuracy(model, data.validation, plan.scaling)
+        seconds = time.perf_counter() - began
+        print(f"epoch {epoch + 1}/{len(plan.sides)}, {side}×{side}: training {right / images:.4f}, "
+              f"validation {validation:.4f}; {seconds:.0f} s", flush=True)  # fmt: skip
+    result = {
+        "test_accuracy": accuracy(model, data.test, plan.scaling),
+        "validation_accuracy": validation,
+        "epochs": len(plan.sides),
+        "train_seconds": seconds,
+        "seed": given.seed,
+        "threads": given.threads,
+        "torch": torch.__version__,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
