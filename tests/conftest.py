@@ -21,8 +21,42 @@ os.environ.setdefault(
 for name in ("SIGINT", "SIGHUP"):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, name), lambda *_: None)
-if (os.cpu_count() or 1) < 2:
-    os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # or "one thread and two" would be tested with one alone
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+OWN = CORES  # the cores of this one of several test processes
+if WORKERS > 1 and CORES and os.path.isdir("/proc/self/task"):
+    OWN = CORES[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(CORES) :: WORKERS]
+if OWN != CORES or (os.cpu_count() or 1) < 2:  # or "one thread and two" would be tested with one alone
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, len(OWN))))
+
+
+def keep_to(cores):
+    """Let all threads of this process, and the processes that it will start, run on these cores only."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cores():
+    """Each of several test processes keeps to cores of its own.
+
+    A kernel ends when its last thread does, and a thread whose core is busy with another process waits for
+    milliseconds, at every kernel: what takes three seconds alone took forty when two test processes had two threads
+    each on two cores. Threads that share a core take turns at once.
+    """
+    if OWN != CORES:
+        keep_to(OWN)
+
+
+@pytest.fixture(scope="module")
+def all_cores(own_cores):
+    """For tests in which threads should really run side by side."""
+    if OWN != CORES:
+        keep_to(CORES)
+    yield
+    if OWN != CORES:
+        keep_to(OWN)
 
 
 @pytest.fixture
