@@ -31,10 +31,31 @@ if OWN != CORES or (os.cpu_count() or 1) < 2:  # or "one thread and two" would b
     os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, len(OWN))))
 
 
+def pytest_configure(config):
+    """Numba's own warnings are no errors. (Named in setup.cfg, they would have Numba imported before this file.)"""
+    for name in ("NumbaWarning", "NumbaDebugInfoWarning"):
+        config.addinivalue_line("filterwarnings", f"ignore::numba.core.errors.{name}")
+
+
 def keep_to(cores):
     """Let all threads of this process, and the processes that it will start, run on these cores only."""
     for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), cores)
+
+
+def pytest_collection_modifyitems(items):
+    """Two test processes begin at the first test and in the middle: there stand kernels of which none is compiled twice."""
+    if WORKERS == 1:
+        return
+    files = {item: item.path.stem.removeprefix("test_kernels_") for item in items}
+    second = [item for item in items if files[item] in ("depthwise", "inverted")]
+    kernels = [item for item in items if item.path.stem != files[item] and item not in second]
+    later = [item for item in kernels if files[item] in ("arguments", "fused", "threads")]  # use all kernels
+    first = [item for item in kernels if item not in later]
+    taken = {*first, *later, *second}
+    later += [item for item in items if item not in taken]
+    between = max(0, len(items) // 2 - len(first))
+    items[:] = first + later[:between] + second + later[between:]
 
 
 @pytest.fixture(scope="session", autouse=True)
