@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items):
     if WORKERS == 1:
         return
     files = {item: item.path.stem.removeprefix("test_kernels_") for item in items}
-    second = [item for item in items if files[item] in ("depthwise", "inverted")]
+    second = [item for item in items if files[item] == "depthwise"]
     kernels = [item for item in items if item.path.stem != files[item] and item not in second]
     later = [item for item in kernels if files[item] in ("arguments", "fused", "threads")]  # use all kernels
     first = [item for item in kernels if item not in later]
