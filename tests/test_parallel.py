@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 BESIDE = Path(sys.executable).parent / "mpiexec"
 MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
 NAMES = {2: ["v1-uneven", "shallow-sync", "v2-sync", "v2-own", "v1-parts", "v1-exact", "v2-exact", "v3-exact",
-             "v1-single", "v2-single", "v2-frozen", "v2-frozenexact"],
+             "v1-single", "v2-single", "v2-frozen", "v2-frozenexact", "v1-scale"],
          4: ["v1-uneven", "v2-uneven", "v1-exact", "v2-exact"]}  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def of_ranks(of_one, tmp_path_factory):
         if ranks not in kept:
             out = tmp_path_factory.mktemp("ranks") / "out"
             for name in NAMES[ranks]:
-                if not name.endswith(("own", "single")):
+                if not name.endswith(("own", "single", "scale")):
                     of_one(name)  # first, or every rank would compile the same
             run(ranks, sys.executable, HERE / "parallel_cases.py", out, *NAMES[ranks])
             kept[ranks] = [dict(np.load(f"{out}.{rank}.npz")) for rank in range(ranks)]
@@ -149,6 +149,14 @@ def test_exact_is_bit_for_bit(of_ranks, of_one, ranks, name):
         return
     plain = cases.train(None, name[:2], "float32", steps=6, images=40, lr=0.05)
     assert not np.array_equal(theirs["flat"], plain["flat"])  # or nothing was cut otherwise
+
+
+def test_the_link_and_a_step_are_measured(of_ranks):
+    """What `numnet scale` measures on two ranks; a step of it changes no weight."""
+    found = of_ranks(2)[0]
+    latency, bandwidth, hidden = found["v1-scale/link"]
+    assert 0 < latency < 1 and 1e6 < bandwidth < 1e12 and 0 <= hidden <= 1
+    assert found["v1-scale/seconds"] > 0 and found["v1-scale/changed"] == 0
 
 
 @pytest.mark.parametrize(
