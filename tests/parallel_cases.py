@@ -10,6 +10,7 @@ import numpy as np
 import numnet
 from numnet import parallel
 from numnet.data.split import ArraySplit, Dataset
+from numnet.parallel import scaling
 from numnet.training.loop import Callback, Run
 from numnet.training.team import Team
 
@@ -99,6 +100,11 @@ def case(name, team):
         return train(
             team, model, dtype="float32", steps=2, exact=True, lr=0.05, freeze="block3", accumulate=2
         )
+    if kind == "scale":
+        net = numnet.build(seed=3, **(OPTIONS | MODELS[model]))
+        before = net.flat.copy()
+        link, seconds = scaling.measure_link(team.comm, 1), scaling.measure_step(team, net, BATCH, 1)
+        return {"link": link, "seconds": seconds, "changed": (net.flat != before).sum()}
     if kind == "single":
         return train(team, model, dtype="float32", sync_bn=True)
     raise KeyError(name)

@@ -147,7 +147,7 @@ SHAPES = [  # N, H, W, C, F, K, stride, padding, M
     (1, 5, 4, 2, 3, 3, 2, ((2, 0), (0, 3)), 2),
     (2, 6, 5, 4, 3, 1, 2, "same", 1),
     (1, 24, 23, 2, 3, 3, 1, "same", 1),  # several parts of pixels
-    (2, 7, 7, 300, 2, 3, 1, "symmetric", 1),  # a pixel longer than a long row
+    (1, 3, 4, 300, 2, 3, 1, "symmetric", 1),  # a pixel longer than a long row
 ]
 
 
@@ -208,7 +208,7 @@ def silent(function):
         return result
     return run
 
-net = numnet.build(sys.argv[1], width=0.25, resolution=8, classes=10, dtype="float64", dropout=0.0)
+net = numnet.build(sys.argv[1], width=0.1, resolution=8, classes=10, dtype="float64", dropout=0.0)
 for _, layer in net.walk():
     layer.params = {name: numbers(array) for name, array in layer.params.items()}
     layer.grads = {name: numbers(array) for name, array in layer.grads.items()}
@@ -241,11 +241,11 @@ print(json.dumps(result))
 
 @pytest.mark.parametrize("model", ["mobilenet_v1", "mobilenet_v2"])
 def test_a_whole_net_does_what_its_report_says(run_python, tmp_path, model):
-    """8×8 pixels, width 0.25, two images: inference with batch norm and activations, a training step without."""
+    """8×8 pixels, width 0.1, two images: inference with batch norm and activations, a training step without."""
     script = tmp_path / "count.py"
     script.write_text(NETS)
     counted = json.loads(run_python(script, model, env=PLAIN))
-    net = numnet.describe(model, width=0.25, resolution=8, classes=10)
+    net = numnet.describe(model, width=0.1, resolution=8, classes=10)
     report = cost.report(net, 2)
     assert counted["inference"] == [report["multiplications"], report["additions"]]
     linear = [line for line in report["layers"] if line["macs"]]

@@ -14,6 +14,7 @@ from numnet import kernels
 from numnet.kernels import CODES, batchnorm
 
 pytestmark = [
+    pytest.mark.usefixtures("all_cores"),
     pytest.mark.skipif(CHECKING, reason="with NUMNET_CHECK=1 every kernel is serial"),
     pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS allows one thread only"),
 ]

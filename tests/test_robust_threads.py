@@ -8,7 +8,10 @@ from importlib.util import find_spec
 import pytest
 from kernel_shapes import CHECKING
 
-pytestmark = pytest.mark.skipif(CHECKING, reason="with NUMNET_CHECK=1 every kernel is serial")
+pytestmark = [
+    pytest.mark.usefixtures("all_cores"),
+    pytest.mark.skipif(CHECKING, reason="with NUMNET_CHECK=1 every kernel is serial"),
+]
 
 SIDE_BY_SIDE = """
 import hashlib, json, threading

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numnet.kernels import pointwise_forward
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.layers.layer import ALONE, Alone
 from numnet.parallel.exchange import buckets
@@ -163,14 +164,17 @@ def _batch(net, images):
 
 
 def measure_link(comm, repeats=9) -> Link:
-    """The link between the first and the last rank, by all-reductions of ``SIZES``; the others wait."""
+    """The link between the first and the last rank, by all-reductions of ``SIZES``; the others wait.
+
+    They are those of ``exchange``, ``Iallreduce`` in place: MPI may go another way for the call that blocks.
+    """
     ends = comm.Split(0 if comm.rank in (0, comm.size - 1) else 1)
     link = None
     if comm.rank in (0, comm.size - 1):
         times = []
         for size in SIZES:
-            x, out = np.zeros(size // 8), np.empty(size // 8)
-            times.append(_median(lambda x=x, out=out: ends.Allreduce(x, out), ends, repeats))
+            send = _sum_of(size, ends)
+            times.append(_median(lambda send=send: send().Wait(), ends, repeats))
         latency = float(np.median(times[:2]))
         bandwidth = sum(SIZES[-2:]) / max(sum(times[-2:]) - 2 * latency, 1e-9)
         link = Link(latency, bandwidth, _hidden(ends, times[-1], repeats))
@@ -194,28 +198,40 @@ def _median(function, comm, repeats) -> float:
     return float(np.median(seconds[2:] or seconds[-1:]))
 
 
-def _hidden(comm, alone, repeats) -> float:
-    """The part of a 4 MiB all-reduction that passes beside as long a computation with ``Test`` every so often."""
-    a, product = np.ones((256, 256), np.float32), np.empty((256, 256), np.float32)
-    x, out = np.zeros(SIZES[-1] // 8), np.empty(SIZES[-1] // 8)
-    began = time.perf_counter()
-    for _ in range(100):
-        np.dot(a, a, product)
-    one = max(comm.allgather((time.perf_counter() - began) / 100))
-    products = max(1, round(alone / one))
+def _sum_of(size, comm):
+    """A function that starts to add up vectors of so many bytes over the ranks."""
+    from mpi4py import MPI
 
-    def compute(request=None):
-        for _ in range(products):
-            np.dot(a, a, product)
+    x = np.zeros(size // 4, np.float32)
+    return lambda: comm.Iallreduce(MPI.IN_PLACE, x)
+
+
+def _hidden(comm, alone, repeats) -> float:
+    """The part of a 4 MiB all-reduction that passes beside as long a computation with ``Test`` every so often.
+
+    It computes as a layer does, with a kernel and as many threads as this rank has. (A product by NumPy would have a
+    thread for each core of the machine: those of all ranks of a machine together are more than its cores, and nothing
+    passes beside them.)
+    """
+    x, w = np.ones((1, 16, 32, 256), np.float32), np.full((256, 256), 1 / 256, np.float32)
+    y, send = np.empty_like(x), _sum_of(SIZES[-1], comm)
+
+    def layers(number, request=None):
+        for _ in range(number):
+            pointwise_forward(x, w, out=y)
             if request is not None:
                 request.Test()
 
+    layers(10)
+    one = _median(lambda: layers(10), comm, repeats) / 10
+    number = max(1, round(alone / one))
+
     def both():
-        request = comm.Iallreduce(x, out)
-        compute(request)
+        request = send()
+        layers(number, request)
         request.Wait()
 
-    work, together = _median(compute, comm, repeats), _median(both, comm, repeats)
+    work, together = _median(lambda: layers(number), comm, repeats), _median(both, comm, repeats)
     return float(np.clip((alone + work - together) / min(alone, work), 0.0, 1.0))
 
 

@@ -262,7 +262,8 @@ def main():
                 assert os.waitpid(process, 0)[1] == 0
             whole = time.monotonic() - start
         wanted = contents(undisturbed)
-        while sum(kills.values()) < arguments.kills:
+        # A command does not say what it was doing; else at least one resume is to be among the killed.
+        while sum(kills.values()) < arguments.kills or not (photos or kills["while resuming"]):
             out = folder / f"run{runs}"
             while (doing := live(out, 1.05 * whole)) is not None:
                 kills[doing] += 1
