@@ -42,7 +42,7 @@ from numnet.kernels.batchnorm import (
     parts_of,
     unit_gradient,
 )
-from numnet.kernels.product import LANES, LARGE, MOST, multiply
+from numnet.kernels.product import PANEL, multiply
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -125,7 +125,7 @@ def _inference(x, w, folded, code, skip, y):
         lo, hi = share(tile // columns, parts, rows)
         f0 = tile % columns * wide
         f1 = min(f0 + wide, filters)
-        multiply(x[lo:hi], w, y[lo:hi], f0, f1)
+        multiply(x[lo:hi], w[:, f0:f1], y[lo:hi, f0:f1])
         if columns == 1:
             more = skip[lo:hi] if skip.size else skip
             finish(y[lo:hi].reshape(-1), long, code, more.reshape(-1))
@@ -141,15 +141,10 @@ def inference_tiles(rows, channels, filters):
 
     The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
     """
-    if (
-        channels * filters >= LARGE
-    ):  # tiles long enough to pay for the packing of w, if there are so many pixels
-        parts = max(rows // (MOST + MOST // 2), min(8, rows // MOST // 2 * 2), min(2, rows // 96), 1)
-    else:
-        parts = max(rows // tile_rows(channels, filters), min(8, rows // 48), 1)
-    columns = max(min(8 // parts, filters // 64), 1)
+    parts = max(rows // tile_rows(channels, filters), min(8, rows // 48), 1)
+    columns = max(min(8 // parts, filters // PANEL), 1)
     wide = (filters + columns - 1) // columns
-    wide = (wide + LANES - 1) // LANES * LANES if columns > 1 else filters
+    wide = (wide + PANEL - 1) // PANEL * PANEL if columns > 1 else filters
     return parts, (filters + wide - 1) // wide, wide
 
 
