@@ -9,7 +9,7 @@ from numnet import checkpoint, cost, initialisers
 from numnet.blocks.separable import name_children
 from numnet.errors import NumnetError
 from numnet.inference import Executor
-from numnet.kernels import _check
+from numnet.kernels import _check, _memory
 from numnet.layers.layer import Pending, Workspace, backward_through, finish, hand
 
 # Attributes that layers, optimisers and checkpoints share memory with: they are changed in place, never replaced.
@@ -113,9 +113,9 @@ class Net:
         size = sum(spec.size for spec in self.specs.values())
         kept = sum(int(np.prod(shape)) for _, layer in self.walk() for shape in layer.buffer_specs.values())
         vectors = {
-            "flat": np.zeros(size, self.dtype),
-            "flat_grad": np.zeros(size, self.dtype),
-            "flat_buffers": np.zeros(kept, self.dtype),
+            "flat": _memory.zeros(size, self.dtype),  # then nearly all weights start on a line of the cache
+            "flat_grad": _memory.zeros(size, self.dtype),
+            "flat_buffers": _memory.zeros(kept, self.dtype),
             "decay_mask": np.zeros(size, bool),
         }
         self.__dict__.update(vectors)

@@ -16,7 +16,7 @@ CUTS = [
     (49, 200, 200),  # a 7×7 map: tiles of filters, blocks of channels, edges that no block divides
     (97, 24, 144),  # two tiles of pixels
     (300, 24, 7),  # thin: one block a tile
-    (260, 515, 257),  # enough for BLAS to pack: left whole
+    (260, 515, 257),  # blocks along all three
 ]
 each_cut = pytest.mark.parametrize("rows, channels, filters", CUTS)
 
@@ -62,5 +62,6 @@ def test_same_bits_from_two_threads(rows, channels, filters):
 
 def test_blocks_are_near_equal():
     block = product.block.py_func
-    assert [block(size, 192, 16) for size in (1, 192, 193, 320, 960, 1024)] == [1, 192, 112, 160, 192, 176]
-    assert block(49, 64, 1) == 49 and block(98, 64, 1) == 49
+    assert [block(size, 128, 16) for size in (1, 128, 129, 320, 960, 1024)] == [1, 128, 80, 112, 128, 128]
+    assert [block(size, 128, 64) for size in (24, 128, 144, 160, 576)] == [24, 128, 128, 128, 128]
+    assert block(49, 61, 4) == 49 and block(98, 61, 4) == 52

@@ -14,7 +14,7 @@ import numpy as np
 
 from numnet.blocks.separable import Sequence, name_children
 from numnet.blocks.unit import Depthwise, Pointwise
-from numnet.kernels import batchnorm, concat, inverted, residual, squeeze_excite
+from numnet.kernels import batchnorm, concat, residual, squeeze_excite
 from numnet.layers.layer import Layer, Pending, Row, backward_through, finish, source
 from numnet.layers.simple import Activation, Dense, GlobalAverage
 
@@ -58,15 +58,6 @@ class InvertedResidual(Sequence):
         super().connect(shape)
         self.adds = self.skip and self.stride == 1 and self.input_shape == self.output_shape
         return self.output_shape
-
-    def band(self, images):
-        """Rows of a tile where inference runs the whole block in one pass (see the page ``inverted``), else 0."""
-        kinds = tuple(type(child) for child in self.children)
-        if kinds != (Pointwise, Depthwise, Pointwise):
-            return 0
-        depthwise = self.children[1]
-        (h, w, wide), rows = depthwise.input_shape, depthwise.output_shape[0]
-        return inverted.band_of(images, h, w, wide, depthwise.kernel, depthwise.stride, rows)
 
     def forward(self, x, training):
         y = super().forward(x, training)

@@ -48,9 +48,8 @@ class Executor:
                 del self.plans[next(iter(self.plans))]
             plan = self.plans[x.shape] = Plan(self, x.shape, x.dtype)
         batchnorm.fold_all(self.flat, self.buffers, *self.places, self.table)
-        plan.input[...] = x
         with one_thread():
-            for call, arguments in plan.steps:
+            for call, arguments in plan.steps_for(x):
                 call(*arguments)
         return np.array(plan.output)
 
@@ -89,6 +88,18 @@ class Executor:
         return self.table[place : place + 2 * f].reshape(2, f)
 
 
+def _cut(block, images):
+    """The tiles in which the page ``inverted`` runs a block of [expand,] depthwise and project; else None."""
+    kinds = tuple(type(child) for child in block.children)
+    if kinds not in ((Pointwise, Depthwise, Pointwise), (Depthwise, Pointwise)):
+        return None
+    depthwise = block.children[-2]
+    if depthwise.multiplier > 1:
+        return None
+    window, (rows, columns, _) = (depthwise.kernel, depthwise.stride), depthwise.output_shape
+    return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, len(kinds) == 3)
+
+
 def _folding(layers):
     """Units and dense layers: whatever ends in a scale and a shift."""
     for layer in layers:
@@ -124,6 +135,14 @@ class Plan:
         self._memory = [_memory.empty(size, dtype) for size in self._sizes]
         self._free, self.steps = [], []
         self.input, self.output = self._lay_out(shape)
+
+    def steps_for(self, x):
+        """The steps for input images x. A first convolution reads them where they lie; any other layer, a copy."""
+        if isinstance(self.executor.layers[0], Conv):
+            call, arguments = self.steps[0]
+            return [(call, (x, *arguments[1:])), *self.steps[1:]]
+        self.input[...] = x
+        return self.steps
 
     @property
     def nbytes(self):
@@ -175,8 +194,9 @@ class Plan:
 
     def _add(self, layer, x, skip=None):
         """The map that ``layer`` makes of map x, whose reader this is."""
-        if isinstance(layer, InvertedResidual) and layer.band(x.array.shape[0]):
-            return self._inverted(layer, x)
+        cut = _cut(layer, x.array.shape[0])
+        if cut:
+            return self._inverted(layer, x, cut)
         if isinstance(layer, InvertedResidual) and layer.adds:
             x.readers += 1
             end = x
@@ -220,18 +240,17 @@ class Plan:
         self._drop(x)
         return y
 
-    def _inverted(self, block, x):
+    def _inverted(self, block, x, cut):
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
-            tables = [
-                a for unit in block.children for a in (unit.params["weight"], self.executor.folded_of(unit))
-            ]
-            codes = tuple(unit.code for unit in block.children)
-            window = block.children[1].stride, block.children[1].pads
-            self._do(
-                inverted.unit_inference, x.array, *tables, codes, *window, block.adds, y.array,
-                block.band(x.array.shape[0]),
-            )  # fmt: skip
+            units = block.children
+            tables = [a for unit in units for a in (unit.params["weight"], self.executor.folded_of(unit))]
+            codes = [unit.code for unit in units]
+            if len(units) == 2:  # nothing is expanded
+                tables, codes = [self._nothing, self._nothing, *tables], [IDENTITY, *codes]
+            window = units[-2].stride, units[-2].pads
+            adds = getattr(block, "adds", False)
+            self._do(inverted.unit_inference, x.array, *tables, tuple(codes), *window, adds, y.array, cut)
         self._drop(x)
         return y
 

@@ -5,10 +5,15 @@ import numpy as np
 LINE = 64  # bytes in a line of the cache
 
 
-def empty(shape, dtype) -> np.ndarray:
+def empty(shape, dtype, make=np.empty) -> np.ndarray:
     """``np.empty(shape, dtype)`` whose first number starts a line; NumPy itself promises 16 bytes."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64))
-    raw = np.empty(size + LINE // dtype.itemsize, dtype)
+    raw = make(size + LINE // dtype.itemsize, dtype)
     first = -raw.ctypes.data % LINE // dtype.itemsize
     return raw[first : first + size].reshape(shape)
+
+
+def zeros(shape, dtype) -> np.ndarray:
+    """The same for ``np.zeros``, which takes no memory until it is used."""
+    return empty(shape, dtype, np.zeros)

@@ -42,7 +42,7 @@ from numnet.kernels.batchnorm import (
     parts_of,
     unit_gradient,
 )
-from numnet.kernels.product import LANES, LARGE, MOST, multiply, multiply_transposed, thin
+from numnet.kernels.product import PANEL, multiply, multiply_transposed, thin, turned
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -70,7 +70,10 @@ def _forward(x, x_pack, code, w, y, moments, parts):
             if pack.size:
                 a = finished[: hi - lo]
                 normalise_activate(x[lo:hi].reshape(-1), pack, code, a.reshape(-1))
-            multiply(a, w, y[lo:hi], 0, w.shape[1])  # (1)
+            if thin(channels, w.shape[1]):
+                multiply(a, w, y[lo:hi])  # (1)
+            else:
+                np.dot(a, w, y[lo:hi])
             if moments.size:
                 add_moments(y[lo:hi].reshape(-1), w.shape[1], moments[part])
 
@@ -89,12 +92,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, more, dw, 
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
     means_y = repeated(means, row_length(filters) if y_pack.size else 0)
-    back = np.empty(
-        (filters if thin(channels, filters) else 0, channels), x.dtype
-    )  # wᵀ: see the page ``product``
-    for f in range(back.shape[0]):
-        for c in range(channels):
-            back[f, c] = w[c, f]
+    back = turned(w if dx.size and thin(channels, filters) else w[:0])
     for part in prange(dw.shape[0]):  # each part writes its own pixels of dx, its own dw and its own sums
         first, last = share(part, dw.shape[0], rows)
         finished = np.empty((step if pack.size else 0, channels), x.dtype)
@@ -113,7 +111,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, more, dw, 
             multiply_transposed(a, d, dw[part], lo > first)  # (3)
             if dx.size:
                 if back.size:
-                    multiply(d, back, dx[lo:hi], 0, channels)  # (2)
+                    multiply(d, back, dx[lo:hi])  # (2)
                 else:
                     np.dot(d, w.T, dx[lo:hi])
                 if more.size:
@@ -132,7 +130,7 @@ def _inference(x, w, folded, code, skip, y):
         lo, hi = share(tile // columns, parts, rows)
         f0 = tile % columns * wide
         f1 = min(f0 + wide, filters)
-        multiply(x[lo:hi], w, y[lo:hi], f0, f1)
+        multiply(x[lo:hi], w[:, f0:f1], y[lo:hi, f0:f1])
         if columns == 1:
             more = skip[lo:hi] if skip.size else skip
             finish(y[lo:hi].reshape(-1), long, code, more.reshape(-1))
@@ -148,15 +146,10 @@ def inference_tiles(rows, channels, filters):
 
     The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
     """
-    if (
-        channels * filters >= LARGE
-    ):  # tiles long enough to pay for the packing of w, if there are so many pixels
-        parts = max(rows // (MOST + MOST // 2), min(8, rows // MOST // 2 * 2), min(2, rows // 96), 1)
-    else:
-        parts = max(rows // tile_rows(channels, filters), min(8, rows // 48), 1)
-    columns = max(min(8 // parts, filters // 64), 1)
+    parts = max(rows // tile_rows(channels, filters), min(8, rows // 48), 1)
+    columns = max(min(8 // parts, filters // PANEL), 1)
     wide = (filters + columns - 1) // columns
-    wide = (wide + LANES - 1) // LANES * LANES if columns > 1 else filters
+    wide = (wide + PANEL - 1) // PANEL * PANEL if columns > 1 else filters
     return parts, (filters + wide - 1) // wide, wide
 
 

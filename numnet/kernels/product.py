@@ -4,21 +4,26 @@
 (2)  dw[c, f] = Σ_r x[r, c] · dy[r, f]        the gradient of (1), a tile's rows r
 
 A BLAS is made for large matrices: it first copies both factors into an order of its own ("packing"), which pays when
-every number is used hundreds of times. A tile of a MobileNet is not like that: 49 pixels of a 7×7 map meet a million
-weights, and each weight that was copied is used 49 times. OpenBLAS, SciPy's BLAS, multiplies in place
-while rows · channels · filters ≤ 1,000,000. So a tile is cut into blocks below that size, and the blocks of one sum
-are added by BLAS itself (its β = 1). One core, GFLOP/s, the whole tile at once and in blocks; medians of two runs on a
-noisy machine:
+every number is used many hundreds of times. A tile of a MobileNet is not like that: 49 pixels of a 7×7 map meet a
+million weights, and each weight that was copied is used 49 times. OpenBLAS, SciPy's BLAS, multiplies in place while
+rows · channels · filters ≤ 1,000,000. So a tile is cut into blocks below that size, and the blocks of one sum are
+added by BLAS itself (its β = 1). What bounds a block:
 
-    rows × C → F        49 × 1024 → 1024    49 × 320 → 1280    196 × 576 → 96    3136 × 24 → 144    3136 × 128 → 256
-    ``np.dot``                    74, 48             77, 66          101, 110             82, 70            118, 110
-    in blocks                     66, 49             74, 65           127, 97            111, 84              79, 79
+* **Filters**, a multiple of 64: OpenBLAS takes 64 filters and 4 pixels at a time, 16 sums in registers. A rest of 16
+  filters keeps 4 sums, too few to hide an addition behind the next.
+* **Channels**, 128: the 64 columns of w that are in use then fit the first-level cache (32 KiB) while all pixels of the
+  block go by. More do not, least of all where F is a power of two, whose columns fall into few places of the cache.
+* **Order**: channels outermost, so that w is read in long stretches, once, and y waits in the second-level cache.
 
-So blocks pay for thin products, such as the expansions of V2's first blocks; for few rows they change little here; and
-many rows of a middling width are better left whole. Hence the rule: blocks where there are few rows, or where w is so
-``thin`` that a block has room for 32 of them. In training a thin layer's forward became 1.1 to 1.3 times as fast and its
-backward 1.1 to 1.35 times (64 → 64 at 16×16: 4.85 → 3.87 and 10.9 → 8.4 ms, one core in turn). BLAS multiplies by a
-transposed w without packing at half the speed; so backward turns a thin w over once, before the tiles.
+One core, GFLOP/s, the weights not in the cache; medians on a noisy machine:
+
+    rows × C → F    49 × 192 → 1152    49 × 1024 → 1024    196 × 576 → 96    392 × 24 → 144    392 × 128 → 256
+    ``np.dot``                   46                  38               80               73                 131
+    in blocks                   111                  73              102              109                 154
+
+Training multiplies many rows by the same weights, (2) and the gradient of x too. There packing pays for itself from
+some 65,536 weights on (512 → 512: 1.2 times as fast whole), and blocks win below: 64 → 64 at 16×16 forward 4.1 → 3.3 ms,
+backward 11.3 → 8.7 ms; 19 shapes of V1 and V2, one core in turn, by geometric mean 1.09 and 1.16 times as fast.
 
 The blocks depend on the shapes alone, so the bits do too.
 
@@ -32,53 +37,69 @@ from numba.np.linalg import _BLAS, get_blas_kind
 from numnet.kernels._jit import row
 
 SMALL = 1_000_000  # rows · channels · filters up to which OpenBLAS does not pack
-ROWS = 64  # of a block at least: w is read once for them
-MOST = 256  # and at most, where it is thin
-LEAST = 32  # rows that a block of thin weights has room for
-LARGE = 131072  # weights from which packing pays, with so many rows
-CHANNELS = 192  # of a block at most: a block of x and one of w share the first levels of the cache
-LANES = 16  # a block's edges are multiples of this where they can be
+ROWS = 200  # of a block at most
+CHANNELS = 128  # of a block at most: its weights share the first two levels of the cache with its rows
+FILTERS = 128  # of a block at most
+THIN = 65536  # weights up to which blocks are faster for many rows, too: 256 KiB of float32, an eighth of the L2 cache
+PANEL = 64  # filters that OpenBLAS takes in one sweep of four registers; narrower rests run at half the speed
 
 
 @row
-def multiply(x, w, y, f0, f1):
-    """(1): y[:, f0:f1] = x · w[:, f0:f1] for x (R, C), w (C, F), y (R, F), rows contiguous."""
-    rows, channels = x.shape
-    if packs(rows, channels, f1 - f0):
-        multiply_block(x, w, y, 0, rows, 0, channels, f0, f1)
-        return
-    deep = block(channels, CHANNELS, LANES)
-    high = block(rows, min(max(SMALL // (deep * (f1 - f0)), LEAST if thin(deep, f1 - f0) else ROWS), MOST), 1)
-    wide = block(f1 - f0, max(SMALL // (high * deep), LANES), LANES)
-    for f in range(f0, f1, wide):
-        for r in range(0, rows, high):
-            for c in range(0, channels, deep):
+def multiply(x, w, y):
+    """(1): y = x · w for x (R, C), w (C, F), y (R, F), each row contiguous."""
+    (rows, channels), filters = x.shape, w.shape[1]
+    deep = block(channels, CHANNELS, 16)
+    wide = block(filters, FILTERS, PANEL)
+    high = block(rows, min(SMALL // (deep * wide), ROWS), 4)
+    for c in range(0, channels, deep):
+        for f in range(0, filters, wide):
+            for r in range(0, rows, high):
                 multiply_block(
-                    x, w, y, r, min(r + high, rows), c, min(c + deep, channels), f, min(f + wide, f1)
+                    x[r : r + high, c : c + deep],
+                    w[c : c + deep, f : f + wide],
+                    y[r : r + high, f : f + wide],
+                    c > 0,
                 )
-
-
-@row
-def packs(rows, channels, filters):
-    """True if there is enough work in the product to pay for the packing: then it is left whole."""
-    return rows >= MOST and not thin(channels, filters)
-
-
-@row
-def thin(channels, filters):
-    """True for weights so few that LEAST rows and more can meet them in one product that is not packed."""
-    return LEAST * channels * filters <= SMALL
 
 
 @row
 def multiply_transposed(x, d, dw, adds):
     """(2): dw (C, F) = xᵀ · d for x (R, C) and d (R, F), rows contiguous; added to what is there if ``adds``."""
-    rows, channels = x.shape
-    high = rows
-    if thin(channels, d.shape[1]):
-        high = block(rows, min(SMALL // (channels * d.shape[1]), MOST), LANES)
-    for r in range(0, rows, high):
-        transposed_block(x, d, dw, r, min(r + high, rows), adds or r > 0)
+    (rows, channels), filters = x.shape, d.shape[1]
+    if not thin(channels, filters):
+        transposed_block(x, d, dw, adds)
+        return
+    deep = block(channels, CHANNELS, 16)
+    wide = block(filters, FILTERS, PANEL)
+    high = block(rows, min(SMALL // (deep * wide), ROWS), 4)
+    for c in range(0, channels, deep):
+        for f in range(0, filters, wide):
+            for r in range(0, rows, high):
+                transposed_block(
+                    x[r : r + high, c : c + deep],
+                    d[r : r + high, f : f + wide],
+                    dw[c : c + deep, f : f + wide],
+                    adds or r > 0,
+                )
+
+
+@row
+def thin(channels, filters):
+    """True for weights so few that many rows are multiplied faster in blocks; else packing pays for itself."""
+    return channels * filters <= THIN
+
+
+@row
+def turned(w):
+    """wᵀ (F, C) of w (C, F), rows contiguous: BLAS multiplies by a transposed matrix in place at half the speed."""
+    channels, filters = w.shape
+    out = np.empty((filters, channels), w.dtype)
+    for lo in range(0, channels, 16):  # sixteen rows of w at a time: a line of the cache of each row of out
+        hi = min(lo + 16, channels)
+        for f in range(filters):
+            for c in range(lo, hi):
+                out[f, c] = w[c, f]
+    return out
 
 
 @row
@@ -91,52 +112,47 @@ def block(size, most, lanes):
     return min((even + lanes - 1) // lanes * lanes, most // lanes * lanes)
 
 
-def multiply_block(x, w, y, r0, r1, c0, c1, f0, f1):
-    """y[r0:r1, f0:f1] = x[r0:r1, c0:c1] · w[c0:c1, f0:f1], added to what is there if c0 > 0."""
-    part = np.dot(x[r0:r1, c0:c1], w[c0:c1, f0:f1])
-    y[r0:r1, f0:f1] = y[r0:r1, f0:f1] + part if c0 else part
+def multiply_block(x, w, y, adds):
+    """(1) for a block."""
+    y[:] = y + np.dot(x, w) if adds else np.dot(x, w)
 
 
 @overload(multiply_block, inline="never")
-def _multiply_block(x, w, y, r0, r1, c0, c1, f0, f1):
+def _multiply_block(x, w, y, adds):
     """The same by xGEMM, whose matrices stand column by column: yᵀ = wᵀ xᵀ."""
     gemm, kind, plain = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply")), ord("n")
     like = np.dtype(str(x.dtype))
-    one, zero = np.ones(1, like), np.zeros(1, like)
+    one, zero, size = np.ones(1, like), np.zeros(1, like), like.itemsize
 
-    def call(x, w, y, r0, r1, c0, c1, f0, f1):
-        a, b = w.reshape(-1)[c0 * w.shape[1] + f0 :], x.reshape(-1)[r0 * x.shape[1] + c0 :]
-        out = y.reshape(-1)[r0 * y.shape[1] + f0 :]
-        beta = one if c0 else zero
-        sizes = f1 - f0, r1 - r0, c1 - c0
+    def call(x, w, y, adds):
+        (rows, channels), filters = x.shape, w.shape[1]
+        beta = one if adds else zero
         gemm(
-            kind, plain, plain, sizes[0], sizes[1], sizes[2], one.ctypes, a.ctypes, w.shape[1],
-            b.ctypes, x.shape[1], beta.ctypes, out.ctypes, y.shape[1],
+            kind, plain, plain, filters, rows, channels, one.ctypes, w.ctypes, w.strides[0] // size,
+            x.ctypes, x.strides[0] // size, beta.ctypes, y.ctypes, y.strides[0] // size,
         )  # fmt: skip
 
     return call
 
 
-def transposed_block(x, d, dw, r0, r1, adds):
-    """dw = x[r0:r1]ᵀ · d[r0:r1], added to what is there if ``adds``."""
-    part = np.dot(x[r0:r1].T, d[r0:r1])
-    dw[:] = dw + part if adds else part
+def transposed_block(x, d, dw, adds):
+    """(2) for a block."""
+    dw[:] = dw + np.dot(x.T, d) if adds else np.dot(x.T, d)
 
 
 @overload(transposed_block, inline="never")
-def _transposed_block(x, d, dw, r0, r1, adds):
+def _transposed_block(x, d, dw, adds):
     """The same by xGEMM: dwᵀ = dᵀ x."""
     gemm, kind = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply"))
-    plain, transposed = ord("n"), ord("t")
-    like = np.dtype(str(x.dtype))
-    one, zero = np.ones(1, like), np.zeros(1, like)
+    plain, transposed, like = ord("n"), ord("t"), np.dtype(str(x.dtype))
+    one, zero, size = np.ones(1, like), np.zeros(1, like), like.itemsize
 
-    def call(x, d, dw, r0, r1, adds):
-        a, b = d.reshape(-1)[r0 * d.shape[1] :], x.reshape(-1)[r0 * x.shape[1] :]
+    def call(x, d, dw, adds):
+        (rows, channels), filters = x.shape, d.shape[1]
         beta = one if adds else zero
         gemm(
-            kind, plain, transposed, d.shape[1], x.shape[1], r1 - r0, one.ctypes, a.ctypes, d.shape[1],
-            b.ctypes, x.shape[1], beta.ctypes, dw.ctypes, dw.shape[1],
+            kind, plain, transposed, filters, channels, rows, one.ctypes, d.ctypes, d.strides[0] // size,
+            x.ctypes, x.strides[0] // size, beta.ctypes, dw.ctypes, dw.strides[0] // size,
         )  # fmt: skip
 
     return call
