@@ -1,6 +1,7 @@
 """Blocks that hold units in a row, and the depthwise-separable block of MobileNetV1."""
 
 from numnet.blocks.unit import Depthwise, Pointwise
+from numnet.kernels import inverted
 from numnet.layers.layer import Layer, backward_through, hand
 
 
@@ -28,6 +29,20 @@ class Sequence(Layer):
 
     def backward(self, dy, input_gradient=True):
         return backward_through(self.children, dy, input_gradient)
+
+    def cut(self, images):
+        """Tiles (images, rows) in which inference runs [expand,] depthwise and project in one pass; None for steps.
+
+        See the page ``inverted``.
+        """
+        kinds = tuple(type(child) for child in self.children)
+        if kinds not in ((Pointwise, Depthwise, Pointwise), (Depthwise, Pointwise)):
+            return None
+        depthwise = self.children[-2]
+        if depthwise.multiplier > 1:
+            return None
+        window, (rows, columns, _) = (depthwise.kernel, depthwise.stride), depthwise.output_shape
+        return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, len(kinds) == 3)
 
     def cost(self):
         return []

@@ -232,7 +232,7 @@ class Buffers:
             for child in layer.children:
                 self.done(self.through(child, x))
             return y
-        if isinstance(layer, Sequence) and not (isinstance(layer, InvertedResidual) and layer.band(self.n)):
+        if isinstance(layer, Sequence) and not layer.cut(self.n):
             adds = isinstance(layer, InvertedResidual) and layer.adds
             if adds:
                 x[1] += 1

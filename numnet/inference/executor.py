@@ -88,18 +88,6 @@ class Executor:
         return self.table[place : place + 2 * f].reshape(2, f)
 
 
-def _cut(block, images):
-    """The tiles in which the page ``inverted`` runs a block of [expand,] depthwise and project; else None."""
-    kinds = tuple(type(child) for child in block.children)
-    if kinds not in ((Pointwise, Depthwise, Pointwise), (Depthwise, Pointwise)):
-        return None
-    depthwise = block.children[-2]
-    if depthwise.multiplier > 1:
-        return None
-    window, (rows, columns, _) = (depthwise.kernel, depthwise.stride), depthwise.output_shape
-    return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, len(kinds) == 3)
-
-
 def _folding(layers):
     """Units and dense layers: whatever ends in a scale and a shift."""
     for layer in layers:
@@ -194,7 +182,7 @@ class Plan:
 
     def _add(self, layer, x, skip=None):
         """The map that ``layer`` makes of map x, whose reader this is."""
-        cut = _cut(layer, x.array.shape[0])
+        cut = layer.cut(x.array.shape[0]) if isinstance(layer, Sequence) else None
         if cut:
             return self._inverted(layer, x, cut)
         if isinstance(layer, InvertedResidual) and layer.adds:
