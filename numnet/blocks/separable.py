@@ -31,18 +31,19 @@ class Sequence(Layer):
         return backward_through(self.children, dy, input_gradient)
 
     def cut(self, images):
-        """Tiles (images, rows) in which inference runs [expand,] depthwise and project in one pass; None for steps.
+        """Tiles (images, rows) in which inference runs [expand,] depthwise[, squeeze-excite], project in one pass.
 
-        See the page ``inverted``.
+        None: step by step. See the page ``inverted``.
         """
-        kinds = tuple(type(child) for child in self.children)
-        if kinds not in ((Pointwise, Depthwise, Pointwise), (Depthwise, Pointwise)):
+        kinds = [child.kind for child in self.children]
+        expands, squeezes = kinds[:1] == ["pointwise"], "squeeze-excite" in kinds
+        if kinds != ["pointwise"] * expands + ["depthwise"] + ["squeeze-excite"] * squeezes + ["pointwise"]:
             return None
-        depthwise = self.children[-2]
+        depthwise = self.children[int(expands)]
         if depthwise.multiplier > 1:
             return None
         window, (rows, columns, _) = (depthwise.kernel, depthwise.stride), depthwise.output_shape
-        return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, len(kinds) == 3)
+        return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, expands, squeezes)
 
     def cost(self):
         return []

@@ -231,16 +231,26 @@ class Plan:
     def _inverted(self, block, x, cut):
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
-            units = block.children
-            tables = [a for unit in units for a in (unit.params["weight"], self.executor.folded_of(unit))]
-            codes = [unit.code for unit in units]
-            if len(units) == 2:  # nothing is expanded
-                tables, codes = [self._nothing, self._nothing, *tables], [IDENTITY, *codes]
-            window = units[-2].stride, units[-2].pads
-            adds = getattr(block, "adds", False)
-            self._do(inverted.unit_inference, x.array, *tables, tuple(codes), *window, adds, y.array, cut)
+            units = [child for child in block.children if isinstance(child, Unit)]
+            expand, depth, project = [None, *units][-3:]
+            se = next((child for child in block.children if isinstance(child, SqueezeExcite)), None)
+            excite = (se.children[1], se.children[3]) if se else (None, None)
+            codes = [
+                unit.code if unit else IDENTITY for unit in (expand, depth, se and se.children[4], project)
+            ]
+            self._do(
+                inverted.unit_inference, x.array, self._tables(expand), self._tables(depth),
+                self._tables(*excite), self._tables(project), tuple(codes),
+                depth.stride, depth.pads, getattr(block, "adds", False), y.array, cut,
+            )  # fmt: skip
         self._drop(x)
         return y
+
+    def _tables(self, *layers):
+        """Weights and folded scale and shift of each layer; empty ones of None."""
+        none = self._nothing, self._nothing
+        pairs = [(u.params["weight"], self.executor.folded_of(u)) if u else none for u in layers]
+        return tuple(table for pair in pairs for table in pair)
 
     def _dense(self, layer, activation, x):
         y = self._new((x.array.shape[0], *layer.output_shape))

@@ -13,7 +13,8 @@ filtered and projected there, and only x and y are maps in memory. Neighbouring 
 is the price; a band is as long as the cache allows. Where whole images are smaller than that, a tile is several of
 them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
 
-MobileNetV1's separable block is (2) and (3) alone: there z is what is saved.
+MobileNetV1's separable block is (2) and (3) alone: there z is what is saved. A squeeze-excite looks at all of an image
+before it scales the first number; so a tile of V3 is whole images, and z is squeezed and scaled where it lies.
 
 All three steps are the other pages' row functions, called in turn: fusing is nothing but that.
 """
@@ -26,6 +27,7 @@ from numnet.kernels.batchnorm import finish
 from numnet.kernels.depthwise import PAIR, convolve_pair, slot_pixels, stretch
 from numnet.kernels.product import multiply
 from numnet.kernels.rows import line_up, repeated, row_length
+from numnet.kernels.squeeze_excite import squeeze_excite
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
@@ -35,8 +37,12 @@ PIXELS = (
 
 
 @kernel
-def _inference(x, w1, folded1, taps, folded2, w3, folded3, codes, shape, adds, y, cut):
+def _inference(
+    x, w1, folded1, taps, folded2, r1, folded4, r2, folded5, w3, folded3, codes, shape, adds, y, cut
+):
     """(1) to (3). x (N, H, W·C), y (N, P, Q·F); taps (K·K, t·C); folded (2, channels); w1 empty: no expansion.
+
+    r1 (t·C, R), r2 (R, t·C): of the squeeze-excite between (2) and (3), or empty; codes: of (1), (2), its gate, (3).
 
     ``cut``: images and rows of y in a tile; several images only if the rows are all rows.
     """
@@ -78,17 +84,22 @@ def _inference(x, w1, folded1, taps, folded2, w3, folded3, codes, shape, adds, y
                     z[n], p, count,
                 )  # fmt: skip
                 finish(z[n, p : p + count].reshape(-1), long2, codes[1], nothing)  # (2)
+        if r1.size:
+            squeeze_excite(z.reshape(-1, wide), rows * columns, r1, folded4, r2, folded5, codes[2])
         begin, end = (n0 * rows + first) * columns, ((n1 - 1) * rows + last) * columns
         out = pixels_y[begin:end]
         multiply(z.reshape(-1, wide), w3, out)
         skip = pixels_x[begin:end].reshape(-1) if adds else nothing
-        finish(out.reshape(-1), long3, codes[2], skip)  # (3)
+        finish(out.reshape(-1), long3, codes[3], skip)  # (3)
 
 
-def cut_of(images, height, width, wide, side, stride, rows, columns, expands):
+def cut_of(images, height, width, wide, side, stride, rows, columns, expands, squeezes):
     """Images and rows of y in a tile, by the shapes alone; None if the steps one after another keep more cores busy."""
-    if images >= TILES and height * width * wide <= CACHE:
-        return max(min(2 * CACHE // (height * width * wide), images // TILES), 1), rows
+    numbers = height * width * wide
+    if images >= TILES and numbers <= (2 * CACHE if squeezes else CACHE):
+        return max(min(2 * CACHE // numbers, images // TILES), 1), rows
+    if squeezes:
+        return None
     fits = (max(CACHE // (width * wide), side) - side) // stride + 1
     bands = -(-rows // fits)
     if not expands:  # then more bands cost nothing, while their products have pixels enough
@@ -98,9 +109,14 @@ def cut_of(images, height, width, wide, side, stride, rows, columns, expands):
     return (1, band) if images * -(-rows // band) >= TILES else None
 
 
-def unit_inference(x, w1, folded1, w, folded2, w3, folded3, codes, stride, pads, adds, y, cut):
-    """y (N, P, Q, F) from x (N, H, W, C), w1 (C, t·C), w (K, K, t·C, 1), w3 (t·C, F). No checks; BLAS held by the caller."""
+def unit_inference(x, expand, depth, squeeze, project, codes, stride, pads, adds, y, cut):
+    """y (N, P, Q, F) from x (N, H, W, C). No checks; BLAS held by the caller.
+
+    expand: w1 (C, t·C) and its folded (2, t·C), or both empty; depth: w (K, K, t·C, 1) and folded; squeeze: r1 (t·C, R),
+    folded, r2 (R, t·C), folded, or all empty; project: w3 (t·C, F) and folded; codes: of the four, squeeze's of its gate.
+    """
+    w, folded2 = depth
     lines, out = x.reshape(*x.shape[:2], -1), y.reshape(*y.shape[:2], -1)
     taps = w.reshape(-1, w.shape[2])
     shape = w.shape[0], w.shape[1], stride, pads[0][0], pads[1][0]
-    _inference(lines, w1, folded1, taps, folded2, w3, folded3, codes, shape, adds, out, cut)
+    _inference(lines, *expand, taps, folded2, *squeeze, *project, codes, shape, adds, out, cut)

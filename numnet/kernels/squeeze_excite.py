@@ -25,9 +25,10 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, normalise_activate, parts_of
-from numnet.kernels.rows import copy, fold, repeated, row_length, share, zero
+from numnet.kernels.activations import IDENTITY, RELU
+from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, finish, normalise_activate, parts_of
+from numnet.kernels.product import multiply
+from numnet.kernels.rows import add, copy, fold, repeated, row_length, share, zero
 
 # ---------------------------------------------------------------------------------------------- row functions
 
@@ -51,6 +52,29 @@ def gradient_row(dy, gate, share_of_mean, da):
     """Equation (5) for one row; ``gate`` and ``share_of_mean`` = ds/(H·W) are (1, L)."""
     for i in range(dy.size):
         da[i] = dy[i] * gate[0, i] + share_of_mean[0, i]
+
+
+@row
+def squeeze_excite(a, pixels, w1, folded1, w2, folded2, gate):
+    """(1) to (3) in place, for inference: whole finished images a (n · pixels, C), a tile that is in the cache.
+
+    w1 (C, R), w2 (R, C); folded (2, ·) hold 1 and the bias of each channel; ``gate``: the code of the last activation.
+    """
+    images, nothing = a.shape[0] // pixels, np.empty(0, a.dtype)
+    means, gates = np.zeros((images, w1.shape[0]), a.dtype), np.empty((images, w2.shape[1]), a.dtype)
+    squeezed = np.empty((images, w1.shape[1]), a.dtype)
+    part = a.dtype.type(1) / a.dtype.type(pixels)
+    for r in range(a.shape[0]):
+        add(means[r // pixels], a[r])
+    for n in range(images):
+        for c in range(means.shape[1]):
+            means[n, c] *= part
+    multiply(means, w1, squeezed)
+    finish(squeezed.reshape(-1), folded1, RELU, nothing)
+    multiply(squeezed, w2, gates)
+    finish(gates.reshape(-1), folded2, gate, nothing)
+    for r in range(a.shape[0]):
+        scale_row(a[r], gates[r // pixels : r // pixels + 1], a[r])
 
 
 # ---------------------------------------------------------------------------------------------- passes
