@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw
+from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32
 
 from numnet.kernels import depthwise, inverted, pointwise
 from numnet.kernels._blas import one_thread
@@ -71,6 +71,7 @@ def test_one_pass_equals_its_steps(block):
     close(*both(block, cut=(n, p)), ORACLE, "all images in one tile")
 
 
+@needs_float32
 @each_block
 def test_float32(block):
     close(*both(block, "float32", None if block[-1] else (1, 2)), TORCH["float32"], "y")

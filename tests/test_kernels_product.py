@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw
+from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32
 
 from numnet.kernels import pointwise, product
 from numnet.kernels._blas import one_thread
@@ -40,6 +40,18 @@ def test_against_the_oracle(rows, channels, filters):
     close(run(x, w, folded, RELU6, skip), want + skip, ORACLE, "y and skip")
 
 
+@each_cut
+def test_gradients(rows, channels, filters):
+    """Training's products: y, dx and dw, thin weights in blocks (dw along all three edges) and others whole."""
+    x, w, _, dy = given(rows, channels, filters)
+    maps = x.reshape(1, 1, rows, channels), dy.reshape(1, 1, rows, filters)
+    close(pointwise.pointwise_forward(maps[0], w).reshape(rows, filters), x @ w, ORACLE, "y")
+    dx, dw = pointwise.pointwise_backward(maps[1], maps[0], w)
+    close(dx.reshape(rows, channels), dy @ w.T, ORACLE, "dx")
+    close(dw, x.T @ dy, ORACLE, "dw")
+
+
+@needs_float32
 @each_cut
 def test_float32(rows, channels, filters):
     x, w, folded, skip = given(rows, channels, filters, "float32")
