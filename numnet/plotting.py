@@ -174,7 +174,7 @@ def sweep(rows, file=None, minutes=True):
         axes.grid(alpha=0.3)
         axes.margins(x=0.18, y=0.12)
     if panels and groups != [None]:
-        panels[0].legend(loc="lower right", frameon=False)
+        panels[0].legend(loc="best", frameon=False)
     return _write(figure, file)
 
 

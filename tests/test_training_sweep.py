@@ -218,6 +218,7 @@ def test_table_from_run_directories_and_from_logs_alone(small):
     assert said == ["narrow-seed1: not finished"] and len(small.build) == trained
     assert kept[0]["runs"] == 2 and kept[0]["accuracies"] == rows[0]["accuracies"][::2]
     assert kept[1] == rows[1]
+    assert "may do so by chance (95 %, Student's t)." in sweep.table(kept)
     assert read("kept/table.json") == kept and Path("kept/table.md").read_text() == sweep.table(kept)
     assert not list(Path("kept").glob("*/*.safetensors"))
 
@@ -252,6 +253,19 @@ def test_measured_times_stand_in_the_table(small):
     Path("plan/times.json").write_text("{")
     with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
         sweep.logged("plan.json")
+
+
+def test_what_chance_may_do():
+    """Student's t by hand: deviations 1 and 3 points, two seeds each; t of 2 degrees of freedom is 4.303."""
+    rows = [
+        {"accuracies": [0.50, 0.50 + 0.01 * 2**0.5], "deviation": 0.01},
+        {"accuracies": [0.60, 0.60 + 0.03 * 2**0.5], "deviation": 0.03},
+        {"accuracies": [0.9], "deviation": None},
+    ]
+    told = sweep.apart(rows)
+    assert told["deviation"] == pytest.approx(((0.01**2 + 0.03**2) / 2) ** 0.5)
+    assert told["difference"] == pytest.approx(4.3027 * told["deviation"], rel=1e-4)
+    assert (told["freedom"], told["runs"]) == (2, 2) and sweep.apart(rows[2:]) is None
 
 
 RUN = {"name": "a", "dataset": "shapes"}
