@@ -258,14 +258,16 @@ def test_measured_times_stand_in_the_table(small):
 def test_what_chance_may_do():
     """Student's t by hand: deviations 1 and 3 points, two seeds each; t of 2 degrees of freedom is 4.303."""
     rows = [
-        {"accuracies": [0.50, 0.50 + 0.01 * 2**0.5], "deviation": 0.01},
-        {"accuracies": [0.60, 0.60 + 0.03 * 2**0.5], "deviation": 0.03},
-        {"accuracies": [0.9], "deviation": None},
+        {"runs": 2, "accuracies": [0.50, 0.50 + 0.01 * 2**0.5], "deviation": 0.01},
+        {"runs": 2, "accuracies": [0.60, 0.60 + 0.03 * 2**0.5], "deviation": 0.03},
+        {"runs": 1, "accuracies": [0.9], "deviation": None},
     ]
-    told = sweep.apart(rows)
+    told = sweep.apart(rows[:2])
     assert told["deviation"] == pytest.approx(((0.01**2 + 0.03**2) / 2) ** 0.5)
     assert told["difference"] == pytest.approx(4.3027 * told["deviation"], rel=1e-4)
     assert (told["freedom"], told["runs"]) == (2, 2) and sweep.apart(rows[2:]) is None
+    alone = sweep.apart(rows)  # a row of one seed among them: its mean is less certain
+    assert alone["runs"] == 1 and alone["difference"] == pytest.approx(2**0.5 * told["difference"])
 
 
 RUN = {"name": "a", "dataset": "shapes"}

@@ -263,7 +263,8 @@ def table(rows) -> str:
         lines += [
             "",
             f"The seeds' standard deviation, all rows together, is {100 * told['deviation']:.2f} points "
-            f"({told['freedom']} degrees of freedom). Two rows of {told['runs']} seeds that differ by less than "
+            f"({told['freedom']} degrees of freedom). Two rows of {told['runs']} seed"
+            f"{'s' * (told['runs'] > 1)} that differ by less than "
             f"{100 * told['difference']:.2f} points may do so by chance (95 %, Student's t).",
         ]
     return "\n".join(lines) + "\n"
@@ -274,7 +275,7 @@ def apart(rows) -> dict | None:
 
     A deviation of two seeds says next to nothing, that of all rows together a little: the variance is taken to be
     the same in all of them, (∑ of squares about each row's mean) / (∑ of seeds − 1). Two means of n seeds then
-    differ by chance by less than t·deviation·√(2/n) in 95 of 100 cases; n here is the smallest that a row has.
+    differ by chance by less than t·deviation·√(2/n) in 95 of 100 cases; n here is the smallest that a row has, be it 1.
     Between many rows some difference is larger by chance. What other test images would do is not in it.
     """
     from scipy.special import stdtrit
@@ -284,7 +285,7 @@ def apart(rows) -> dict | None:
         return None
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum((value - sum(group) / len(group)) ** 2 for group in groups for value in group)
-    deviation, fewest = math.sqrt(squares / freedom), min(map(len, groups))
+    deviation, fewest = math.sqrt(squares / freedom), min(row["runs"] for row in rows)
     difference = float(stdtrit(freedom, 0.975)) * deviation * math.sqrt(2 / fewest)
     return {"deviation": deviation, "freedom": freedom, "runs": fewest, "difference": difference}
 
