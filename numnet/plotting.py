@@ -8,6 +8,7 @@ apart.
 """
 
 import json
+import math
 from pathlib import Path
 
 from numnet.errors import NumnetError
@@ -159,8 +160,10 @@ def sweep(rows, file=None, minutes=True):
             x = [row[key] / unit for _, row in of]
             joined = {"linestyle": "" if group is None else line, "linewidth": 1, "elinewidth": 1.4}
             axes.errorbar(x, y, yerr=error if any(error) else None, label=group, **joined, **style)
+            middle = math.sqrt(min(row[key] for row in rows) * max(row[key] for row in rows)) / unit
             for px, py, (_, row) in zip(x, y, of):
-                axes.annotate(row["name"], (px, py), xytext=(6, -10), textcoords="offset points", fontsize=8)
+                side = {"ha": "right", "xytext": (-6, -10)} if px > middle else {"xytext": (6, -10)}
+                axes.annotate(row["name"], (px, py), textcoords="offset points", fontsize=8, **side)
     names.set_yticks(range(len(rows)), [row["name"] for row in rows])
     names.set_ylim(len(rows) - 0.5, -0.5)
     names.set_xlabel("test accuracy (%)")
