@@ -263,7 +263,7 @@ def table(rows) -> str:
         lines += [
             "",
             f"The seeds' standard deviation, all rows together, is {100 * told['deviation']:.2f} points "
-            f"({told['freedom']} degrees of freedom). Two rows of {told['runs']} seed"
+            f"({told['freedom']} degree{'s' * (told['freedom'] > 1)} of freedom). Two rows of {told['runs']} seed"
             f"{'s' * (told['runs'] > 1)} that differ by less than "
             f"{100 * told['difference']:.2f} points may do so by chance (95 %, Student's t).",
         ]
