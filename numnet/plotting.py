@@ -130,7 +130,7 @@ def sweep(rows, file=None, minutes=True):
 
     On the left every run has a line: its mean ± standard deviation, and each of its seeds. To the right the same
     against MACs and against time, the measured time of a training image or else (if ``minutes``) the minutes of the
-    training; a panel is left out where all runs cost the same. Runs of one group have a colour, a marker and a line.
+    training; a panel is left out where all runs cost about the same (within 15 %). Runs of one group have a colour, a marker and a line.
     """
     rows = [row for row in rows if row["test_accuracy"] is not None]
     if not rows:
@@ -140,7 +140,7 @@ def sweep(rows, file=None, minutes=True):
         costs.append(("microseconds", 1, "µs of processor time per training image"))
     elif minutes:
         costs.append(("train_seconds", 60, "minutes of training"))
-    costs = [cost for cost in costs if _spread([row[cost[0]] for row in rows]) > 1.02]
+    costs = [cost for cost in costs if _spread([row[cost[0]] for row in rows]) > 1.15]
     height = max(1.6 + 0.34 * len(rows), 3.4 if costs else 0)
     figure, (names, *panels) = _figure(4.6 + 4.2 * len(costs), height, 1 + len(costs))
     groups = list(dict.fromkeys(row.get("group") for row in rows))
