@@ -130,7 +130,8 @@ def sweep(rows, file=None, minutes=True):
 
     On the left every run has a line: its mean ± standard deviation, and each of its seeds. To the right the same
     against MACs and against time, the measured time of a training image or else (if ``minutes``) the minutes of the
-    training; a panel is left out where all runs cost about the same (within 15 %). Runs of one group have a colour, a marker and a line.
+    training; a panel is left out where all runs cost about the same (within 15 %). Runs of one group have a colour, a
+    marker and a line.
     """
     rows = [row for row in rows if row["test_accuracy"] is not None]
     if not rows:
