@@ -8,6 +8,7 @@ apart.
 """
 
 import json
+import math
 from pathlib import Path
 
 from numnet.errors import NumnetError
@@ -124,29 +125,76 @@ def confusion(matrix, classes, file=None):
     return _write(figure, file)
 
 
-def sweep(rows, file=None):
-    """Test accuracy against MACs, parameters and training time: the rows of ``training.sweep.sweep``."""
+def sweep(rows, file=None, minutes=True):
+    """Test accuracy of a sweep's runs, by name and against what they cost: the rows of ``training.sweep``.
+
+    On the left every run has a line: its mean ± standard deviation, and each of its seeds. To the right the same
+    against MACs and against time, the measured time of a training image or else (if ``minutes``) the minutes of the
+    training; a panel is left out where all runs cost about the same (within 15 %). Runs of one group have a colour, a
+    marker and a line.
+    """
     rows = [row for row in rows if row["test_accuracy"] is not None]
     if not rows:
         raise NumnetError("no run of the sweep has a test accuracy: there is nothing to draw")
-    figure, panels = _figure(12, 4, columns=3)
-    scales = (
-        ("macs", 1e6, "million multiply-accumulates per image"),
-        ("params", 1e6, "million parameters"),
-        ("train_seconds", 60, "minutes of training"),
-    )
-    for axes, (key, unit, label) in zip(panels, scales):
-        x = [row[key] / unit for row in rows]
-        y = [100 * row["test_accuracy"] for row in rows]
-        error = [100 * (row["deviation"] or 0) for row in rows]
-        axes.errorbar(x, y, yerr=error if any(error) else None, fmt="o", color=DARK, capsize=3)
-        for row, px, py in zip(rows, x, y):
-            axes.annotate(row["name"], (px, py), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    costs = [("macs", 1e6, "million multiply-accumulates per image")]
+    if all(row.get("microseconds") for row in rows):
+        costs.append(("microseconds", 1, "µs of processor time per training image"))
+    elif minutes:
+        costs.append(("train_seconds", 60, "minutes of training"))
+    costs = [cost for cost in costs if _spread([row[cost[0]] for row in rows]) > 1.15]
+    height = max(1.6 + 0.34 * len(rows), 3.4 if costs else 0)
+    figure, (names, *panels) = _figure(4.6 + 4.2 * len(costs), height, 1 + len(costs))
+    groups = list(dict.fromkeys(row.get("group") for row in rows))
+    styles = [(DARK, "o", "-"), (MIDDLE, "s", "--"), (LIGHT, "^", "-."), ("black", "D", ":")]
+    for number, group in enumerate(groups):
+        colour, marker, line = styles[number % len(styles)]
+        style = {"color": colour, "marker": marker, "capsize": 3, "markersize": 5}
+        of = [(place, row) for place, row in enumerate(rows) if row.get("group") == group]
+        y, error = ([100 * (row[key] or 0) for _, row in of] for key in ("test_accuracy", "deviation"))
+        names.errorbar(
+            y, [place for place, _ in of], xerr=error if any(error) else None, linestyle="", **style
+        )
+        for place, row in of:
+            seeds = [100 * value for value in row.get("accuracies") or ()]
+            names.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=12)
+        for axes, (key, unit, _) in zip(panels, costs):
+            x = [row[key] / unit for _, row in of]
+            joined = {"linestyle": "" if group is None else line, "linewidth": 1, "elinewidth": 1.4}
+            axes.errorbar(x, y, yerr=error if any(error) else None, label=group, **joined, **style)
+            middle = math.sqrt(min(row[key] for row in rows) * max(row[key] for row in rows)) / unit
+            for px, py, (_, row) in zip(x, y, of):
+                side = {"ha": "right", "xytext": (-6, -10)} if px > middle else {"xytext": (6, -10)}
+                axes.annotate(row["name"], (px, py), textcoords="offset points", fontsize=8, **side)
+    names.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    names.set_ylim(len(rows) - 0.5, -0.5)
+    names.set_xlabel("test accuracy (%)")
+    names.grid(alpha=0.3)
+    names.margins(x=0.1)
+    for axes, (key, _, label) in zip(panels, costs):
+        if _spread([row[key] for row in rows]) > 4:
+            _log_scale(axes)
         axes.set_xlabel(label)
+        axes.set_ylabel("test accuracy (%)")
         axes.grid(alpha=0.3)
-        axes.margins(x=0.15, y=0.12)
-    panels[0].set_ylabel("test accuracy (%)")
+        axes.margins(x=0.18, y=0.12)
+    if panels and groups != [None]:
+        panels[0].legend(loc="best", frameon=False)
     return _write(figure, file)
+
+
+def _spread(values) -> float:
+    """How many times the smallest the largest is."""
+    return max(values) / min(values) if min(values) > 0 else float("inf")
+
+
+def _log_scale(axes):
+    """A logarithmic x axis with a few plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def scaling(rows, file=None):

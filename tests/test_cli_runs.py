@@ -338,6 +338,14 @@ def test_sweep(here):
     assert {"table.json", "table.md", "table.png", "a-seed0", "a-seed1", "b"} == set(os.listdir("plan"))
     code, out, err = numnet("sweep", "plan.json", "--quiet")
     assert code == 0 and out == (here / "plan" / "table.md").read_text() and "b: done already" in err
+    code, out, err = numnet("sweep", "plan.json", "--logged", "--plot", "figure.png")
+    assert code == 0 and out == (here / "plan" / "table.md").read_text() and not err
+    assert (here / "figure.png").read_bytes().startswith(b"\x89PNG")
+    code, out, err = numnet("sweep", "plan.json", "--logged", "--out", "elsewhere")
+    assert code == 2 and "elsewhere: no finished run of plan.json" in err.splitlines()[-1]
+    code, out, err = numnet("sweep", "plan.json", "--time", "--json", "--quiet")
+    assert code == 0 and set(json.loads(out)) == {"a", "b"} and not err
+    assert "µs an image" in numnet("sweep", "plan.json", "--logged")[1]
 
 
 # ------------------------------------------------------------------------------------------- mistakes

@@ -157,7 +157,18 @@ def test_sweep_figure(tmp_path):
         "train_seconds": 60,
     }
     figure = plotting.sweep([row, {**row, "name": "b", "deviation": 0.01}], tmp_path / "s.png")
-    assert png(tmp_path / "s.png") and len(figure.axes) == 3
+    assert png(tmp_path / "s.png")
+    assert len(figure.axes) == 1  # both cost the same: by name only
+    grouped = [
+        {**row, "group": "one", "accuracies": [0.79, 0.81], "deviation": 0.014, "microseconds": 90.0},
+        {**row, "name": "b", "macs": 9e6, "microseconds": 400.0, "train_seconds": 70},
+    ]
+    by_name, macs, time = plotting.sweep(grouped).axes
+    assert [label.get_text() for label in by_name.get_yticklabels()] == ["a", "b"]
+    assert macs.get_xscale() == "log" and "µs" in time.get_xlabel() and "multiply-acc" in macs.get_xlabel()
+    minutes = [{**row, "train_seconds": seconds} for seconds in (60, 90)]
+    assert plotting.sweep(minutes).axes[1].get_xlabel() == "minutes of training"
+    assert len(plotting.sweep(minutes, minutes=False).axes) == 1
     with pytest.raises(NumnetError, match="no run of the sweep"):
         plotting.sweep([{**row, "test_accuracy": None}])
     with pytest.raises(NumnetError, match=r"cannot write the figure .*\.xyz"):

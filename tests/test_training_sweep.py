@@ -33,6 +33,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(run.datasets, "load", load, raising=False)
     monkeypatch.setattr(run, "build", build)
     monkeypatch.setattr(sweep, "describe", lambda **config: fakes.make_net())
+    monkeypatch.setattr(sweep, "build", lambda **config: fakes.make_net(dropout=0))
     monkeypatch.chdir(tmp_path)
     return asked
 
@@ -196,6 +197,79 @@ def test_sweep_refuses_what_was_done_with_other_settings(small):
         sweep.sweep(write(changed), progress=False, say=lambda text: None)
 
 
+def keep(run_dir, folder):
+    """What notebooks/runs/ holds of a run: the log and about.json, no checkpoint."""
+    from numnet.lessons import training
+
+    training.keep(run_dir, folder, data="quarters")
+
+
+def test_table_from_run_directories_and_from_logs_alone(small):
+    rows = sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
+    assert rows[0]["accuracies"] == [
+        read(f"plan/narrow-seed{seed}/result.json")["test_accuracy"] for seed in (0, 1, 2)
+    ]
+    trained = len(small.build)
+    assert sweep.logged("plan.json", say=pytest.fail) == rows
+    for name in ("narrow-seed0", "narrow-seed2", "adam"):
+        keep(f"plan/{name}", f"kept/{name}")
+    said = []
+    kept = sweep.logged("plan.json", "kept", say=said.append)
+    assert said == ["narrow-seed1: not finished"] and len(small.build) == trained
+    assert kept[0]["runs"] == 2 and kept[0]["accuracies"] == rows[0]["accuracies"][::2]
+    assert kept[1] == rows[1]
+    assert "may do so by chance (95 %, Student's t)." in sweep.table(kept)
+    assert read("kept/table.json") == kept and Path("kept/table.md").read_text() == sweep.table(kept)
+    assert not list(Path("kept").glob("*/*.safetensors"))
+
+
+def test_logs_of_another_sweep_are_refused(small):
+    sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
+    keep("plan/adam", "kept/adam")
+    for change, words in (
+        ({"lr": 0.5}, "with lr = null, the sweep now wants 0.5"),
+        ({"model": {"width": 2.0}}, "with model.width = 0.25, the sweep now wants 2.0; give the run"),
+    ):
+        plan = {**PLAN, "runs": [{**PLAN["runs"][1], **change}]}
+        for out in ("plan", "kept"):
+            with pytest.raises(NumnetError, match=f"{out}/adam holds a run {words}"):
+                sweep.logged(write(plan), out)
+    with pytest.raises(NumnetError, match=r"nowhere: no finished run of plan\.json; expected a folder"):
+        sweep.logged(write(PLAN), "nowhere", say=lambda text: None)
+    Path("kept/adam/about.json").write_text('{"recipe": {}}')
+    with pytest.raises(NumnetError, match="kept/adam: its log is damaged"):
+        sweep.logged(write(PLAN), "kept", say=lambda text: None)
+
+
+def test_measured_times_stand_in_the_table(small):
+    plan = {**PLAN, "runs": [{**run, "group": "both"} for run in PLAN["runs"]]}
+    rows = sweep.sweep(write(plan), progress=False, say=lambda text: None)
+    assert all(row["microseconds"] is None and row["group"] == "both" for row in rows)
+    times = sweep.measure("plan.json", steps=1, say=lambda text: None)
+    assert set(times) == {"narrow", "adam"} and all(time > 0 for time in times.values())
+    rows = sweep.logged("plan.json")
+    assert [row["microseconds"] for row in rows] == [times["narrow"], times["adam"]]
+    assert "| µs an image |" in sweep.table(rows) and f"| {times['adam']:.0f} |" in sweep.table(rows)
+    Path("plan/times.json").write_text("{")
+    with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
+        sweep.logged("plan.json")
+
+
+def test_what_chance_may_do():
+    """Student's t by hand: deviations 1 and 3 points, two seeds each; t of 2 degrees of freedom is 4.303."""
+    rows = [
+        {"runs": 2, "accuracies": [0.50, 0.50 + 0.01 * 2**0.5], "deviation": 0.01},
+        {"runs": 2, "accuracies": [0.60, 0.60 + 0.03 * 2**0.5], "deviation": 0.03},
+        {"runs": 1, "accuracies": [0.9], "deviation": None},
+    ]
+    told = sweep.apart(rows[:2])
+    assert told["deviation"] == pytest.approx(((0.01**2 + 0.03**2) / 2) ** 0.5)
+    assert told["difference"] == pytest.approx(4.3027 * told["deviation"], rel=1e-4)
+    assert (told["freedom"], told["runs"]) == (2, 2) and sweep.apart(rows[2:]) is None
+    alone = sweep.apart(rows)  # a row of one seed among them: its mean is less certain
+    assert alone["runs"] == 1 and alone["difference"] == pytest.approx(2**0.5 * told["difference"])
+
+
 RUN = {"name": "a", "dataset": "shapes"}
 BAD = {
     "not JSON": ("{", "not JSON"),
@@ -209,6 +283,7 @@ BAD = {
     "same name": ([RUN, RUN], "two runs have the name 'a'"),
     "no dataset": ([{"name": "a"}], "run 1: no dataset"),
     "dataset": ([{**RUN, "dataset": 3}], "run 1: dataset is 3; expected a text"),
+    "group": ([{**RUN, "group": 1}], "run 1: group is 1; expected a text"),
     "unknown": ([{**RUN, "epoch": 3}], r"run 1: unknown key 'epoch' \(did you mean 'epochs'\?\)"),
     "common": ({"common": {"lrr": 1}, "runs": [RUN]}, r"common: unknown key 'lrr' \(did you mean 'lr'\?\)"),
     "seeds": ([{**RUN, "seeds": 3}], "run 1: seeds is 3; expected a list"),

@@ -285,6 +285,11 @@ def sweep_arguments(parser):
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the runs and their table (FILE without its ending)"
     )
+    about = "train nothing: the table of the runs that are finished, from their logs"
+    parser.add_argument("--logged", action="store_true", help=about)
+    about = "train nothing: measure a training step of every run's net, for the table and the figure"
+    parser.add_argument("--time", action="store_true", help=about)
+    parser.add_argument("--plot", metavar="FILE", help="the figure (DIR/table.png): .png, .pdf, .svg")
     add_threads(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
@@ -297,11 +302,22 @@ def sweep(arguments):
     from numnet.training import sweep as sweeps
 
     set_threads(arguments.threads)
-    file = Path(arguments.file)
-    rows = sweeps.sweep(file, arguments.out, progress=not arguments.quiet, say=say)
-    out = file.with_suffix("") if arguments.out is None else Path(arguments.out)
+    file, out = Path(arguments.file), sweeps.folder(arguments.file, arguments.out)
+    if arguments.time:
+        times = sweeps.measure(file, out, say=(lambda text: None) if arguments.quiet else say)
+        if not arguments.logged:
+            if arguments.json:
+                print_json(times)
+            else:
+                print(columns([(name, f"{value:.0f} µs an image") for name, value in times.items()]))
+            return
+    if arguments.logged:
+        rows = sweeps.logged(file, out, say=say)
+    else:
+        rows = sweeps.sweep(file, out, progress=not arguments.quiet, say=say)
     if any(row["test_accuracy"] is not None for row in rows):
-        plotting.sweep(rows, out / "table.png")
+        minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
+        plotting.sweep(rows, arguments.plot or out / "table.png", minutes=minutes)
     if arguments.json:
         print_json(rows)
     else:

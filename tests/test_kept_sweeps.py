@@ -1,0 +1,34 @@
+"""The sweeps in notebooks/runs: tables and README say what the logs that lie there say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from numnet.training import sweep
+
+RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
+FILES = sorted(RUNS.glob("*.json"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_tables_are_made_of_the_logs(file, tmp_path):
+    """Every run of the file is there, nothing else is, and the table comes out as it was kept."""
+    kept = RUNS / file.stem
+    wanted = {name for entry in sweep.read(file) for name, _ in sweep._seeded(entry)}
+    assert {path.parent.name for path in kept.glob("*/about.json")} == wanted
+    out = tmp_path / "out"
+    shutil.copytree(kept, out)
+    (out / "table.json").unlink()
+    rows = sweep.logged(file, out, say=pytest.fail)
+    close = [{k: pytest.approx(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    assert json.loads((kept / "table.json").read_text("utf-8")) == close
+    assert (kept / "table.md").read_text("utf-8") == sweep.table(rows)
+
+
+def test_the_page_shows_the_tables_as_they_are():
+    page = (RUNS / "README.md").read_text("utf-8")
+    for file in FILES:
+        assert (RUNS / file.stem / "table.md").read_text("utf-8").strip() in page, file.stem
+        assert f"({file.stem}/table.png)" in page
