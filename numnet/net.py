@@ -150,9 +150,13 @@ class Net:
 
         Nets that average over the last map can; one that flattens it has weights for each of its places. Raises
         NumnetError, and leaves the net as it was, where another side would ask for other weights or has no room for
-        the net's strides.
+        the net's strides, and for a net of images that are not square.
         """
         before = self.input_shape
+        if before[0] != before[1]:
+            raise NumnetError(
+                f"this net takes images of {before[0]}×{before[1]}; another side is for square images"
+            )
         try:
             fits = self._connect((side, side, *before[2:]))
         except ValueError as error:

@@ -15,7 +15,8 @@ import pytest
 import training_fakes as fakes
 from training_fakes import StopAt
 
-from numnet import checkpoint
+from numnet import Net, checkpoint
+from numnet.data.split import ArraySplit
 from numnet.errors import NumnetError
 from numnet.training.loop import DEFAULTS, Callback, Run, fit
 
@@ -247,6 +248,22 @@ def test_smaller_images_first_killed_and_resumed(tmp_path, at):
     killed(tmp_path / "run", at, net=fakes.make_net(fakes.Quarters), checkpoint_every=0, **GROWING)
     run(tmp_path / "run", fakes.make_net(fakes.Quarters), resume=True, **GROWING)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_images_that_are_not_square():
+    """Trained as they are; smaller ones first are refused."""
+    data = fakes.make_data()
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        setattr(data, name, ArraySplit(split.images[:, :, :4], split.labels))
+
+    def net():
+        return Net([fakes.Quarters(name="first"), fakes.Linear(4, name="logits")], (6, 4, 3))
+
+    trained, _ = run(net=net(), data=data)
+    assert trained.input_shape == (6, 4, 3)
+    with pytest.raises(NumnetError, match="6×4; another side is for square images"):
+        run(net=net(), data=data, progressive=[[0.7, 0.5]])
 
 
 def test_a_net_of_one_size_is_refused_before_the_first_step(tmp_path):

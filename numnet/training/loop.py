@@ -178,8 +178,9 @@ class Run:
         self.scaling = data.scaling if by == "dataset" else transforms.scaling(by)
         ema = self.settings["ema"]
         self.average = None if ema is None else Average(ema, params=net.flat, buffers=net.flat_buffers)
-        self.side, self._smaller = net.input_shape[0], (None, None)  # the last side asked for, and its images
-        self.sides = self._sides()
+        self.side = net.input_shape[0]
+        self.sides = self._sides()  # of each epoch
+        self._smaller = (None, None)  # a smaller side, and the images of that side
         self.epoch = self.batch = 0  # epochs done, and batches of the next one
         self.history: list[dict] = []
         self.best = self.result = None
@@ -220,16 +221,16 @@ class Run:
         return make_schedule(name, lr, epochs * self.batches, self.batches, warmup * self.batches, **own)
 
     def _sides(self) -> list[int]:
-        """The side of the images in each epoch: whole and even, and never too small for the net."""
+        """The side of the images in each epoch, even; NumnetError for one that the net cannot take."""
         epochs, stages, sides = self.settings["epochs"], self.settings["progressive"] or (), []
         done = 0.0
         for part, share in stages:
             done += share
             side = max(round(part * self.side / 2) * 2, 2)
             sides += [side] * (round(done * epochs) - len(sides))
-        for side in dict.fromkeys(sides):  # refused before the first step, not in the middle
-            self.net.resize(side)
-        self.net.resize(self.side)
+        for side in dict.fromkeys(sides):
+            with _at(self.net, side):  # refused before the first step, not in the middle
+                pass
         return sides + [self.side] * (epochs - len(sides))
 
     def images_of(self, side):
@@ -386,7 +387,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         """Validation, the line of metrics, the checkpoints."""
-        settings, sums, validation = self.settings, self.sums, self._validation()
+        sums, validation = self.sums, self._validation()
         now = time.perf_counter()
         self.seconds = now - self._began
         record = {
@@ -399,7 +400,7 @@ class Run:
             "images_per_second": sums["busy_images"] / sums["busy_seconds"] if sums["busy_images"] else None,
             "data_seconds": sums["data_seconds"],
         }
-        if settings["progressive"]:
+        if self.settings["progressive"]:
             record["resolution"] = self.sides[self.epoch]
         self.history.append(record)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
