@@ -71,9 +71,8 @@ class InvertedResidual(Sequence):
     def backward(self, dy, input_gradient=True):
         first, *rest = self.children
         d = backward_through(rest, dy)
-        dx = first.backward(
-            d, input_gradient, dy if self.adds else None
-        )  # residual's equation 3, in its tiles
+        more = dy if self.adds else None  # equation (3) of the page ``residual``, in the tiles of dx
+        dx = first.backward(d, input_gradient, more)
         self.peers.done(first)
         self.workspace.release(d)
         return dx
@@ -103,7 +102,7 @@ class SqueezeExcite(Layer):
 
     def connect(self, shape):
         super().connect(shape)
-        self.children = self.children or (
+        self.children = (
             GlobalAverage(name="squeeze"),
             Excite(self.squeezed, name="reduce"),
             Activation("relu", name="relu"),

@@ -29,7 +29,7 @@ from numnet.kernels.activations import IDENTITY
 from numnet.kernels.batchnorm import add_moments, empty_pack, finish, parts_of, unit_gradient
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
-from numnet.kernels.product import multiply, multiply_transposed, thin
+from numnet.kernels.product import multiply_many, multiply_transposed
 from numnet.kernels.rows import add, copy, repeated, row_length, share, zero
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
@@ -112,10 +112,7 @@ def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
                     tile.reshape(columns, side_u, patch // side_u),
                 )
             out = flat[lo * columns : hi * columns]
-            if thin(patch, filters):
-                multiply(patches[: (hi - lo) * columns], w, out)  # (1)
-            else:
-                np.dot(patches[: (hi - lo) * columns], w, out)
+            multiply_many(patches[: (hi - lo) * columns], w, out)  # (1)
             if moments.size:
                 add_moments(out.reshape(-1), filters, moments[part])
 
@@ -138,10 +135,7 @@ def _inference(x, channels, w, side_u, stride, top, left, folded, code, y):
             )
             gather_row(x[r // rows], r % rows * stride - top, -left, stride, channels, place)
         out = flat[lo * columns : hi * columns]
-        if thin(patch, filters):
-            multiply(patches, w, out)
-        else:
-            np.dot(patches, w, out)
+        multiply_many(patches, w, out)
         finish(out.reshape(-1), long, code, nothing)
 
 

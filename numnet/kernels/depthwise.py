@@ -31,7 +31,8 @@ takes the taps u ≡ i + top (mod s), its columns ≡ j (mod s) the taps v ≡ j
 small ones of stride 1 whose results are interleaved.
 
 In backward the rows of dx that no later dy can reach leave the ring at once, and while they are hot their share of the
-previous batch norm's sums (its equation 5) is taken.
+previous batch norm's sums (its equation 5) is taken, after the gradient of another reader of x (``more``), if it has
+one, was added.
 
 MACs: K·K·C·M·N·P·Q in each nest, taps on the padding counted, as the papers do. (1) and (3) multiply exactly that
 often; (2) as often as a row of dy meets a row of dx: K·K·C·M·N·H·W at stride 1, less the taps above and below the image.

@@ -31,19 +31,16 @@ from numnet.kernels.squeeze_excite import squeeze_excite
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
-PIXELS = (
-    48  # of y in a band, where no more are asked for by the cache: with fewer a product reads w too often
-)
+PIXELS = 48  # of y in a band that the cache did not cut: with fewer a product reads w too often
 
 
 @kernel
 def _inference(
-    x, w1, folded1, taps, folded2, r1, folded4, r2, folded5, w3, folded3, codes, shape, adds, y, cut
+    x, w1, folded1, taps, folded2, r1, excited1, r2, excited2, w3, folded3, codes, shape, adds, y, cut
 ):
     """(1) to (3). x (N, H, W·C), y (N, P, Q·F); taps (K·K, t·C); folded (2, channels); w1 empty: no expansion.
 
-    r1 (t·C, R), r2 (R, t·C): of the squeeze-excite between (2) and (3), or empty; codes: of (1), (2), its gate, (3).
-
+    r1 (t·C, R), r2 (R, t·C): of the squeeze-excite between (2) and (3), or empty; codes: of (1), (2), its gate, (3);
     ``cut``: images and rows of y in a tile; several images only if the rows are all rows.
     """
     side_u, side_v, stride, top, left = shape
@@ -85,7 +82,7 @@ def _inference(
                 )  # fmt: skip
                 finish(z[n, p : p + count].reshape(-1), long2, codes[1], nothing)  # (2)
         if r1.size:
-            squeeze_excite(z.reshape(-1, wide), rows * columns, r1, folded4, r2, folded5, codes[2])
+            squeeze_excite(z.reshape(-1, wide), rows * columns, r1, excited1, r2, excited2, codes[2])
         begin, end = (n0 * rows + first) * columns, ((n1 - 1) * rows + last) * columns
         out = pixels_y[begin:end]
         multiply(z.reshape(-1, wide), w3, out)

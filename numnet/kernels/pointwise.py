@@ -19,7 +19,8 @@ the cores: measured, that made a whole training step 2 to 10 times slower.
 taken just after, while both lie in the second-level cache. So a conv–BN–activation unit reads its input once and
 writes its output once; fusing is nothing but calling three row functions in one loop. Backward does the same: dy goes
 back through activation and normalisation (batchnorm's equation 6) in the tile, is used for (3) and (2) at once, and
-the sums that the *previous* unit's batch norm needs (its equation 5) are taken from the hot tile of dx.
+the sums that the *previous* unit's batch norm needs (its equation 5) are taken from the hot tile of dx. If x has another
+reader, as the input of a residual block has, that one's gradient (``more``) is added to the tile before.
 
 Not supported: groups, a bias (the batch norm that follows has one; the dense page adds it).
 """
@@ -42,7 +43,7 @@ from numnet.kernels.batchnorm import (
     parts_of,
     unit_gradient,
 )
-from numnet.kernels.product import PANEL, multiply, multiply_transposed, thin, turned
+from numnet.kernels.product import PANEL, multiply, multiply_many, multiply_transposed, thin, turned
 from numnet.kernels.rows import add, copy, repeated, row_length, share
 
 LEAST = 256  # pixels a part holds at least: with fewer, BLAS spends its time repacking w
@@ -70,10 +71,7 @@ def _forward(x, x_pack, code, w, y, moments, parts):
             if pack.size:
                 a = finished[: hi - lo]
                 normalise_activate(x[lo:hi].reshape(-1), pack, code, a.reshape(-1))
-            if thin(channels, w.shape[1]):
-                multiply(a, w, y[lo:hi])  # (1)
-            else:
-                np.dot(a, w, y[lo:hi])
+            multiply_many(a, w, y[lo:hi])  # (1)
             if moments.size:
                 add_moments(y[lo:hi].reshape(-1), w.shape[1], moments[part])
 
@@ -92,7 +90,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, w, dx, more, dw, 
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
     means_y = repeated(means, row_length(filters) if y_pack.size else 0)
-    back = turned(w if dx.size and thin(channels, filters) else w[:0])
+    back = turned(w if dx.size and thin(channels, filters) else w[:0])  # wᵀ, or empty: see ``product``
     for part in prange(dw.shape[0]):  # each part writes its own pixels of dx, its own dw and its own sums
         first, last = share(part, dw.shape[0], rows)
         finished = np.empty((step if pack.size else 0, channels), x.dtype)

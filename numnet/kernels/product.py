@@ -47,39 +47,44 @@ PANEL = 64  # filters that OpenBLAS takes in one sweep of four registers; narrow
 @row
 def multiply(x, w, y):
     """(1): y = x · w for x (R, C), w (C, F), y (R, F), each row contiguous."""
-    (rows, channels), filters = x.shape, w.shape[1]
-    deep = block(channels, CHANNELS, 16)
-    wide = block(filters, FILTERS, PANEL)
-    high = block(rows, min(SMALL // (deep * wide), ROWS), 4)
-    for c in range(0, channels, deep):
-        for f in range(0, filters, wide):
-            for r in range(0, rows, high):
+    deep, wide, high = edges(*x.shape, w.shape[1])
+    for c in range(0, x.shape[1], deep):
+        for f in range(0, w.shape[1], wide):
+            for r in range(0, x.shape[0], high):
                 multiply_block(
                     x[r : r + high, c : c + deep],
                     w[c : c + deep, f : f + wide],
                     y[r : r + high, f : f + wide],
                     c > 0,
+                    False,
                 )
+
+
+@row
+def multiply_many(x, w, y):
+    """(1) for a tile of many rows, all contiguous: in blocks where w is ``thin``, else whole."""
+    if thin(*w.shape):
+        multiply(x, w, y)
+    else:
+        np.dot(x, w, y)
 
 
 @row
 def multiply_transposed(x, d, dw, adds):
     """(2): dw (C, F) = xᵀ · d for x (R, C) and d (R, F), rows contiguous; added to what is there if ``adds``."""
-    (rows, channels), filters = x.shape, d.shape[1]
-    if not thin(channels, filters):
-        transposed_block(x, d, dw, adds)
+    if not thin(*dw.shape):
+        multiply_block(x, d, dw, adds, True)
         return
-    deep = block(channels, CHANNELS, 16)
-    wide = block(filters, FILTERS, PANEL)
-    high = block(rows, min(SMALL // (deep * wide), ROWS), 4)
-    for c in range(0, channels, deep):
-        for f in range(0, filters, wide):
-            for r in range(0, rows, high):
-                transposed_block(
+    deep, wide, high = edges(*x.shape, d.shape[1])
+    for c in range(0, x.shape[1], deep):
+        for f in range(0, d.shape[1], wide):
+            for r in range(0, x.shape[0], high):
+                multiply_block(
                     x[r : r + high, c : c + deep],
                     d[r : r + high, f : f + wide],
                     dw[c : c + deep, f : f + wide],
                     adds or r > 0,
+                    True,
                 )
 
 
@@ -103,6 +108,13 @@ def turned(w):
 
 
 @row
+def edges(rows, channels, filters):
+    """Channels, filters and rows of a block."""
+    deep, wide = block(channels, CHANNELS, 16), block(filters, FILTERS, PANEL)
+    return deep, wide, block(rows, min(SMALL // (deep * wide), ROWS), 4)
+
+
+@row
 def block(size, most, lanes):
     """The edge of near-equal blocks, none longer than ``most``; a multiple of ``lanes`` unless one block is enough."""
     if size <= most:
@@ -112,47 +124,25 @@ def block(size, most, lanes):
     return min((even + lanes - 1) // lanes * lanes, most // lanes * lanes)
 
 
-def multiply_block(x, w, y, adds):
-    """(1) for a block."""
-    y[:] = y + np.dot(x, w) if adds else np.dot(x, w)
+def multiply_block(x, w, y, adds, turns):
+    """y = x · w, or xᵀ · w if it ``turns``; added to what is there if it ``adds``."""
+    part = np.dot(x.T if turns else x, w)
+    y[:] = y + part if adds else part
 
 
 @overload(multiply_block, inline="never")
-def _multiply_block(x, w, y, adds):
+def _multiply_block(x, w, y, adds, turns):
     """The same by xGEMM, whose matrices stand column by column: yᵀ = wᵀ xᵀ."""
-    gemm, kind, plain = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply")), ord("n")
-    like = np.dtype(str(x.dtype))
-    one, zero, size = np.ones(1, like), np.zeros(1, like), like.itemsize
-
-    def call(x, w, y, adds):
-        (rows, channels), filters = x.shape, w.shape[1]
-        beta = one if adds else zero
-        gemm(
-            kind, plain, plain, filters, rows, channels, one.ctypes, w.ctypes, w.strides[0] // size,
-            x.ctypes, x.strides[0] // size, beta.ctypes, y.ctypes, y.strides[0] // size,
-        )  # fmt: skip
-
-    return call
-
-
-def transposed_block(x, d, dw, adds):
-    """(2) for a block."""
-    dw[:] = dw + np.dot(x.T, d) if adds else np.dot(x.T, d)
-
-
-@overload(transposed_block, inline="never")
-def _transposed_block(x, d, dw, adds):
-    """The same by xGEMM: dwᵀ = dᵀ x."""
     gemm, kind = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply"))
-    plain, transposed, like = ord("n"), ord("t"), np.dtype(str(x.dtype))
+    plain, turned, like = ord("n"), ord("t"), np.dtype(str(x.dtype))
     one, zero, size = np.ones(1, like), np.zeros(1, like), like.itemsize
 
-    def call(x, d, dw, adds):
-        (rows, channels), filters = x.shape, d.shape[1]
+    def call(x, w, y, adds, turns):
+        (inner, filters), rows = w.shape, y.shape[0]
         beta = one if adds else zero
         gemm(
-            kind, plain, transposed, filters, channels, rows, one.ctypes, d.ctypes, d.strides[0] // size,
-            x.ctypes, x.strides[0] // size, beta.ctypes, dw.ctypes, dw.strides[0] // size,
+            kind, plain, turned if turns else plain, filters, rows, inner, one.ctypes, w.ctypes, w.strides[0] // size,
+            x.ctypes, x.strides[0] // size, beta.ctypes, y.ctypes, y.strides[0] // size,
         )  # fmt: skip
 
     return call

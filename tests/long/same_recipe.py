@@ -1,6 +1,6 @@
 """A recipe of `numnet train cifar10` carried out by PyTorch: the same net, start, batches and schedule; accuracy and time.
 
-    python tests/long/same_recipe.py --data DIR                      the recipe of CIFAR-10 (half an hour)
+    python tests/long/same_recipe.py --data DIR                      the recipe of CIFAR-10 (an hour)
     python tests/long/same_recipe.py --data DIR --recipe FILE --seed 1 --epochs 8 --threads 2
 
 PyTorch gets numnet's starting weights and the very batches that ``numnet.data.batches`` makes for numnet, one for one,
@@ -70,9 +70,7 @@ def main():
         "cifar10", data_dir=given.data, validation=recipe["validation"], seed=recipe["seed"]
     )
     net = numnet.build(options.pop("model"), classes=len(data.classes), **options)
-    plan = Run(
-        net, data, settings, progress=False
-    )  # numnet's rates, sides and images, without a step of numnet's
+    plan = Run(net, data, settings, progress=False)  # for its rates, sides and images: it never trains
     model = mirror(net).to(memory_format=torch.channels_last).train()
     sgd = optimiser(model, plan.settings)
     steps, began = 0, time.perf_counter()
