@@ -59,15 +59,9 @@ class Net:
         if self.dtype not in (np.float32, np.float64):
             raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
         self.seed, self.step, self.first_image, self.config = seed, 0, 0, config
-        shape = self.input_shape
-        for layer in self.layers:
-            shape = layer.connect(shape)
-        self.output_shape = shape
         self.flat = self.flat_grad = self.flat_buffers = self.decay_mask = None
         self.params, self.grads, self.buffers = {}, {}, {}
-        self.specs = {
-            f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()
-        }
+        self._connect(self.input_shape)
         self.frozen = 0
         self._start()
         if allocate:
@@ -109,9 +103,32 @@ class Net:
 
     # ------------------------------------------------------------------------------------------ parameters
 
+    def _connect(self, shape):
+        """Tell all layers the shape of one input image; note what they need."""
+        self.input_shape = shape
+        for layer in self.layers:
+            shape = layer.connect(shape)
+        self.output_shape = shape
+        self.specs = {
+            f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()
+        }
+
+    def _kept(self):
+        """Dotted name -> shape of every buffer."""
+        return {
+            f"{path}.{name}": shape
+            for path, layer in self.walk()
+            for name, shape in layer.buffer_specs.items()
+        }
+
+    def _shapes(self):
+        """The names of ``state()`` with their shapes; a description has them, too."""
+        shapes = {f"params/{name}": spec.shape for name, spec in self.specs.items()}
+        return shapes | {f"buffers/{name}": shape for name, shape in self._kept().items()}
+
     def _allocate(self, initialiser):
         size = sum(spec.size for spec in self.specs.values())
-        kept = sum(int(np.prod(shape)) for _, layer in self.walk() for shape in layer.buffer_specs.values())
+        kept = sum(int(np.prod(shape)) for shape in self._kept().values())
         vectors = {
             "flat": _memory.zeros(size, self.dtype),  # then nearly all weights start on a line of the cache
             "flat_grad": _memory.zeros(size, self.dtype),
@@ -130,15 +147,10 @@ class Net:
     def _bind(self):
         """Cut the flat vectors into the views, and hand each layer its own."""
         workspace = Workspace()
-        kept = {
-            f"{path}.{name}": shape
-            for path, layer in self.walk()
-            for name, shape in layer.buffer_specs.items()
-        }
         shapes = {name: spec.shape for name, spec in self.specs.items()}
         self.__dict__["params"] = _views(self.flat, shapes)
         self.__dict__["grads"] = _views(self.flat_grad, shapes)
-        self.__dict__["buffers"] = _views(self.flat_buffers, kept)
+        self.__dict__["buffers"] = _views(self.flat_buffers, self._kept())
         for path, layer in self.walk():
             layer.workspace, layer.clock = workspace, self
             layer.params = {name: self.params[f"{path}.{name}"] for name in layer.specs}
@@ -157,31 +169,20 @@ class Net:
             raise NumnetError(
                 f"this net takes images of {before[0]}×{before[1]}; another side is for square images"
             )
+        shapes, problem = self._shapes(), None
         try:
-            fits = self._connect((side, side, *before[2:]))
+            self._connect((side, side, *before[2:]))
+            if self._shapes() != shapes:
+                problem = f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {side}×{side}"
         except ValueError as error:
+            problem = f"this net has no room in images of {side}×{side}: {error}"
+        if problem:
             self._connect(before)
-            raise NumnetError(f"this net has no room in images of {side}×{side}: {error}") from None
-        if not fits:
-            self._connect(before)
-            raise NumnetError(
-                f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {side}×{side}"
-            )
-
-    def _connect(self, shape) -> bool:
-        """Lay the layers for images of this shape; False if that asks for other parameters than there are."""
-        self.input_shape, self._executor, self._ready = shape, None, False
-        for layer in self.layers:
-            shape = layer.connect(shape)
-        specs = {f"{path}.{name}": spec for path, layer in self.walk() for name, spec in layer.specs.items()}
-        kept = {f"{path}.{name}": s for path, layer in self.walk() for name, s in layer.buffer_specs.items()}
-        if any(specs[name].shape != spec.shape for name, spec in self.specs.items()):
-            return False
-        if any(kept[name] != buffer.shape for name, buffer in self.buffers.items()):
-            return False
         if self.flat is not None:
             self._bind()
-        return True
+        self._executor, self._ready = None, False
+        if problem:
+            raise NumnetError(problem)
 
     # ------------------------------------------------------------------------------------------ passes
 
@@ -336,9 +337,7 @@ class Net:
 
         A description without arrays can tell, too.
         """
-        own = {f"params/{name}": spec.shape for name, spec in self.specs.items()}
-        for path, layer in self.walk():
-            own |= {f"buffers/{path}.{name}": shape for name, shape in layer.buffer_specs.items()}
+        own = self._shapes()
         wrong = [f"{name} is missing" for name in own if name not in shapes]
         for name, shape in shapes.items():
             if not name.startswith(("params/", "buffers/")):
