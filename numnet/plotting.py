@@ -126,7 +126,7 @@ def confusion(matrix, classes, file=None):
 
 
 def sweep(rows, file=None, minutes=True):
-    """Test accuracy of a sweep's runs, by name and against what they cost: the rows of ``training.sweep``.
+    """Test accuracy of a sweep's runs, by name and against what they cost: the rows of ``training.results``.
 
     On the left every run has a line: its mean ± standard deviation, and each of its seeds. To the right the same
     against MACs and against time, the measured time of a training image or else (if ``minutes``) the minutes of the

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from numnet.training import sweep
+from numnet.training import results, sweep
 
 RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
 FILES = sorted(RUNS.glob("*.json"))
@@ -16,15 +16,16 @@ FILES = sorted(RUNS.glob("*.json"))
 def test_tables_are_made_of_the_logs(file, tmp_path):
     """Every run of the file is there, nothing else is, and the table comes out as it was kept."""
     kept = RUNS / file.stem
-    wanted = {name for entry in sweep.read(file) for name, _ in sweep._seeded(entry)}
-    assert {path.parent.name for path in kept.glob("*/about.json")} == wanted
     out = tmp_path / "out"
+    plan = sweep.read(file, out)
+    wanted = {folder.name for entry in plan.entries for folder, _ in entry.trainings}
+    assert {path.parent.name for path in kept.glob("*/about.json")} == wanted
     shutil.copytree(kept, out)
     (out / "table.json").unlink()
-    rows = sweep.logged(file, out, say=pytest.fail)
+    rows = results.collect(plan, say=pytest.fail)
     close = [{k: pytest.approx(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     assert json.loads((kept / "table.json").read_text("utf-8")) == close
-    assert (kept / "table.md").read_text("utf-8") == sweep.table(rows)
+    assert (kept / "table.md").read_text("utf-8") == results.markdown(rows)
 
 
 def test_the_page_shows_the_tables_as_they_are():

@@ -9,7 +9,7 @@ import training_fakes as fakes
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.training import run, sweep
+from numnet.training import results, run, sweep
 from numnet.training.loop import Callback
 
 FAST = {"epochs": 2, "batch_size": 64, "augment": None, "validation": 60, "warmup": None}
@@ -32,7 +32,7 @@ def small(monkeypatch, tmp_path):
 
     monkeypatch.setattr(run.datasets, "load", load, raising=False)
     monkeypatch.setattr(run, "build", build)
-    monkeypatch.setattr(sweep, "describe", lambda **config: fakes.make_net())
+    monkeypatch.setattr(results, "describe", lambda **config: fakes.make_net())
     monkeypatch.setattr(sweep, "build", lambda **config: fakes.make_net(dropout=0))
     monkeypatch.chdir(tmp_path)
     return asked
@@ -129,15 +129,23 @@ PLAN = {
 }
 
 
+def train(plan, out=None, say=lambda text: None):
+    return sweep.train(sweep.read(write(plan), out), progress=False, say=say)
+
+
+def collect(plan, out=None, say=pytest.fail):
+    return results.collect(sweep.read(write(plan), out), say=say)
+
+
 def test_sweep(small):
     said = []
-    rows = sweep.sweep(write(PLAN), progress=False, say=said.append)
+    rows = train(PLAN, say=said.append)
     assert said == [f"{name}: starting" for name in ("narrow-seed0", "narrow-seed1", "narrow-seed2", "adam")]
     assert [build["seed"] for build in small.build] == [0, 1, 2, 4]
-    results = [read(f"plan/narrow-seed{seed}/result.json")["test_accuracy"] for seed in (0, 1, 2)]
-    mean = sum(results) / 3
+    accuracies = [read(f"plan/narrow-seed{seed}/result.json")["test_accuracy"] for seed in (0, 1, 2)]
+    mean = sum(accuracies) / 3
     assert rows[0]["test_accuracy"] == pytest.approx(mean) and rows[0]["runs"] == 3
-    assert rows[0]["deviation"] == pytest.approx((sum((r - mean) ** 2 for r in results) / 2) ** 0.5)
+    assert rows[0]["deviation"] == pytest.approx((sum((a - mean) ** 2 for a in accuracies) / 2) ** 0.5)
     assert rows[1]["deviation"] is None and rows[1]["runs"] == 1
     assert rows[0]["macs"] == fakes.make_net().cost().macs
     assert read("plan/table.json") == rows
@@ -162,16 +170,16 @@ def test_sweep_goes_on(small, monkeypatch):
             if len(count) == 2 and run.step == 5:
                 raise Killed
 
-    def train(self, **arguments):
+    def train_or_stop(self, **arguments):
         count.append(1)
         self.callbacks = [Stop()]
         return real(self, **arguments)
 
-    monkeypatch.setattr(run.Run, "train", train)
+    monkeypatch.setattr(run.Run, "train", train_or_stop)
     with pytest.raises(Killed):
-        sweep.sweep(write(PLAN), "out", progress=False, say=lambda text: None)
+        train(PLAN, "out")
     said = []
-    rows = sweep.sweep("plan.json", "out", progress=False, say=said.append)
+    rows = train(PLAN, "out", say=said.append)
     assert said == [
         "narrow-seed0: done already",
         "narrow-seed1: going on",
@@ -179,9 +187,9 @@ def test_sweep_goes_on(small, monkeypatch):
         "adam: starting",
     ]
     again = []
-    assert sweep.sweep("plan.json", "out", progress=False, say=again.append) == rows
+    assert train(PLAN, "out", say=again.append) == rows
     assert all(text.endswith("done already") for text in again)
-    whole = sweep.sweep("plan.json", "whole", progress=False, say=lambda text: None)
+    whole = train(PLAN, "whole")
     for a, b in zip(rows, whole):
         assert {k: v for k, v in a.items() if k != "train_seconds"} == {
             k: v for k, v in b.items() if k != "train_seconds"
@@ -189,12 +197,17 @@ def test_sweep_goes_on(small, monkeypatch):
 
 
 def test_sweep_refuses_what_was_done_with_other_settings(small):
-    sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
-    changed = {**PLAN, "common": {**PLAN["common"], "batch_size": 32}}
-    with pytest.raises(
-        NumnetError, match="holds a run with batch_size = 64, the sweep now wants 32; give the run"
+    train(PLAN)
+    common = PLAN["common"]
+    shorter = {key: common[key] for key in common if key != "batch_size"}
+    for changed, words in (
+        ({**common, "batch_size": 32}, "batch_size = 64, the sweep now wants 32; give the run"),
+        ({**common, "model": {"resolution": 16}}, r"model\.resolution = 32, the sweep now wants 16"),
+        ({**common, "clip_norm": 2.0}, r"clip_norm = null, the sweep now wants 2\.0"),
+        (shorter, "batch_size = 64, the sweep now wants "),
     ):
-        sweep.sweep(write(changed), progress=False, say=lambda text: None)
+        with pytest.raises(NumnetError, match=f"holds a run with {words}"):
+            train({**PLAN, "common": changed})
 
 
 def keep(run_dir, folder):
@@ -205,26 +218,26 @@ def keep(run_dir, folder):
 
 
 def test_table_from_run_directories_and_from_logs_alone(small):
-    rows = sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
+    rows = train(PLAN)
     assert rows[0]["accuracies"] == [
         read(f"plan/narrow-seed{seed}/result.json")["test_accuracy"] for seed in (0, 1, 2)
     ]
     trained = len(small.build)
-    assert sweep.logged("plan.json", say=pytest.fail) == rows
+    assert collect(PLAN) == rows
     for name in ("narrow-seed0", "narrow-seed2", "adam"):
         keep(f"plan/{name}", f"kept/{name}")
     said = []
-    kept = sweep.logged("plan.json", "kept", say=said.append)
+    kept = collect(PLAN, "kept", say=said.append)
     assert said == ["narrow-seed1: not finished"] and len(small.build) == trained
     assert kept[0]["runs"] == 2 and kept[0]["accuracies"] == rows[0]["accuracies"][::2]
     assert kept[1] == rows[1]
-    assert "may do so by chance (95 %, Student's t)." in sweep.table(kept)
-    assert read("kept/table.json") == kept and Path("kept/table.md").read_text() == sweep.table(kept)
+    assert "may do so by chance (95 %, Student's t)." in results.markdown(kept)
+    assert read("kept/table.json") == kept and Path("kept/table.md").read_text() == results.markdown(kept)
     assert not list(Path("kept").glob("*/*.safetensors"))
 
 
 def test_logs_of_another_sweep_are_refused(small):
-    sweep.sweep(write(PLAN), progress=False, say=lambda text: None)
+    train(PLAN)
     keep("plan/adam", "kept/adam")
     for change, words in (
         ({"lr": 0.5}, "with lr = null, the sweep now wants 0.5"),
@@ -233,26 +246,27 @@ def test_logs_of_another_sweep_are_refused(small):
         plan = {**PLAN, "runs": [{**PLAN["runs"][1], **change}]}
         for out in ("plan", "kept"):
             with pytest.raises(NumnetError, match=f"{out}/adam holds a run {words}"):
-                sweep.logged(write(plan), out)
+                collect(plan, out)
     with pytest.raises(NumnetError, match=r"nowhere: no finished run of plan\.json; expected a folder"):
-        sweep.logged(write(PLAN), "nowhere", say=lambda text: None)
+        collect(PLAN, "nowhere", say=lambda text: None)
     Path("kept/adam/about.json").write_text('{"recipe": {}}')
     with pytest.raises(NumnetError, match="kept/adam: its log is damaged"):
-        sweep.logged(write(PLAN), "kept", say=lambda text: None)
+        collect(PLAN, "kept", say=lambda text: None)
 
 
 def test_measured_times_stand_in_the_table(small):
     plan = {**PLAN, "runs": [{**run, "group": "both"} for run in PLAN["runs"]]}
-    rows = sweep.sweep(write(plan), progress=False, say=lambda text: None)
+    rows = train(plan)
     assert all(row["microseconds"] is None and row["group"] == "both" for row in rows)
-    times = sweep.measure("plan.json", steps=1, say=lambda text: None)
+    times = sweep.measure(sweep.read("plan.json"), steps=1, say=lambda text: None)
     assert set(times) == {"narrow", "adam"} and all(time > 0 for time in times.values())
-    rows = sweep.logged("plan.json")
+    rows = collect(plan)
     assert [row["microseconds"] for row in rows] == [times["narrow"], times["adam"]]
-    assert "| µs an image |" in sweep.table(rows) and f"| {times['adam']:.0f} |" in sweep.table(rows)
+    table = results.markdown(rows)
+    assert "| µs an image |" in table and f"| {times['adam']:.0f} |" in table
     Path("plan/times.json").write_text("{")
     with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
-        sweep.logged("plan.json")
+        collect(plan)
 
 
 def test_what_chance_may_do():
@@ -262,11 +276,12 @@ def test_what_chance_may_do():
         {"runs": 2, "accuracies": [0.60, 0.60 + 0.03 * 2**0.5], "deviation": 0.03},
         {"runs": 1, "accuracies": [0.9], "deviation": None},
     ]
-    told = sweep.apart(rows[:2])
+    told = results.least_significant_difference(rows[:2])
     assert told["deviation"] == pytest.approx(((0.01**2 + 0.03**2) / 2) ** 0.5)
     assert told["difference"] == pytest.approx(4.3027 * told["deviation"], rel=1e-4)
-    assert (told["freedom"], told["runs"]) == (2, 2) and sweep.apart(rows[2:]) is None
-    alone = sweep.apart(rows)  # a row of one seed among them: its mean is less certain
+    assert (told["freedom"], told["runs"]) == (2, 2)
+    assert results.least_significant_difference(rows[2:]) is None
+    alone = results.least_significant_difference(rows)  # a row of one seed in it: its mean is less certain
     assert alone["runs"] == 1 and alone["difference"] == pytest.approx(2**0.5 * told["difference"])
 
 

@@ -299,12 +299,13 @@ def sweep(arguments):
     if parallel.launch.launched():
         raise NumnetError("numnet sweep runs in one process; expected no mpiexec before it")
     from numnet import plotting
+    from numnet.training import results
     from numnet.training import sweep as sweeps
 
     set_threads(arguments.threads)
-    file, out = Path(arguments.file), sweeps.folder(arguments.file, arguments.out)
+    plan = sweeps.read(arguments.file, arguments.out)
     if arguments.time:
-        times = sweeps.measure(file, out, say=(lambda text: None) if arguments.quiet else say)
+        times = sweeps.measure(plan, say=(lambda text: None) if arguments.quiet else say)
         if not arguments.logged:
             if arguments.json:
                 print_json(times)
@@ -312,13 +313,13 @@ def sweep(arguments):
                 print(columns([(name, f"{value:.0f} µs an image") for name, value in times.items()]))
             return
     if arguments.logged:
-        rows = sweeps.logged(file, out, say=say)
+        rows = results.collect(plan, say=say)
     else:
-        rows = sweeps.sweep(file, out, progress=not arguments.quiet, say=say)
+        rows = sweeps.train(plan, progress=not arguments.quiet, say=say)
     if any(row["test_accuracy"] is not None for row in rows):
         minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
-        plotting.sweep(rows, arguments.plot or out / "table.png", minutes=minutes)
+        plotting.sweep(rows, arguments.plot or plan.folder / "table.png", minutes=minutes)
     if arguments.json:
         print_json(rows)
     else:
-        print(sweeps.table(rows), end="")
+        print(results.markdown(rows), end="")

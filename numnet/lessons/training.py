@@ -16,6 +16,7 @@ from numnet.lessons import DARK, GREY, SERIES, bare, figure
 from numnet.lessons.check import check, close
 from numnet.lessons.display import Shown, Table
 from numnet.plotting import class_activation_maps
+from numnet.training.results import percent
 from numnet.training.schedules import schedule
 
 # ---------------------------------------------------------------------------------------------- data
@@ -287,17 +288,13 @@ def listed(runs) -> Table:
                 run.about.get("data", "–"),
                 last["epoch"],
                 f"{sum(record['seconds'] for record in run.history) / 60:.1f}",
-                _percent(last.get("validation_accuracy")),
-                _percent(test),
+                percent(last.get("validation_accuracy")),
+                percent(test),
                 run.about.get("machine", "–"),
             )
         )
     head = ("run", "net", "data", "epochs", "minutes", "validation, %", "test, %", "machine")
     return Table(head, rows)
-
-
-def _percent(part) -> str:
-    return "–" if part is None else f"{100 * part:.2f}"
 
 
 def saved_curves(runs):
