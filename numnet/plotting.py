@@ -8,7 +8,6 @@ apart.
 """
 
 import json
-import math
 from pathlib import Path
 
 from numnet.errors import NumnetError
@@ -161,10 +160,6 @@ def sweep(rows, file=None, minutes=True):
             x = [row[key] / unit for _, row in of]
             joined = {"linestyle": "" if group is None else line, "linewidth": 1, "elinewidth": 1.4}
             axes.errorbar(x, y, yerr=error if any(error) else None, label=group, **joined, **style)
-            middle = math.sqrt(min(row[key] for row in rows) * max(row[key] for row in rows)) / unit
-            for px, py, (_, row) in zip(x, y, of):
-                side = {"ha": "right", "xytext": (-6, -10)} if px > middle else {"xytext": (6, -10)}
-                axes.annotate(row["name"], (px, py), textcoords="offset points", fontsize=8, **side)
     names.set_yticks(range(len(rows)), [row["name"] for row in rows])
     names.set_ylim(len(rows) - 0.5, -0.5)
     names.set_xlabel("test accuracy (%)")
@@ -179,6 +174,8 @@ def sweep(rows, file=None, minutes=True):
         axes.margins(x=0.18, y=0.12)
     if panels and groups != [None]:
         panels[0].legend(loc="best", frameon=False)
+    for axes, (key, unit, _) in zip(panels, costs):
+        _name_points(axes, [(row[key] / unit, 100 * row["test_accuracy"], row["name"]) for row in rows])
     return _write(figure, file)
 
 
@@ -195,6 +192,63 @@ def _log_scale(axes):
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+# Where a name may stand beside its point: right and up from it, in points (1/72 inch), the best liked first.
+PLACES = (
+    *((6, -6), (-6, -6), (6, 6), (-6, 6), (8, 0), (-8, 0), (0, -8), (0, 8)),
+    *((12, -12), (-12, -12), (12, 12), (-12, 12), (14, 0), (-14, 0), (0, -16), (0, 16)),
+)
+
+
+def _name_points(axes, points):
+    """A name beside each point (x, y, name): the first of ``PLACES`` where it lies on the least.
+
+    A line or an error bar under a name counts once; a marker, the legend, a name before it and the axes' frame three
+    times. Called last, when lines, limits, scales and legend are as they will be.
+    """
+    from itertools import pairwise
+
+    from matplotlib.path import Path as Stroke
+    from matplotlib.transforms import Bbox
+
+    figure = axes.figure
+    figure.draw_without_rendering()  # from here on it is known where everything lies, in pixels
+    renderer, point = figure.canvas.get_renderer(), figure.dpi / 72
+    inside, strokes, taken = axes.bbox.padded(-3 * point), [], []
+    for line in axes.lines:
+        corners = axes.transData.transform(line.get_xydata())
+        if line.get_linestyle() != "None":
+            strokes += pairwise(corners)
+        if line.get_marker() != "None":
+            taken += [Bbox([at, at]).padded(point * line.get_markersize() / 2) for at in corners]
+    strokes += [axes.transData.transform(bar) for bars in axes.collections for bar in bars.get_segments()]
+    if axes.get_legend() is not None:
+        taken.append(axes.get_legend().get_window_extent(renderer))
+
+    def covered(box):
+        outside = not (inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1))
+        crossed = sum(Stroke(stroke).intersects_bbox(box, filled=False) for stroke in strokes)
+        return crossed + 3 * (outside + box.count_overlaps(taken))
+
+    for x, y, name in points:
+        text = axes.annotate(name, (x, y), PLACES[0], textcoords="offset points", fontsize=8)
+        text.set_in_layout(False)  # the axes stay where they are
+        boxes = []
+        for place in PLACES:
+            _put(text, place)
+            boxes.append(text.get_window_extent(renderer).padded(point))
+        best = min(boxes, key=covered)
+        _put(text, PLACES[boxes.index(best)])
+        taken.append(best)
+
+
+def _put(text, place) -> None:
+    """A name to one of ``PLACES``, with the side that is towards its point."""
+    right, up = place
+    text.xyann = place
+    text.set_horizontalalignment("left" if right > 0 else "right" if right < 0 else "center")
+    text.set_verticalalignment("bottom" if up > 0 else "top" if up < 0 else "center_baseline")
 
 
 def scaling(rows, file=None):

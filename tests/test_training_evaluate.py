@@ -175,3 +175,25 @@ def test_sweep_figure(tmp_path):
         plotting.sweep([row], tmp_path / "s.xyz")
     with pytest.raises(NumnetError, match="cannot write the figure"):
         plotting.sweep([row], tmp_path / "no" / "s.png")
+
+
+def test_names_in_a_sweep_figure_lie_on_nothing():
+    """Lines that rise, fall and cross: no name lies on a line, an error bar, another name or the frame."""
+    up, down = ((1, 40), (3, 52), (5, 55)), ((1.5, 55), (4, 44), (9, 30))
+    rows = [
+        {"name": f"{group}-{macs}", "group": group, "macs": macs * 1e6, "test_accuracy": percent / 100,
+         "deviation": 0.02, "train_seconds": 60}
+        for group, points in (("up", up), ("down", down)) for macs, percent in points
+    ]  # fmt: skip
+    figure = plotting.sweep(rows)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    boxes, legend = [text.get_window_extent() for text in axes.texts], axes.get_legend().get_window_extent()
+    strokes = [line.get_path() for line in axes.lines if line.get_linestyle() != "None"]
+    strokes += [bar for bars in axes.collections for bar in bars.get_paths()]
+    strokes = [axes.transData.transform_path(stroke) for stroke in strokes]
+    assert len(boxes) == len(rows) and len(strokes) == 2 + len(rows)
+    for number, box in enumerate(boxes):
+        assert not any(stroke.intersects_bbox(box, filled=False) for stroke in strokes), rows[number]
+        assert not box.count_overlaps([*boxes[:number], legend])
+        assert axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
