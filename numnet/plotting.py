@@ -8,6 +8,7 @@ apart.
 """
 
 import json
+import math
 from pathlib import Path
 
 from numnet.errors import NumnetError
@@ -149,17 +150,17 @@ def sweep(rows, file=None, minutes=True):
         colour, marker, line = styles[number % len(styles)]
         style = {"color": colour, "marker": marker, "capsize": 3, "markersize": 5}
         of = [(place, row) for place, row in enumerate(rows) if row.get("group") == group]
-        y, error = ([100 * (row[key] or 0) for _, row in of] for key in ("test_accuracy", "deviation"))
-        names.errorbar(
-            y, [place for place, _ in of], xerr=error if any(error) else None, linestyle="", **style
-        )
+        y = [100 * row["test_accuracy"] for _, row in of]
+        error = [100 * (row["deviation"] or math.nan) for _, row in of]  # no bar, no caps of one seed
+        error = None if all(map(math.isnan, error)) else error
+        names.errorbar(y, [place for place, _ in of], xerr=error, linestyle="", **style)
         for place, row in of:
             seeds = [100 * value for value in row.get("accuracies") or ()]
             names.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=12)
         for axes, (key, unit, _) in zip(panels, costs):
             x = [row[key] / unit for _, row in of]
             joined = {"linestyle": "" if group is None else line, "linewidth": 1, "elinewidth": 1.4}
-            axes.errorbar(x, y, yerr=error if any(error) else None, label=group, **joined, **style)
+            axes.errorbar(x, y, yerr=error, label=group, **joined, **style)
     names.set_yticks(range(len(rows)), [row["name"] for row in rows])
     names.set_ylim(len(rows) - 0.5, -0.5)
     names.set_xlabel("test accuracy (%)")
@@ -207,28 +208,25 @@ def _name_points(axes, points):
     A line or an error bar under a name counts once; a marker, the legend, a name before it and the axes' frame three
     times. Called last, when lines, limits, scales and legend are as they will be.
     """
-    from itertools import pairwise
-
-    from matplotlib.path import Path as Stroke
     from matplotlib.transforms import Bbox
 
     figure = axes.figure
     figure.draw_without_rendering()  # from here on it is known where everything lies, in pixels
     renderer, point = figure.canvas.get_renderer(), figure.dpi / 72
-    inside, strokes, taken = axes.bbox.padded(-3 * point), [], []
+    inside, taken = axes.bbox.padded(-3 * point), []
+    strokes = [line.get_path() for line in axes.lines if line.get_linestyle() != "None"]
+    strokes += [bar for bars in axes.collections for bar in bars.get_paths()]
+    strokes = [axes.transData.transform_path(stroke) for stroke in strokes]
     for line in axes.lines:
-        corners = axes.transData.transform(line.get_xydata())
-        if line.get_linestyle() != "None":
-            strokes += pairwise(corners)
         if line.get_marker() != "None":
+            corners = axes.transData.transform(line.get_xydata())
             taken += [Bbox([at, at]).padded(point * line.get_markersize() / 2) for at in corners]
-    strokes += [axes.transData.transform(bar) for bars in axes.collections for bar in bars.get_segments()]
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer))
 
     def covered(box):
         outside = not (inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1))
-        crossed = sum(Stroke(stroke).intersects_bbox(box, filled=False) for stroke in strokes)
+        crossed = sum(stroke.intersects_bbox(box, filled=False) for stroke in strokes)
         return crossed + 3 * (outside + box.count_overlaps(taken))
 
     for x, y, name in points:

@@ -161,9 +161,11 @@ def test_sweep_figure(tmp_path):
     assert len(figure.axes) == 1  # both cost the same: by name only
     grouped = [
         {**row, "group": "one", "accuracies": [0.79, 0.81], "deviation": 0.014, "microseconds": 90.0},
-        {**row, "name": "b", "macs": 9e6, "microseconds": 400.0, "train_seconds": 70},
+        {**row, "name": "b", "group": "one", "macs": 9e6, "microseconds": 400.0, "train_seconds": 70},
     ]
     by_name, macs, time = plotting.sweep(grouped).axes
+    bars = [bar for bar in macs.collections[0].get_paths() if np.isfinite(bar.vertices).all()]
+    assert len(bars) == 1  # a run of one seed has none
     assert [label.get_text() for label in by_name.get_yticklabels()] == ["a", "b"]
     assert macs.get_xscale() == "log" and "µs" in time.get_xlabel() and "multiply-acc" in macs.get_xlabel()
     minutes = [{**row, "train_seconds": seconds} for seconds in (60, 90)]
