@@ -1,4 +1,4 @@
-"""The sweeps in notebooks/runs: tables and README say what the logs that lie there say."""
+"""The sweeps in notebooks/runs: tables and README say what the logs that lie there say. And the search's log."""
 
 import json
 import shutil
@@ -33,3 +33,12 @@ def test_the_page_shows_the_tables_as_they_are():
     for file in FILES:
         assert (RUNS / file.stem / "table.md").read_text("utf-8").strip() in page, file.stem
         assert f"({file.stem}/table.png)" in page
+
+
+def test_every_line_of_the_search_says_the_same_things():
+    lines = [json.loads(line) for line in (RUNS / "search.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:
+        assert line.keys() == lines[0].keys()
+        speeds = line["images_per_second"]  # by the side of the images: smaller ones are faster
+        assert list(speeds) == sorted(speeds) and "32" in speeds
+        assert sorted(speeds.values(), reverse=True) == list(speeds.values())
