@@ -168,7 +168,7 @@ def sweep(rows, file=None, minutes=True):
     names.margins(x=0.1)
     for axes, (key, _, label) in zip(panels, costs):
         if _spread([row[key] for row in rows]) > 4:
-            _log_scale(axes)
+            log_scale(axes)
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy (%)")
         axes.grid(alpha=0.3)
@@ -176,7 +176,7 @@ def sweep(rows, file=None, minutes=True):
     if panels and groups != [None]:
         panels[0].legend(loc="best", frameon=False)
     for axes, (key, unit, _) in zip(panels, costs):
-        _name_points(axes, [(row[key] / unit, 100 * row["test_accuracy"], row["name"]) for row in rows])
+        name_points(axes, [(row[key] / unit, 100 * row["test_accuracy"], row["name"]) for row in rows])
     return _write(figure, file)
 
 
@@ -185,14 +185,14 @@ def _spread(values) -> float:
     return max(values) / min(values) if min(values) > 0 else float("inf")
 
 
-def _log_scale(axes):
-    """A logarithmic x axis with a few plain numbers."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def log_scale(axes):
+    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, …"""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 # Where a name may stand beside its point: right and up from it, in points (1/72 inch), the best liked first.
@@ -202,7 +202,7 @@ PLACES = (
 )
 
 
-def _name_points(axes, points):
+def name_points(axes, points):
     """A name beside each point (x, y, name): the first of ``PLACES`` where it lies on the least.
 
     A line or an error bar under a name counts once; a marker, the legend, a name before it and the axes' frame three
@@ -214,9 +214,9 @@ def _name_points(axes, points):
     figure.draw_without_rendering()  # from here on it is known where everything lies, in pixels
     renderer, point = figure.canvas.get_renderer(), figure.dpi / 72
     inside, taken = axes.bbox.padded(-3 * point), []
-    strokes = [line.get_path() for line in axes.lines if line.get_linestyle() != "None"]
-    strokes += [bar for bars in axes.collections for bar in bars.get_paths()]
-    strokes = [axes.transData.transform_path(stroke) for stroke in strokes]
+    strokes = [_stroke(line) for line in axes.lines if line.get_linestyle() != "None"]
+    bars = (bar for several in axes.collections for bar in several.get_paths())
+    strokes += [axes.transData.transform_path(bar) for bar in bars]
     for line in axes.lines:
         if line.get_marker() != "None":
             corners = axes.transData.transform(line.get_xydata())
@@ -239,6 +239,15 @@ def _name_points(axes, points):
         best = min(boxes, key=covered)
         _put(text, PLACES[boxes.index(best)])
         taken.append(best)
+
+
+def _stroke(line):
+    """The path of a line in pixels, its steps included."""
+    from matplotlib.cbook import STEP_LOOKUP_MAP
+    from matplotlib.path import Path
+
+    corners = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_xydata().T)
+    return line.get_transform().transform_path(Path(list(zip(*corners))))
 
 
 def _put(text, place) -> None:

@@ -9,6 +9,7 @@ from numnet.lessons import DARK, GREY, HEAT, LIGHT, MIDDLE, SERIES, best, figure
 from numnet.lessons.check import check, close
 from numnet.lessons.display import Table
 from numnet.models import build, describe
+from numnet.plotting import log_scale, name_points
 
 WIDTHS, SIDES = (1.0, 0.75, 0.5, 0.25), (224, 192, 160, 128)
 WEIGHT = 4  # bytes of a float32
@@ -194,25 +195,15 @@ def against_costs(rows):
                         fontsize=8,
                         bbox=CLEAR,
                     )
-        axes.set_xscale("log")
+        log_scale(axes)
         axes.set_xlabel(label)
         axes.margins(x=0.09, y=0.14)
-        plain_ticks(axes)
     for axes in panels[:, 0]:
         axes.set_ylabel("test accuracy (%)")
     drawn.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
     return drawn
-
-
-def plain_ticks(axes):
-    """Ticks of a logarithmic x axis as plain numbers, at 1, 2, 5, 10, …"""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def rates(rows):
@@ -270,36 +261,15 @@ def choice(rows, limit):
     axes.axvline(
         limit, color="black", linestyle="--", marker="", zorder=1.1, label=f"the budget: {limit:g} ms"
     )
-    axes.set_xscale("log")
-    plain_ticks(axes)
+    log_scale(axes)
     axes.set_xlim(
         min(limit, *(row["ms"] for row in rows)) * 0.8, max(limit, *(row["ms"] for row in rows)) * 1.9
     )
-    _name_points(axes, [(row["ms"], 100 * row["accuracy"], row["name"]) for row in rows])
     axes.set_xlabel("ms for one image, measured here")
     axes.set_ylabel("accuracy on ImageNet, published (%)")
     axes.legend(loc="lower right", frameon=False)
+    name_points(axes, [(row["ms"], 100 * row["accuracy"], row["name"]) for row in rows])
     return drawn
-
-
-def _name_points(axes, points):
-    """Names to the right of points, moved up where one would lie on another or on a point."""
-    axes.figure.canvas.draw()
-    places = [(*axes.transData.transform((x, y)), name, (x, y)) for x, y, name in points]
-    taken = [(px - 6, py, 12) for px, py, *_ in places]  # left end, middle, length in pixels: the markers
-    for px, py, name, at in sorted(places, key=lambda place: (place[1], -place[0])):
-        length, level = 7.2 * len(name) + 14, py + 11
-        while any(abs(level - y) < 15 and x < px + length and px + 10 < x + wide for x, y, wide in taken):
-            level += 2
-        taken.append((px + 10, level, length))
-        text = {
-            "fontsize": 8.5,
-            "va": "center",
-            "bbox": CLEAR,
-        }
-        axes.annotate(
-            name, at, xytext=(8, 0.72 * (level - py)), textcoords="offset points", zorder=1.5, **text
-        )
 
 
 # ---------------------------------------------------------------------------------------------- MnasNet's objective
@@ -330,8 +300,7 @@ def rewards(exponents, target=5.0):
             label=f"w = {w:g}",
         )
     axes.axvline(target, color="black", linestyle="-", marker="", linewidth=0.8)
-    axes.set_xscale("log")
-    plain_ticks(axes)
+    log_scale(axes)
     axes.set_xlabel(f"time in ms (target: {target:g})")
     axes.set_ylabel("reward")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
