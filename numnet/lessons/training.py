@@ -300,7 +300,8 @@ def listed(runs) -> Table:
 def saved_curves(runs):
     """Validation accuracy of the kept runs against epochs and against minutes."""
     drawn, panels = figure(9, 3.0, columns=2, sharey=True)
-    for run, (colour, line, marker) in zip(runs, SERIES * (1 + len(runs) // len(SERIES))):
+    for number, run in enumerate(runs):
+        colour, line, marker = SERIES[number % len(SERIES)]
         accuracies = [record.get("validation_accuracy") for record in run.history]
         if None in accuracies:
             accuracies = [record["train_accuracy"] for record in run.history]
@@ -309,6 +310,7 @@ def saved_curves(runs):
             "color": colour,
             "linestyle": line,
             "marker": marker,
+            "markerfacecolor": colour if number < len(SERIES) else "white",
             "markevery": max(1, len(minutes) // 10),
         }
         for axes, x in zip(panels, ([record["epoch"] for record in run.history], minutes)):
