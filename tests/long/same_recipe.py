@@ -45,6 +45,28 @@ def optimiser(model, settings):
     )
 
 
+def models(net, sides):
+    """Side of the images -> module. All have the same parameters; what padding "same" adds depends on the side."""
+    own, made = net.input_shape[0], {}
+    for side in dict.fromkeys([own, *sides]):
+        if side != net.input_shape[0]:
+            net.resize(side)
+        made[side] = mirror(net).to(memory_format=torch.channels_last).train()
+        for ours, theirs in zip(with_tensors(made[side]), with_tensors(made[own])):
+            for name, value in [
+                *theirs.named_parameters(recurse=False),
+                *theirs.named_buffers(recurse=False),
+            ]:
+                setattr(ours, name, value)
+    if net.input_shape[0] != own:
+        net.resize(own)
+    return made
+
+
+def with_tensors(module):
+    return [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
+
+
 def tensor(x):
     return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
 
@@ -71,8 +93,8 @@ def main():
     )
     net = numnet.build(options.pop("model"), classes=len(data.classes), **options)
     plan = Run(net, data, settings, progress=False)  # for its rates, sides and images: it never trains
-    model = mirror(net).to(memory_format=torch.channels_last).train()
-    sgd = optimiser(model, plan.settings)
+    model = models(net, plan.sides)
+    sgd = optimiser(model[plan.side], plan.settings)
     steps, began = 0, time.perf_counter()
     for epoch, side in enumerate(plan.sides):
         right = images = 0
@@ -83,7 +105,7 @@ def main():
         for x, labels in stream:
             for group in sgd.param_groups:
                 group["lr"] = plan.rate(steps)
-            logits, labels = model(tensor(x)), torch.from_numpy(labels)
+            logits, labels = model[side](tensor(x)), torch.from_numpy(labels)
             loss = torch.nn.functional.cross_entropy(
                 logits, labels, label_smoothing=plan.settings["label_smoothing"]
             )
@@ -92,12 +114,12 @@ def main():
             sgd.step()
             steps, images = steps + 1, images + len(labels)
             right += int((logits.argmax(1) == labels).sum())
-        validation = accuracy(model, data.validation, plan.scaling)
+        validation = accuracy(model[plan.side], data.validation, plan.scaling)
         seconds = time.perf_counter() - began
         print(f"epoch {epoch + 1}/{len(plan.sides)}, {side}×{side}: training {right / images:.4f}, "
               f"validation {validation:.4f}; {seconds:.0f} s", flush=True)  # fmt: skip
     result = {
-        "test_accuracy": accuracy(model, data.test, plan.scaling),
+        "test_accuracy": accuracy(model[plan.side], data.test, plan.scaling),
         "validation_accuracy": validation,
         "epochs": len(plan.sides),
         "train_seconds": seconds,
