@@ -4,9 +4,9 @@
     python tests/long/same_recipe.py --data DIR --recipe FILE --seed 1 --epochs 8 --threads 2
 
 PyTorch gets numnet's starting weights and the very batches that ``numnet.data.batches`` makes for numnet, one for one,
-and computes everything else itself: forward, backward (eager, channels_last), loss, SGD. So what may differ is the
-order of sums alone. A line an epoch, then one JSON line: test and validation accuracy of the last epoch's net, and
-seconds from the first step on, which is what ``numnet train --json`` prints of its own run of the recipe.
+and computes everything else itself: forward, backward (eager, channels_last), loss, SGD. So what may differ is the order
+of sums, and which features V1's dropout (0.001) drops. A line an epoch, then one JSON line: test and validation accuracy
+of the last epoch's net, and seconds from the first step on, which is what ``numnet train --json`` prints of its own run.
 """
 
 import argparse
