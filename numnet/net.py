@@ -362,12 +362,14 @@ class Net:
     def save(self, path, *, half=False, **meta):
         """One file: all tensors, and as JSON the configuration and whatever ``meta`` says (input scaling, classes …).
 
-        ``half``: weights of two and more dimensions as float16, for half the bytes; vectors stay as they are, since
-        running variances may leave float16's range. Loading gives the net's own dtype again.
+        ``half``: all as float16 but the running variances, which may leave its range: about half the bytes. Loading
+        gives the net's own dtype again.
         """
         tensors = self.state()
         if half:
-            tensors = {name: a.astype(np.float16) if a.ndim > 1 else a for name, a in tensors.items()}
+            tensors = {
+                name: a if name.endswith(".variance") else a.astype(np.float16) for name, a in tensors.items()
+            }
         checkpoint.write(path, tensors, {"format": 1, "config": self.config, "step": self.step, **meta})
 
 
