@@ -1,4 +1,4 @@
-"""The sweeps in notebooks/runs: tables and README say what the logs that lie there say. And the search's log."""
+"""The logs in notebooks/runs: tables, README and recipes say what they say. And the search's log."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from numnet.training import results, sweep
+from numnet.training import results, run, sweep
 
 RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
 FILES = sorted(RUNS.glob("*.json"))
@@ -33,6 +33,15 @@ def test_the_page_shows_the_tables_as_they_are():
     for file in FILES:
         assert (RUNS / file.stem / "table.md").read_text("utf-8").strip() in page, file.stem
         assert f"({file.stem}/table.png)" in page
+
+
+@pytest.mark.parametrize(
+    "name, recipe", [("quarter-hour", None), ("half-hour", "cifar10_again"), ("hour", "cifar10_hour")]
+)
+def test_the_recipes_are_those_of_the_logs(name, recipe):
+    """The README's commands would do today what was done when their logs were kept."""
+    _, kept = results.finished(RUNS / name)
+    results.require(RUNS / name, run.plan("cifar10", recipe, {}), kept)
 
 
 def test_every_line_of_the_search_says_the_same_things():
