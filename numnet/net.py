@@ -184,6 +184,19 @@ class Net:
         if problem:
             raise NumnetError(problem)
 
+    def matrices(self):
+        """(start in ``flat``, rows, F) of every weight that is a matrix and that batch norm follows, in their order.
+
+        Rows are all inputs of a filter: C of a pointwise convolution, K·K·C of a standard one.
+        """
+        found, start = [], 0
+        for name, spec in self.specs.items():
+            normed = name.removesuffix("weight") + "bn.gamma" in self.specs
+            if spec.role in ("conv", "pointwise") and normed:
+                found.append((start, spec.size // spec.shape[-1], spec.shape[-1]))
+            start += spec.size
+        return found
+
     # ------------------------------------------------------------------------------------------ passes
 
     @contextmanager

@@ -99,7 +99,7 @@ def test_rooms_that_stand_apart(room, allowed):
 
 def test_training_does_no_arithmetic_on_activations():
     """It moves vectors of parameters; what happens to a map of pixels is the net's business."""
-    allowed = {"sgd", "adam", "rmsprop", "vector", "random", "loss", "_jit", "_blas"}
+    allowed = {"sgd", "adam", "rmsprop", "muon", "vector", "random", "loss", "_jit", "_blas"}
     for path in SOURCES:
         if room_of(path) == "training":
             for line, name in imports(path):

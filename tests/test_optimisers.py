@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+import numnet
 from numnet.errors import NumnetError
 from numnet.kernels import sgd, vector
 from numnet.kernels.adam import adam_step
+from numnet.kernels.muon import muon_step
 from numnet.kernels.rmsprop import rmsprop_step
 from numnet.training.optimisers import OPTIMISERS, Average
 
 STEPS = 100
+MATRIX = [(0, 6, 3)]  # of the problem below: start, C, F
 TIGHT = 1e-10  # the same operations in another order, over 100 steps
 
 
@@ -29,7 +32,7 @@ class Problem:
 
     def run(self, name, lr, steps=STEPS, clip=None, **options):
         w, g = self.start.copy(), np.empty_like(self.start)
-        optimiser = OPTIMISERS[name](w, g, self.mask, **options)
+        optimiser = OPTIMISERS[name](w, g, self.mask, matrices=MATRIX, **options)
         for t in range(steps):
             g[:] = self.gradient(w)
             if clip:
@@ -151,12 +154,91 @@ def test_state_goes_on(name):
     whole, _ = problem.run(name, rate)
     half, first = problem.run(name, rate, steps=STEPS // 2)
     g = np.empty_like(half)
-    second = OPTIMISERS[name](half, g, problem.mask)
+    second = OPTIMISERS[name](half, g, problem.mask, matrices=MATRIX)
     second.load({k: v.copy() for k, v in first.slots.items()}, first.steps)
     for t in range(STEPS // 2, STEPS):
         g[:] = problem.gradient(half)
         second.step(rate(t))
     assert np.array_equal(half, whole)
+
+
+def muon_direction(u):
+    """Jordan's iteration, as its equations stand there, by NumPy."""
+    x = (u if u.shape[0] <= u.shape[1] else u.T) / np.linalg.norm(u)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x if u.shape[0] <= u.shape[1] else x.T
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_against_its_equations(nesterov):
+    """A bias and two matrices, one tall and one wide, with a stretch between them that is left to SGD."""
+    rng = np.random.default_rng(3)
+    matrices, size = [(2, 9, 4), (40, 3, 5)], 58
+    w, v = rng.normal(size=size), np.zeros(size)
+    want, g = w.copy(), np.empty(size)
+    rest = np.ones(size, bool)
+    for start, c, f in matrices:
+        rest[start : start + c * f] = False
+    options = dict(momentum=0.8, nesterov=nesterov)
+    muon = OPTIMISERS["muon"](w, g, rest, 0.03, matrices=matrices, ratio=0.2, **options)
+    for t in range(STEPS):
+        g[:] = rng.normal(size=size)
+        muon.step(rate(t))
+        gradient = g + 0.03 * want * rest
+        v = 0.8 * v + gradient
+        u = gradient + 0.8 * v if nesterov else v
+        want[rest] -= rate(t) * u[rest]
+        for start, c, f in matrices:
+            at = slice(start, start + c * f)
+            x = muon_direction(u[at].reshape(c, f)).reshape(-1)
+            moved = want[at] - 0.2 * rate(t) * np.sqrt(f) * x / np.linalg.norm(x)
+            want[at] = moved * np.sqrt(f) / np.linalg.norm(moved)
+    np.testing.assert_allclose(w, want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(muon.slots["velocity"], v, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("c, f", [(16, 16), (8, 32), (32, 8), (27, 16)])
+def test_muon_moves_equally_far_in_all_directions(c, f):
+    """From singular values of 1 to 100 it makes a step whose own lie within a factor of two."""
+    rng = np.random.default_rng(c + f)
+    q, _ = np.linalg.qr(rng.normal(size=(c, min(c, f))))
+    r, _ = np.linalg.qr(rng.normal(size=(f, min(c, f))))
+    g = (q * np.logspace(0, 2, min(c, f))) @ r.T
+    w = np.zeros(c * f)  # so the step alone is left, at its length
+    muon_step(w, g.reshape(-1), np.zeros(c * f), [(0, c, f)], 0.1, 0.0, False)
+    assert np.linalg.norm(w) == pytest.approx(np.sqrt(f), rel=1e-12)
+    values = np.linalg.svd(w.reshape(c, f), compute_uv=False)
+    assert values[0] < 2 * values[-1]
+    np.testing.assert_allclose(
+        q.T @ -w.reshape(c, f) @ r, np.diag(np.diag(q.T @ -w.reshape(c, f) @ r)), atol=1e-9
+    )
+
+
+def test_muon_leaves_frozen_matrices_alone():
+    rng = np.random.default_rng(0)
+    w, g, v = rng.normal(size=24), rng.normal(size=24), np.zeros(24)
+    g[:12] = 0
+    before = w.copy()
+    muon_step(w, g, v, [(0, 3, 4), (12, 4, 3)], 0.1)
+    assert np.array_equal(w[:12], before[:12]) and np.abs(w[12:] - before[12:]).min() > 0
+
+
+def test_a_net_names_its_matrices():
+    """Pointwise and standard convolutions before batch norm; no depthwise filter, no classifier."""
+    net = numnet.build("mobilenet_v2", width=0.35, resolution=32, classes=10)
+    start, want = 0, []
+    for name, w in net.params.items():
+        if name.endswith("weight") and "depthwise" not in name and "logits" not in name:
+            want.append((start, w.size // w.shape[-1], w.shape[-1]))
+        start += w.size
+    assert net.matrices() == want
+    assert want[0] == (0, 27, 16) and want[-1][1:] == (112, 1280) and len(want) == 2 + 1 + 16 * 2
+    assert numnet.build("mobilenet_v3_small", resolution=32, classes=10).matrices()[1][1:] == (
+        16,
+        16,
+    )  # no SE weights
 
 
 def test_loading_a_foreign_state_is_refused():

@@ -205,7 +205,8 @@ class Run:
         if not settings["decay_depthwise"]:
             mask = mask & ~_positions(self.net, "depthwise")
         own = {key: settings[key] for key in cls.DEFAULTS if settings.get(key) is not None}
-        return cls(self.net.flat, self.net.flat_grad, mask, settings["weight_decay"], **own)
+        net = self.net
+        return cls(net.flat, net.flat_grad, mask, settings["weight_decay"], net.matrices(), **own)
 
     def _rate(self):
         settings, name = self.settings, self.settings["schedule"]

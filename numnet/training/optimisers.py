@@ -10,6 +10,7 @@ import numpy as np
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.kernels.adam import adam_step
+from numnet.kernels.muon import muon_step
 from numnet.kernels.rmsprop import rmsprop_step
 from numnet.kernels.sgd import sgd_step
 
@@ -18,17 +19,18 @@ class Optimiser:
     """What all optimisers share. ``DEFAULTS`` are its options with their values; ``lr`` is among them.
 
     ``weights``, ``gradient``: vectors (n,) of one dtype; they are kept, not copied. ``decay_mask``: bool
-    (n,), True where weight decay applies. Raises NumnetError for an option that the optimiser does not have.
+    (n,), True where weight decay applies; ``matrices``: (start, C, F) of each weight that is a matrix and that batch norm
+    follows, for optimisers that treat those apart. Raises NumnetError for an option that the optimiser does not have.
     """
 
     DEFAULTS: dict = {}
     SLOTS: tuple = ()
 
-    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, **options):
+    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), **options):
         for name in options:
             if name not in self.DEFAULTS:
                 raise NumnetError(f"{self.name()} has no option {name!r}; it has {', '.join(self.DEFAULTS)}")
-        self.weights, self.gradient = weights, gradient
+        self.weights, self.gradient, self.matrices = weights, gradient, matrices
         self.options = {**self.DEFAULTS, **options}
         self.decay = np.where(decay_mask, weight_decay, 0.0).astype(weights.dtype)
         self.slots = {slot: np.full_like(weights, self.start(slot)) for slot in self.SLOTS}
@@ -80,6 +82,39 @@ class SGD(Optimiser):
         )
 
 
+class Muon(Optimiser):
+    """Matrices that batch norm follows: steps of one length in all directions, ``kernels/muon.py``; the rest as SGD.
+
+    Such a matrix moves by ``ratio`` · lr of its own length in a step, and keeps that length.
+    """
+
+    DEFAULTS = {"lr": 0.2, "momentum": 0.9, "nesterov": True, "ratio": 0.1}
+    SLOTS = ("velocity",)
+
+    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), **options):
+        super().__init__(weights, gradient, decay_mask, weight_decay, matrices, **options)
+        ends = [0, *(start + channels * filters for start, channels, filters in matrices)]
+        starts = [*(start for start, _, _ in matrices), weights.size]
+        self.rest = [slice(lo, hi) for lo, hi in zip(ends, starts) if hi > lo]
+
+    def update(self, lr):
+        o, velocity = self.options, self.slots["velocity"]
+        for part in self.rest:
+            sgd_step(
+                self.weights[part], self.gradient[part], velocity[part], self.decay[part], lr,
+                o["momentum"], o["nesterov"],
+            )  # fmt: skip
+        muon_step(
+            self.weights,
+            self.gradient,
+            velocity,
+            self.matrices,
+            lr * o["ratio"],
+            o["momentum"],
+            o["nesterov"],
+        )
+
+
 class RMSProp(Optimiser):
     """RMSProp with momentum, TensorFlow's (as the papers used it) or PyTorch's: ``kernels/rmsprop.py``."""
 
@@ -118,7 +153,7 @@ class AdamW(Adam):
     DECOUPLED = True
 
 
-OPTIMISERS = {cls.name(): cls for cls in (SGD, RMSProp, Adam, AdamW)}
+OPTIMISERS = {cls.name(): cls for cls in (SGD, Muon, RMSProp, Adam, AdamW)}
 
 
 class Average:
