@@ -56,107 +56,10 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
 )
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import (
-    GROUP,
-    LANES,
-    add,
-    add_products,
-    add_products_3,
-    columns,
-    copy,
-    fold,
-    line_up,
-    multiply_add,
-    multiply_add_3,
-    multiply_add_9,
-    repeated,
-    row_length,
-    share,
-    zero,
-)
+from numnet.kernels.rows import add, copy, fold, line_up, repeated, row_length, share, zero
+from numnet.kernels.windows import PAIR, convolve, convolve_rows, correlate_rows, short_stretch
 
-PAIR = 2  # rows of y that go through one sweep of (1)
-WEIGHTS = 6144  # numbers of repeated taps in use at a time: 24 KiB of float32, half a first-level cache
-_u = np.uint64
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
-
-
-# ---------------------------------------------------------------------------------------------- sums of shifted rows
-
-
-@row
-def convolve(out, size, step, source, stride, at, count, taps, length):
-    """out = Σ_t source[at[t] …] · taps[t · L …], for ``count`` taps: ``size`` numbers, whole pixels.
-
-    A tap is L numbers long, a pixel repeated. Stretches of L begin ``step`` apart in out, ``stride`` apart in source.
-    """
-    width = columns(length)
-    for left in range(0, min(length, size), width):
-        n = min(width, length - left)
-        done, o, a = left, left, left
-        while done + (GROUP - 1) * length + n <= size:
-            for g in range(GROUP):
-                zero(out[o + g * step : o + g * step + n])
-            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, GROUP)
-            done, o, a = done + GROUP * length, o + GROUP * step, a + GROUP * stride
-        while done < size:
-            n = min(n, size - done)
-            zero(out[o : o + n])
-            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, 1)
-            done, o, a = done + length, o + step, a + stride
-
-
-@row
-def sweep(out, step, source, stride, at, count, taps, length, n, group):
-    """All taps of one group of stretches: nine, three or one at a time."""
-    nines = count // 9 * 9
-    threes = nines + (count - nines) // 3 * 3
-    for t in range(0, nines, 9):
-        multiply_add_9(out, step, source, stride, at, t, taps, length, n, group)
-    for t in range(nines, threes, 3):
-        multiply_add_3(out, step, source, stride, at, t, taps, length, n, group)
-    for t in range(threes, count):
-        multiply_add(out, step, source, stride, at, t, taps, length, n, group)
-
-
-@row
-def correlate(dtaps, length, y, size, step, source, stride, at):
-    """dtaps[t · L …] += source[at[t] …] · y for every tap; dtaps gathers a pixel's copies, the rest as above.
-
-    Two stretches a sweep, not four: the sums of three taps are in registers as well.
-    """
-    width = columns(length)
-    for left in range(0, min(length, size), width):
-        n = min(width, length - left)
-        done, o, a = left, left, left
-        while done + length + n <= size:
-            sweep_back(dtaps[left:], length, y[o:], step, source[a:], stride, at, n, 2)
-            done, o, a = done + 2 * length, o + 2 * step, a + 2 * stride
-        while done < size:
-            sweep_back(dtaps[left:], length, y[o:], step, source[a:], stride, at, min(n, size - done), 1)
-            done, o, a = done + length, o + step, a + stride
-
-
-@row
-def sweep_back(dtaps, length, y, step, source, stride, at, n, group):
-    """All taps of one group of stretches, three or one at a time."""
-    threes = at.size // 3 * 3
-    for t in range(0, threes, 3):
-        dw0, dw1, dw2 = dtaps[t * length :], dtaps[(t + 1) * length :], dtaps[(t + 2) * length :]
-        add_products_3(dw0, dw1, dw2, y, step, source, stride, at, t, n, group)
-    for t in range(threes, at.size):
-        add_products(dtaps[t * length :], y, step, source, stride, at, t, n, group)
-
-
-@row
-def aim(at, oldest, side_u, side_v, slot_size, outputs):
-    """Offsets of all taps (u, v) in the flat ring when padded row ``oldest`` is the window's first."""
-    slot, t = oldest % side_u, 0
-    for _ in range(side_u):
-        for v in range(side_v):
-            at[t] = slot * slot_size + v * outputs
-            t += 1
-        slot = slot + 1 if slot + 1 < side_u else 0
 
 
 # ---------------------------------------------------------------------------------------------- rows in and out
@@ -211,83 +114,6 @@ def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs, hea
 def slot_pixels(width, left, columns_out, side_v, stride):
     """Pixels of a padded row: the image's, and those of the last window."""
     return max(left + width, (columns_out - 1) * stride + side_v)
-
-
-@row
-def stretch(outputs, stride):
-    """Numbers of a stretch: many pixels at stride 1, one pixel at any other."""
-    return row_length(outputs) if stride == 1 else outputs
-
-
-@row
-def short_stretch(outputs, stride, count):
-    """Numbers of a stretch in (1): halved while the weights of all ``count`` taps are too many for WEIGHTS."""
-    length = stretch(outputs, stride)
-    while count * length > WEIGHTS and length % (2 * outputs) == 0:
-        length //= 2
-    return length
-
-
-@row
-def sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, group, side_u, side_v):
-    """(1): n numbers of each of ``group`` rows of y, ``step`` apart; row r of their windows begins at at[r] in the source.
-
-    Every caller writes ``group`` and the sides as constants, so that the four inner loops are unrolled: a sum stays in a
-    register from its first tap to its last, and a weight is loaded once for the group.
-    """
-    step, first, pixel, length = _u(step), _u(first), _u(pixel), _u(length)
-    for i in range(_u(n)):
-        for g in range(_u(group)):
-            total = y.dtype.type(0)
-            for u in range(_u(side_u)):
-                for v in range(_u(side_v)):
-                    x_uv = source[_u(at[g * _u(stride) + u]) + first + v * pixel + i]
-                    total += x_uv * taps[(u * _u(side_v) + v) * length + i]
-            y[g * step + i] = total
-
-
-@row
-def sum_rows(y, step, source, at, first, pixel, taps, length, n, stride, count, side):
-    """(1): n numbers of each of ``count`` rows of y. At stride 1 the rows of a pair share what they load of x, too."""
-    if count == PAIR and stride == 1:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, 1, PAIR, side, side)
-    elif count == PAIR:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, PAIR, side, side)
-    else:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, 1, side, side)
-
-
-@row
-def sum_taps(y, source, at, first, pixel, taps, length, n, side_u, side_v):
-    """(1) for kernels of any other size: one row, tap by tap."""
-    zero(y[:n])
-    for u in range(side_u):
-        for v in range(side_v):
-            weights = taps[(u * side_v + v) * length :]
-            multiply_add(y, 0, source[first + v * pixel :], 0, at, u, weights, 0, n, 1)
-
-
-@row
-def convolve_rows(y, size, lo, hi, count, source, at, origin, pixel, taps, length, stride, side_u, side_v):
-    """(1): numbers lo … hi − 1, whole pixels, of ``count`` ≤ PAIR rows of y, ``size`` numbers each.
-
-    A tap is L numbers long, a pixel repeated. Stretches of L begin L apart in y, s·L apart in the source.
-    """
-    blocks = (side_u * side_v * length + WEIGHTS - 1) // WEIGHTS
-    width = ((length + blocks - 1) // blocks + LANES - 1) // LANES * LANES
-    for block in range(0, min(length, hi - lo), width):
-        w = taps[block:]
-        for o in range(lo + block, hi, length):
-            n = min(width, length - block, hi - o)
-            a = origin + block + (o - lo - block) * stride
-            if side_u == 3 and side_v == 3:
-                sum_rows(y[o:], size, source, at, a, pixel, w, length, n, stride, count, 3)
-            elif side_u == 5 and side_v == 5:
-                sum_rows(y[o:], size, source, at, a, pixel, w, length, n, stride, count, 5)
-            else:
-                for g in range(count):
-                    below = at[g * stride :]
-                    sum_taps(y[g * size + o :], source, below, a, pixel, w, length, n, side_u, side_v)
 
 
 @row
@@ -435,66 +261,66 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     images, rows, size = dy.shape
     height, line_size = x.shape[1:]
     outputs = taps.shape[1]
-    length = stretch(outputs, stride)
+    length = short_stretch(outputs, stride, taps.shape[0])
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(outputs) if y_pack.size else 0)
     means_y = repeated(means, row_length(outputs) if y_pack.size else 0)
     order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
     back_u = (side_u + stride - 1) // stride  # rows of dy that meet in a row of dx, and columns
     back_v = (side_v + stride - 1) // stride
+    slots = (PAIR - 1) * stride + side_u
     slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
+    back_slots = (back_u + 2 * PAIR - 1) // PAIR * PAIR  # whole pairs, that of a row of dx that waits for its partner too
     before = (back_v - 1) * outputs  # zeros before and after a row of dy
-    unspread = (
-        line_size if outputs > channels else 0
-    )  # rows of x and of dx whose channels are not repeated yet, any more
+    unspread = line_size if outputs > channels else 0  # rows whose channels are not repeated yet, or any more
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        flat = line_up(side_u * slot_size, x)
-        ring = flat.reshape(side_u, slot_size)
-        dflat = line_up(back_u * (before + size + before), x)
-        dring = dflat.reshape(back_u, before + size + before)
-        finished, wide = np.empty(unspread, x.dtype), np.empty(unspread // channels * outputs, x.dtype)
-        at, back = np.empty(side_u * side_v, np.int64), np.empty(side_u * side_v, np.int64)
+        flat = line_up(slots * slot_size, x)
+        dflat = line_up((back_slots + 1) * (before + size + before), x)  # the last slot is zero, for rows outside
+        dring = dflat.reshape(back_slots + 1, before + size + before)
+        finished = np.empty(unspread, x.dtype)
+        wide = np.empty(PAIR * unspread // channels * outputs, x.dtype)
+        at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)
         dtaps = line_up(side_u * side_v * length, x)
         first, last = share(part, dw.shape[0], images)
         counted = first
         for n in range(first, last):
-            filled, written = 0, 0  # padded rows of x in the ring; padded rows of dx written
-            for p in range(rows):
-                while filled < p * stride + side_u:
-                    slot = ring[filled % side_u]
+            filled, written = 0, top  # padded rows of x in the ring; of dx, written or above the image
+            for p in range(0, rows, PAIR):
+                count = min(PAIR, rows - p)
+                while filled < (p + count - 1) * stride + side_u:
+                    slot = flat[filled % slots * slot_size : (filled % slots + 1) * slot_size]
                     fill_slot(
-                        x[n],
-                        filled - top,
-                        channels,
-                        pack,
-                        x_code,
-                        left,
-                        finished,
-                        slot,
-                        outputs,
-                        line_size,
-                        0,
-                    )
+                        x[n], filled - top, channels, pack, x_code, left, finished, slot, outputs, line_size, 0
+                    )  # fmt: skip
                     filled += 1
-                aim(at, p * stride, side_u, side_v, slot_size, outputs)
-                d = dring[p % back_u, before : before + size]
-                if pack_y.size:
-                    unit_gradient(dy[n, p], y[n, p], pack_y, means_y, y_code, d)
-                else:
-                    copy(dy[n, p], d)
-                correlate(dtaps, length, d, size, length, flat, length * stride, at)  # (3)
-                if dx.size:
-                    done = (p + 1) * stride if p + 1 < rows else top + height
-                    while written < done:  # rows that no later row of dy reaches
-                        if top <= written < top + height:
-                            line = dx[n, written - top]
-                            gather_dx(
-                                dring, before, written, p, order, start, shape, outputs, back, wide, line
-                            )
-                            if more.size:
-                                add(line, more[n, written - top])
-                        written += 1
+                for r in range(slots):
+                    at[r] = (p * stride + r) % slots * slot_size
+                for r in range(p, p + count):
+                    d = dring[r % back_slots, before : before + size]
+                    if pack_y.size:
+                        unit_gradient(dy[n, r], y[n, r], pack_y, means_y, y_code, d)
+                    else:
+                        copy(dy[n, r], d)
+                d = dflat[p % back_slots * dring.shape[1] + before :]
+                correlate_rows(
+                    dtaps, length, d, dring.shape[1], size, count, flat, at, outputs, stride, side_u, side_v
+                )  # (3)
+                done = min((p + count) * stride, top + height) if p + count < rows else top + height
+                while dx.size and written < done:  # rows that no later row of dy reaches
+                    together = min(PAIR, done - written) if stride == 1 else 1
+                    if stride == 1 and together < PAIR and p + count < rows:
+                        break  # its partner comes with the next pair of dy
+                    lines = dx[n, written - top : written - top + together].reshape(-1)
+                    if stride == 1:
+                        dx_pair(dring, rows, written, together, order, shape, outputs, back, wide, lines)
+                    else:
+                        gather_dx(
+                            dring, before, written, p + count - 1, order, start, shape, outputs, back, wide, lines
+                        )  # fmt: skip
+                    if more.size:
+                        add(lines, more[n, written - top : written - top + together].reshape(-1))
+                    written += together
             if x_sums.size and ((n + 1 - counted) * height * line_size >= HOT or n + 1 == last):
                 lo, hi = counted * height * line_size, (n + 1) * height * line_size
                 add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
@@ -511,45 +337,62 @@ def taps_by_phase(taps, side_u, side_v, stride):
     for row_phase in range(stride):
         for phase in range(stride):
             start[row_phase, phase] = count
-            for u in range(row_phase, side_u, stride):
-                for v in range(phase, side_v, stride):
+            for u in range((side_u - 1 - row_phase) // stride * stride + row_phase, -1, -stride):
+                for v in range((side_v - 1 - phase) // stride * stride + phase, -1, -stride):
                     copy(taps[u * side_v + v], order[count])
                     count += 1
     return order, start
 
 
 @row
+def dx_pair(dring, rows, r, count, order, shape, outputs, at, wide, lines):
+    """(2) at stride 1, padded rows r … r + count − 1 of dx: (1) on padded rows of dy, with the taps turned around."""
+    channels, side_u, side_v, _, _, left = shape
+    slots, slot_size = dring.shape[0] - 1, dring.shape[1]
+    for k in range(count - 1 + side_u):
+        p = r - side_u + 1 + k
+        slot = p % slots if 0 <= p < rows else slots
+        at[k] = slot * slot_size
+    multiplier = outputs // channels
+    size = lines.size // count * multiplier
+    out = wide[: count * size] if multiplier > 1 else lines
+    flat, taps, length = dring.reshape(-1), order.reshape(-1), order.shape[1]
+    convolve_rows(
+        out, size, 0, size, count, flat, at, left * outputs, outputs, taps, length, 1, side_u, side_v
+    )
+    if multiplier > 1:
+        gather(out, multiplier, lines)
+
+
+@row
 def gather_dx(dring, before, r, newest, order, start, shape, outputs, at, wide, line):
-    """(2) for padded row r of x: line (W·C) from the rows of dy in the ring, the newest of which is given."""
+    """(2) at any stride, for padded row r of x: line (W·C) from the rows of dy in the ring, the newest of which is given."""
     channels, side_u, side_v, stride, _, left = shape
-    back_u, slot_size = dring.shape
+    slots, slot_size = dring.shape[0] - 1, dring.shape[1]
     width, length = line.size // channels, order.shape[1]
     last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
-    out = wide if wide.size else line
+    out = wide[: line.size // channels * outputs] if wide.size else line
     if left + width > last * stride or stride > min(side_u, side_v):
         zero(out)  # some of its pixels are reached by no window
     for phase in range(stride):
         first, count = start[r % stride, phase], 0
         lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
         hi = min((left + width - 1 - phase) // stride + 1, last)
-        p = r // stride
-        for _ in range(r % stride, side_u, stride):
-            origin = p % back_u * slot_size + before + lo * outputs
-            for _ in range(phase, side_v, stride):
-                if p > newest:
-                    first += 1  # a tap that would reach below the last row of dy
-                elif p >= 0:
-                    at[count] = origin
+        for u in range((side_u - 1 - r % stride) // stride, -1, -1):  # taps from the last, so rows of dy from the first
+            p = r // stride - u
+            for v in range((side_v - 1 - phase) // stride, -1, -1):
+                if p < 0:
+                    first += 1  # a tap that would reach above the first row of dy
+                elif p <= newest:
+                    at[count] = p % slots * slot_size + before + (lo - v) * outputs
                     count += 1
-                origin -= outputs
-            p -= 1
         if hi > lo:
             place = out[(lo * stride + phase - left) * outputs :]
             size = (hi - lo) * outputs
             taps = order.reshape(-1)[first * length :]
             convolve(place, size, length * stride, dring.reshape(-1), length, at, count, taps, length)
     if wide.size:
-        gather(wide, outputs // channels, line)
+        gather(out, outputs // channels, line)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units

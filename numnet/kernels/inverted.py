@@ -24,10 +24,11 @@ from numba import prange
 
 from numnet.kernels._jit import kernel
 from numnet.kernels.batchnorm import finish
-from numnet.kernels.depthwise import PAIR, convolve_pair, slot_pixels, stretch
+from numnet.kernels.depthwise import convolve_pair, slot_pixels
 from numnet.kernels.product import multiply
 from numnet.kernels.rows import line_up, repeated, row_length
 from numnet.kernels.squeeze_excite import squeeze_excite
+from numnet.kernels.windows import PAIR, stretch
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
