@@ -56,8 +56,8 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
 )
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, fold, line_up, repeated, row_length, share, zero
-from numnet.kernels.windows import PAIR, convolve, convolve_rows, correlate_rows, short_stretch
+from numnet.kernels.rows import add, copy, line_up, repeated, row_length, share, zero
+from numnet.kernels.windows import PAIR, add_table, convolve, correlate_rows, stretch, sum_rows, table_of
 
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
 
@@ -118,13 +118,13 @@ def slot_pixels(width, left, columns_out, side_v, stride):
 
 @row
 def convolve_pair(
-    image, pack, code, taps, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
+    image, pack, code, table, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
 ):
     """(1): rows p … p + count − 1 of y (P, Q·C·M), from an image (H, W·C). Gives the new ``filled``."""
     channels, side_u, side_v, stride, top, left = shape
     height, line_size = image.shape
     size, slot_size = y.shape[1], flat.size // (slots + 1)  # the last slot is zero, for rows outside
-    lines, pair = image.reshape(-1), y[p : p + count].reshape(-1)
+    lines, y0, y1 = image.reshape(-1), y[p], y[p + count - 1]
     first, last = p * stride, (p + count - 1) * stride + side_u  # the padded rows of these windows
     begin, end = inner_columns(line_size // channels, size // outputs, left, side_v, stride)
     direct = pack.size == 0 and outputs == channels and 2 * (end - begin) * outputs > size
@@ -151,9 +151,10 @@ def convolve_pair(
             for r in range(first, last):
                 slot_number = r % slots if top <= r < top + height else slots
                 at[r - first] = slot_number * slot_size
-        convolve_rows(
-            pair, size, lo, hi, count, source, at, origin, outputs, taps, length, stride, side_u, side_v
-        )
+        if hi > lo:
+            sum_rows(
+                y0, y1, lo, hi, count == PAIR, source, at, origin, outputs, table, length, stride, side_u, side_v
+            )  # fmt: skip
     return last
 
 
@@ -174,8 +175,8 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
     channels, side_u, side_v, stride, _, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    length = short_stretch(outputs, stride, taps.shape[0])
-    long_taps = repeated(taps, length).reshape(-1)
+    length = stretch(outputs, stride)
+    table = table_of(taps, length)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     slots = (PAIR - 1) * stride + side_u
@@ -195,7 +196,7 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
                     x[n],
                     pack,
                     code,
-                    long_taps,
+                    table,
                     length,
                     shape,
                     outputs,
@@ -219,8 +220,8 @@ def _inference(x, taps, folded, code, shape, y, band):
     channels, side_u, side_v, stride, _, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    length = short_stretch(outputs, stride, taps.shape[0])
-    long_taps = repeated(taps, length).reshape(-1)
+    length = stretch(outputs, stride)
+    table = table_of(taps, length)
     long = repeated(folded, row_length(outputs))
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     slots = (PAIR - 1) * stride + side_u
@@ -238,7 +239,7 @@ def _inference(x, taps, folded, code, shape, y, band):
                 x[n],
                 none,
                 0,
-                long_taps,
+                table,
                 length,
                 shape,
                 outputs,
@@ -261,27 +262,32 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     images, rows, size = dy.shape
     height, line_size = x.shape[1:]
     outputs = taps.shape[1]
-    length = short_stretch(outputs, stride, taps.shape[0])
+    length = stretch(outputs, stride)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(outputs) if y_pack.size else 0)
     means_y = repeated(means, row_length(outputs) if y_pack.size else 0)
-    order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
+    order, start = taps_by_phase(taps, side_u, side_v, stride)
+    table = table_of(order, length)
     back_u = (side_u + stride - 1) // stride  # rows of dy that meet in a row of dx, and columns
     back_v = (side_v + stride - 1) // stride
     slots = (PAIR - 1) * stride + side_u
     slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
-    back_slots = (back_u + 2 * PAIR - 1) // PAIR * PAIR  # whole pairs, that of a row of dx that waits for its partner too
+    back_slots = (
+        (back_u + 2 * PAIR - 1) // PAIR * PAIR
+    )  # whole pairs, that of a row of dx that waits for its partner too
     before = (back_v - 1) * outputs  # zeros before and after a row of dy
     unspread = line_size if outputs > channels else 0  # rows whose channels are not repeated yet, or any more
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         flat = line_up(slots * slot_size, x)
-        dflat = line_up((back_slots + 1) * (before + size + before), x)  # the last slot is zero, for rows outside
+        dflat = line_up(
+            (back_slots + 1) * (before + size + before), x
+        )  # the last slot is zero, for rows outside
         dring = dflat.reshape(back_slots + 1, before + size + before)
         finished = np.empty(unspread, x.dtype)
-        wide = np.empty(PAIR * unspread // channels * outputs, x.dtype)
+        wide = np.empty((PAIR, unspread // channels * outputs), x.dtype)
         at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)
-        dtaps = line_up(side_u * side_v * length, x)
+        dtable = line_up(table.size, x)
         first, last = share(part, dw.shape[0], images)
         counted = first
         for n in range(first, last):
@@ -302,36 +308,38 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
                         unit_gradient(dy[n, r], y[n, r], pack_y, means_y, y_code, d)
                     else:
                         copy(dy[n, r], d)
-                d = dflat[p % back_slots * dring.shape[1] + before :]
+                d0 = dring[p % back_slots, before : before + size]
+                d1 = dring[(p + count - 1) % back_slots, before : before + size]
                 correlate_rows(
-                    dtaps, length, d, dring.shape[1], size, count, flat, at, outputs, stride, side_u, side_v
-                )  # (3)
+                    d0, d1, 0, size, count == PAIR, flat, at, 0, outputs, dtable, length, stride, side_u, side_v
+                )  # (3) # fmt: skip
                 done = min((p + count) * stride, top + height) if p + count < rows else top + height
                 while dx.size and written < done:  # rows that no later row of dy reaches
                     together = min(PAIR, done - written) if stride == 1 else 1
                     if stride == 1 and together < PAIR and p + count < rows:
                         break  # its partner comes with the next pair of dy
-                    lines = dx[n, written - top : written - top + together].reshape(-1)
+                    lines = dx[n, written - top : written - top + together]
                     if stride == 1:
-                        dx_pair(dring, rows, written, together, order, shape, outputs, back, wide, lines)
+                        dx_pair(dring, rows, written, table, length, shape, outputs, back, wide, lines)
                     else:
                         gather_dx(
-                            dring, before, written, p + count - 1, order, start, shape, outputs, back, wide, lines
+                            dring, before, written, p + count - 1, order, start, shape, outputs, back, wide[0], lines[0]
                         )  # fmt: skip
                     if more.size:
-                        add(lines, more[n, written - top : written - top + together].reshape(-1))
+                        for r in range(together):
+                            add(lines[r], more[n, written - top + r])
                     written += together
-            if x_sums.size and ((n + 1 - counted) * height * line_size >= HOT or n + 1 == last):
-                lo, hi = counted * height * line_size, (n + 1) * height * line_size
-                add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
+            if (n + 1 - counted) * height * line_size >= HOT or n + 1 == last:
+                add_table(dtable, length, dw[part])
+                if x_sums.size:
+                    lo, hi = counted * height * line_size, (n + 1) * height * line_size
+                    add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
                 counted = n + 1
-        for tap in range(side_u * side_v):
-            fold(dtaps[tap * length : (tap + 1) * length], dw[part, tap])
 
 
 @row
 def taps_by_phase(taps, side_u, side_v, stride):
-    """The rows of taps (K·K, L) in the order in which dx needs them, and where each (row phase, column phase) starts."""
+    """The rows of taps (K·K, C·M) in the order in which dx needs them, and where each (row phase, column phase) starts."""
     order, start = line_up(taps.size, taps).reshape(taps.shape), np.empty((stride, stride), np.int64)
     count = 0
     for row_phase in range(stride):
@@ -345,23 +353,24 @@ def taps_by_phase(taps, side_u, side_v, stride):
 
 
 @row
-def dx_pair(dring, rows, r, count, order, shape, outputs, at, wide, lines):
-    """(2) at stride 1, padded rows r … r + count − 1 of dx: (1) on padded rows of dy, with the taps turned around."""
+def dx_pair(dring, rows, r, table, length, shape, outputs, at, wide, lines):
+    """(2) at stride 1, padded rows r … of dx, one or a pair: (1) on padded rows of dy, with the taps turned around."""
     channels, side_u, side_v, _, _, left = shape
     slots, slot_size = dring.shape[0] - 1, dring.shape[1]
+    count, width = lines.shape
     for k in range(count - 1 + side_u):
         p = r - side_u + 1 + k
         slot = p % slots if 0 <= p < rows else slots
         at[k] = slot * slot_size
-    multiplier = outputs // channels
-    size = lines.size // count * multiplier
-    out = wide[: count * size] if multiplier > 1 else lines
-    flat, taps, length = dring.reshape(-1), order.reshape(-1), order.shape[1]
-    convolve_rows(
-        out, size, 0, size, count, flat, at, left * outputs, outputs, taps, length, 1, side_u, side_v
-    )
-    if multiplier > 1:
-        gather(out, multiplier, lines)
+    out = wide if outputs > channels else lines
+    flat, size = dring.reshape(-1), width // channels * outputs
+    sum_rows(
+        out[0], out[count - 1], 0, size, count == PAIR, flat, at, left * outputs, outputs, table, length, 1,
+        side_u, side_v,
+    )  # fmt: skip
+    if outputs > channels:
+        for g in range(count):
+            gather(wide[g], outputs // channels, lines[g])
 
 
 @row
@@ -371,14 +380,16 @@ def gather_dx(dring, before, r, newest, order, start, shape, outputs, at, wide, 
     slots, slot_size = dring.shape[0] - 1, dring.shape[1]
     width, length = line.size // channels, order.shape[1]
     last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
-    out = wide[: line.size // channels * outputs] if wide.size else line
+    out = wide if wide.size else line
     if left + width > last * stride or stride > min(side_u, side_v):
         zero(out)  # some of its pixels are reached by no window
     for phase in range(stride):
         first, count = start[r % stride, phase], 0
         lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
         hi = min((left + width - 1 - phase) // stride + 1, last)
-        for u in range((side_u - 1 - r % stride) // stride, -1, -1):  # taps from the last, so rows of dy from the first
+        for u in range(
+            (side_u - 1 - r % stride) // stride, -1, -1
+        ):  # taps from the last, so rows of dy from the first
             p = r // stride - u
             for v in range((side_v - 1 - phase) // stride, -1, -1):
                 if p < 0:

@@ -77,7 +77,7 @@ def add_scaled(y, x, factor):
 
 @row
 def gram(x, lo, hi, own, square, out):
-    """Rows lo … hi − 1 of out = own · x + square · x·xᵀ, up to column hi − 1, and the mirror image of what is left of them."""
+    """Rows lo … hi − 1 of out = own · x + square · x·xᵀ up to column hi − 1, and the mirror image of what is left of lo."""
     product = np.dot(x[lo:hi], x[:hi].T)
     for i in range(lo, hi):
         for j in range(hi):

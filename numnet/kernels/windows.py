@@ -1,18 +1,32 @@
 """Sums over K×K windows of rows: what a depthwise convolution and its two gradients do to long vectors.
 
-A *window* of rows is K rows of a source, each shifted by 0 … K − 1 pixels; a *tap* is a filter's weight (u, v), repeated
-along a stretch of L numbers (see the page ``rows``). With ``at[r]``, the place where padded row r begins in the source:
+A *window* is K rows of a source, each shifted by 0 … K − 1 pixels. With at[r], the place where row r of it begins in the
+source, C numbers a pixel, and a filter's weight, a *tap* (u, v):
 
-(1)  y[i]       =  Σ_uv source[at[u] + v·C + i] · taps[u, v, i]         ``sum_windows``
-(2)  dtaps[u, v, i]  +=  Σ_rows source[at[u] + v·C + i] · dy[i]         ``correlate_windows``
+(1)  y[o]       =  Σ_uv source[at[u] + v·C + s·o] · w[u, v]         ``sum_windows``
+(2)  dw[u, v]  +=  Σ_o  source[at[u] + v·C + s·o] · dy[o]           ``correlate_windows``
 
-**Rows in pairs.** Two rows of y, or of dy, go through one sweep with all K·K taps. In (1) a sum stays in a register from
-its first tap to its last, and the rows share the weights; in (2) they share the load and the store of a tap's gradient.
-At stride 1 the second row's window is the first one's, one row further down, so that the rows share most of what they
-read of x, too: for K = 3, nine products of a row take 12 loads of x for both instead of 18.
+**Sixteen channels, all pixels.** Both have K·K numbers for a channel that meet every pixel of a row: weights in (1), sums
+in (2). For LANES = 16 channels those are K·K vectors of 64 bytes, 9 or 25, and a processor with vectors of 512 bits has
+32 registers. So the loop over the pixels is the inner one, over its channels only as many as a vector has: the weights
+stay in registers while the pixels go by, and so do the sums of (2), which are loaded before the row and stored after it.
+What is loaded in the loop is x alone. (Loops over long rows, with a weight loaded for each product, had reached half of
+the speed: one core of the machine in the README loads two vectors a nanosecond, and loads are what bounds this.)
 
-A stretch is cut where the weights of all taps would not stay in the first-level cache (``block_width``).
+**Rows in pairs.** Two rows of y, or of dy, go through one sweep. At stride 1 the second row's window is the first one's, one
+row further down, and they share what they load: for K = 3, 12 loads of x for 18 products.
+
+**How a compiler is brought to do that.** The loop over the lanes has a constant length, and so have those over u and v, which
+are unrolled; the table of weights is cut into stretches of LANES, [block, tap, lane], so that all its places are
+constants, too; and the two rows are two arrays, which cannot overlap. Then no test of two addresses stands between the
+loop over the pixels and the vectors inside, and LLVM moves the table's loads and stores out of the loop.
+
+Where C is no multiple of 16, a *stretch* is several pixels at stride 1: L = lcm(C, 16) numbers. At stride s the
+next pixel's window begins s pixels further on, so that a stretch is one pixel, and its last lanes may be 8 (a loop of its
+own) or fewer (tap by tap, as all are for K other than 3 and 5).
 """
+
+from math import gcd
 
 import numpy as np
 
@@ -20,147 +34,208 @@ from numnet.kernels._jit import row
 from numnet.kernels.rows import (
     GROUP,
     LANES,
-    add_products,
     columns,
+    line_up,
     multiply_add,
     multiply_add_3,
     multiply_add_9,
-    row_length,
     zero,
 )
 
 PAIR = 2  # rows of y, or of dy, that go through one sweep
-WEIGHTS = 6144  # numbers of repeated taps in use at a time: 24 KiB of float32, half a first-level cache
+HALF = LANES // 2
 _u = np.uint64
 
 
 @row
-def stretch(outputs, stride):
-    """Numbers of a stretch: many pixels at stride 1, one pixel at any other."""
-    return row_length(outputs) if stride == 1 else outputs
+def stretch(channels, stride):
+    """Numbers of a stretch: whole pixels, and whole vectors, at stride 1; one pixel at any other."""
+    return channels * (LANES // gcd(channels, LANES)) if stride == 1 else channels
 
 
 @row
-def short_stretch(outputs, stride, count):
-    """Numbers of a stretch in (1): halved while the weights of all ``count`` taps are too many for WEIGHTS."""
-    length = stretch(outputs, stride)
-    while count * length > WEIGHTS and length % (2 * outputs) == 0:
-        length //= 2
-    return length
+def table_of(taps, length):
+    """Taps (K·K, C) as a table [block, tap, lane] for stretches of ``length`` numbers, flat; 0 in lanes beyond it."""
+    count, channels = taps.shape
+    table = line_up((length + LANES - 1) // LANES * count * LANES, taps)
+    for n in range(length):
+        for t in range(count):
+            table[(n // LANES * count + t) * LANES + n % LANES] = taps[t, n % channels]
+    return table
 
 
 @row
-def block_width(length, count):
-    """Numbers of a stretch that are worked on at a time, so that those of ``count`` taps stay in the first-level cache."""
-    blocks = (count * length + WEIGHTS - 1) // WEIGHTS
-    return ((length + blocks - 1) // blocks + LANES - 1) // LANES * LANES
+def add_table(table, length, dw):
+    """dw (K·K, C) += the table's sums, over the pixels of a stretch; the table is zero again."""
+    count, channels = dw.shape
+    for n in range(length):
+        for t in range(count):
+            dw[t, n % channels] += table[(n // LANES * count + t) * LANES + n % LANES]
+    zero(table)
+
+
+# A ``span`` says which numbers: lo … hi − 1 of the row, in stretches that begin ``step`` apart in it and ``jump`` apart in
+# the source, lo's windows at at[u] + ``origin``, and the numbers of a pixel. ``blocks``: how many of the table, and the
+# numbers of each. Where the two are called, lanes, pair, the sides and ``adds`` are constants, and so is a stride of 1.
 
 
 @row
-def sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, group, side_u, side_v):
-    """(1): n numbers of each of ``group`` rows of y, ``step`` apart; row r of their windows begins at at[r] in the source.
+def sum_windows(y0, y1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v, adds):
+    """(1): ``lanes`` numbers of every stretch and block, for the row y0 or the ``pair`` y0 and y1; it may ``add`` to them."""
+    lo, hi, step, origin, jump, pixel = span
+    for block in range(blocks[0]):
+        place, w = lo + block * LANES, _u(block * blocks[1])
+        o, a, c = _u(place), _u(origin + block * LANES), _u(pixel)
+        for _ in range((hi - lanes - place) // step + 1):
+            for i in range(_u(lanes)):
+                total0 = y0[o + i] if adds else y0.dtype.type(0)
+                total1 = y1[o + i] if adds and pair else y0.dtype.type(0)
+                for u in range(_u(side_u)):
+                    for v in range(_u(side_v)):
+                        weight = table[w + (u * _u(side_v) + v) * _u(LANES) + i]
+                        total0 += source[_u(at[u]) + a + v * c + i] * weight
+                        if pair:
+                            total1 += source[_u(at[_u(stride) + u]) + a + v * c + i] * weight
+                y0[o + i] = total0
+                if pair:
+                    y1[o + i] = total1
+            o, a = o + _u(step), a + _u(jump)
 
-    Every caller writes ``group`` and the sides as constants, so that the four inner loops are unrolled: a sum stays in a
-    register from its first tap to its last, and a weight is loaded once for the group.
+
+@row
+def correlate_windows(d0, d1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v):
+    """(2): into the table, from the row d0 of dy or the ``pair`` d0 and d1."""
+    lo, hi, step, origin, jump, pixel = span
+    for block in range(blocks[0]):
+        place, w = lo + block * LANES, _u(block * blocks[1])
+        o, a, c = _u(place), _u(origin + block * LANES), _u(pixel)
+        for _ in range((hi - lanes - place) // step + 1):
+            for i in range(_u(lanes)):
+                for u in range(_u(side_u)):
+                    for v in range(_u(side_v)):
+                        total = source[_u(at[u]) + a + v * c + i] * d0[o + i]
+                        if pair:
+                            total += source[_u(at[_u(stride) + u]) + a + v * c + i] * d1[o + i]
+                        table[w + (u * _u(side_v) + v) * _u(LANES) + i] += total
+            o, a = o + _u(step), a + _u(jump)
+
+
+@row
+def part_of(part, lo, hi, origin, pixel, length, stride, taps):
+    """What has whole vectors (part 0), and what has not (1): its span, its blocks, its lanes, its place in the table.
+
+    At stride 1 the last stretch may end within a block, at another each of them; no lanes: there is no such part.
     """
-    step, first, pixel, length = _u(step), _u(first), _u(pixel), _u(length)
-    for i in range(_u(n)):
-        for g in range(_u(group)):
-            total = y.dtype.type(0)
-            for u in range(_u(side_u)):
-                for v in range(_u(side_v)):
-                    x_uv = source[_u(at[g * _u(stride) + u]) + first + v * pixel + i]
-                    total += x_uv * taps[(u * _u(side_v) + v) * length + i]
-            y[g * step + i] = total
+    size, jump = taps * LANES, length * stride
+    if part == 0:
+        return (lo, hi, length, origin, jump, pixel), (min(length, hi - lo) // LANES, size), LANES, 0
+    last = (hi - lo) % length if stride == 1 else length
+    lanes, block = last % LANES, last // LANES
+    place = hi - lanes if stride == 1 else lo + block * LANES
+    return (place, hi, length, origin + place - lo, jump, pixel), (1, size), lanes, block * size
 
 
 @row
-def sum_rows(y, step, source, at, first, pixel, taps, length, n, stride, count, side):
-    """(1): n numbers of each of ``count`` rows of y. At stride 1 the rows of a pair share what they load of x, too."""
-    if count == PAIR and stride == 1:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, 1, PAIR, side, side)
-    elif count == PAIR:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, PAIR, side, side)
+def sum_square(y0, y1, source, at, table, span, blocks, stride, pair, side):
+    """(1) for K×K taps and all lanes. At stride 1 a pair of rows shares what it loads of the source."""
+    if pair and stride == 1:
+        sum_windows(y0, y1, source, at, table, span, blocks, LANES, 1, True, side, side, False)
+    elif pair:
+        sum_windows(y0, y1, source, at, table, span, blocks, LANES, stride, True, side, side, False)
     else:
-        sum_windows(y, step, source, at, first, pixel, taps, length, n, stride, 1, side, side)
+        sum_windows(y0, y1, source, at, table, span, blocks, LANES, stride, False, side, side, False)
 
 
 @row
-def sum_taps(y, source, at, first, pixel, taps, length, n, side_u, side_v):
-    """(1) for kernels of any other size: one row, tap by tap."""
-    zero(y[:n])
+def sum_taps(y, source, at, table, span, blocks, lanes, side_u, side_v):
+    """(1) for one row and any kernel, tap by tap; and for fewer lanes, often HALF: of 24, 40, 72 … channels."""
+    lo, hi, step, origin, jump, pixel = span
+    for block in range(blocks[0]):
+        for o in range(lo + block * LANES, hi - lanes + 1, step):
+            zero(y[o : o + lanes])
     for u in range(side_u):
         for v in range(side_v):
-            weights = taps[(u * side_v + v) * length :]
-            multiply_add(y, 0, source[first + v * pixel :], 0, at, u, weights, 0, n, 1)
-
-
-@row
-def convolve_rows(y, size, lo, hi, count, source, at, origin, pixel, taps, length, stride, side_u, side_v):
-    """(1): numbers lo … hi − 1, whole pixels, of ``count`` ≤ PAIR rows of y, ``size`` numbers each.
-
-    A tap is L numbers long, a pixel repeated. Stretches of L begin L apart in y, s·L apart in the source.
-    """
-    width = block_width(length, side_u * side_v)
-    for block in range(0, min(length, hi - lo), width):
-        w = taps[block:]
-        for o in range(lo + block, hi, length):
-            n = min(width, length - block, hi - o)
-            a = origin + block + (o - lo - block) * stride
-            if side_u == 3 and side_v == 3:
-                sum_rows(y[o:], size, source, at, a, pixel, w, length, n, stride, count, 3)
-            elif side_u == 5 and side_v == 5:
-                sum_rows(y[o:], size, source, at, a, pixel, w, length, n, stride, count, 5)
+            w, shifted = table[(u * side_v + v) * LANES :], (lo, hi, step, origin + v * pixel, jump, pixel)
+            if lanes == HALF:
+                sum_windows(y, y, source, at[u:], w, shifted, blocks, HALF, 1, False, 1, 1, True)
             else:
-                for g in range(count):
-                    below = at[g * stride :]
-                    sum_taps(y[g * size + o :], source, below, a, pixel, w, length, n, side_u, side_v)
-
-@row
-def correlate_windows(dtaps, length, dy, step, source, at, first, pixel, n, stride, group, side_u, side_v):
-    """(2): dtaps of n numbers from each of ``group`` rows of dy, ``step`` apart; the rest as for ``sum_windows``."""
-    step, first, pixel, length = _u(step), _u(first), _u(pixel), _u(length)
-    for i in range(_u(n)):
-        for u in range(_u(side_u)):
-            for v in range(_u(side_v)):
-                tap = (u * _u(side_v) + v) * length + i
-                total = dtaps[tap]
-                for g in range(_u(group)):
-                    total += source[_u(at[g * _u(stride) + u]) + first + v * pixel + i] * dy[g * step + i]
-                dtaps[tap] = total
+                sum_windows(y, y, source, at[u:], w, shifted, blocks, lanes, 1, False, 1, 1, True)
 
 
 @row
-def correlate_side(dtaps, length, dy, step, source, at, first, pixel, n, stride, count, side):
-    """(2): of ``count`` rows. At stride 1 the rows of a pair share what they load of x, too."""
-    if count == PAIR and stride == 1:
-        correlate_windows(dtaps, length, dy, step, source, at, first, pixel, n, 1, PAIR, side, side)
-    elif count == PAIR:
-        correlate_windows(dtaps, length, dy, step, source, at, first, pixel, n, stride, PAIR, side, side)
+def sum_blocks(y0, y1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v):
+    """(1) for any kernel, any number of lanes, a row or a pair."""
+    if lanes == LANES and side_u == 3 and side_v == 3:
+        sum_square(y0, y1, source, at, table, span, blocks, stride, pair, 3)
+    elif lanes == LANES and side_u == 5 and side_v == 5:
+        sum_square(y0, y1, source, at, table, span, blocks, stride, pair, 5)
     else:
-        correlate_windows(dtaps, length, dy, step, source, at, first, pixel, n, stride, 1, side, side)
+        sum_taps(y0, source, at, table, span, blocks, lanes, side_u, side_v)
+        if pair:
+            sum_taps(y1, source, at[stride:], table, span, blocks, lanes, side_u, side_v)
 
 
 @row
-def correlate_rows(dtaps, length, dy, step, size, count, source, at, pixel, stride, side_u, side_v):
-    """(2): of ``count`` ≤ PAIR rows of dy, ``step`` apart, ``size`` numbers each; the rest as for ``convolve_rows``."""
-    width = block_width(length, side_u * side_v)
-    for block in range(0, min(length, size), width):
-        sums = dtaps[block:]
-        for o in range(block, size, length):
-            n = min(width, length - block, size - o)
-            a = block + (o - block) * stride
-            d = dy[o:]
-            if side_u == 3 and side_v == 3:
-                correlate_side(sums, length, d, step, source, at, a, pixel, n, stride, count, 3)
-            elif side_u == 5 and side_v == 5:
-                correlate_side(sums, length, d, step, source, at, a, pixel, n, stride, count, 5)
+def sum_rows(y0, y1, lo, hi, pair, source, at, origin, pixel, table, length, stride, side_u, side_v):
+    """(1): numbers lo … hi − 1, whole pixels, of the row y0, or of the ``pair`` y0 and y1.
+
+    ``table``: of the taps, for stretches of ``length`` numbers. Number lo's window begins at at[u] + ``origin``.
+    """
+    for part in range(2):
+        span, blocks, lanes, begin = part_of(part, lo, hi, origin, pixel, length, stride, side_u * side_v)
+        if lanes:
+            sum_blocks(y0, y1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v)
+
+
+@row
+def correlate_square(d0, d1, source, at, table, span, blocks, stride, pair, side):
+    """(2) for K×K taps and all lanes. At stride 1 a pair of rows shares what it loads of the source."""
+    if pair and stride == 1:
+        correlate_windows(d0, d1, source, at, table, span, blocks, LANES, 1, True, side, side)
+    elif pair:
+        correlate_windows(d0, d1, source, at, table, span, blocks, LANES, stride, True, side, side)
+    else:
+        correlate_windows(d0, d1, source, at, table, span, blocks, LANES, stride, False, side, side)
+
+
+@row
+def correlate_taps(d, source, at, table, span, blocks, lanes, side_u, side_v):
+    """(2) for one row and any kernel, tap by tap; and for fewer lanes, often HALF: of 24, 40, 72 … channels."""
+    lo, hi, step, origin, jump, pixel = span
+    for u in range(side_u):
+        for v in range(side_v):
+            w, shifted = table[(u * side_v + v) * LANES :], (lo, hi, step, origin + v * pixel, jump, pixel)
+            if lanes == HALF:
+                correlate_windows(d, d, source, at[u:], w, shifted, blocks, HALF, 1, False, 1, 1)
             else:
-                for g in range(count):
-                    for u in range(side_u):
-                        for v in range(side_v):
-                            tap = sums[(u * side_v + v) * length :]
-                            add_products(tap, d[g * step :], 0, source[a + v * pixel :], 0, at, g * stride + u, n, 1)
+                correlate_windows(d, d, source, at[u:], w, shifted, blocks, lanes, 1, False, 1, 1)
+
+
+@row
+def correlate_blocks(d0, d1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v):
+    """(2) for any kernel, any number of lanes, a row or a pair."""
+    if lanes == LANES and side_u == 3 and side_v == 3:
+        correlate_square(d0, d1, source, at, table, span, blocks, stride, pair, 3)
+    elif lanes == LANES and side_u == 5 and side_v == 5:
+        correlate_square(d0, d1, source, at, table, span, blocks, stride, pair, 5)
+    else:
+        correlate_taps(d0, source, at, table, span, blocks, lanes, side_u, side_v)
+        if pair:
+            correlate_taps(d1, source, at[stride:], table, span, blocks, lanes, side_u, side_v)
+
+
+@row
+def correlate_rows(d0, d1, lo, hi, pair, source, at, origin, pixel, table, length, stride, side_u, side_v):
+    """(2): the same for rows of dy, into the ``table`` of the taps' gradients."""
+    for part in range(2):
+        span, blocks, lanes, begin = part_of(part, lo, hi, origin, pixel, length, stride, side_u * side_v)
+        if lanes:
+            correlate_blocks(
+                d0, d1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v
+            )
+
+
+# ---------------------------------------------------------------------------------------------- dx at a stride
 
 
 @row
@@ -176,17 +251,17 @@ def convolve(out, size, step, source, stride, at, count, taps, length):
         while done + (GROUP - 1) * length + n <= size:
             for g in range(GROUP):
                 zero(out[o + g * step : o + g * step + n])
-            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, GROUP)
+            sweep_stretches(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, GROUP)
             done, o, a = done + GROUP * length, o + GROUP * step, a + GROUP * stride
         while done < size:
             n = min(n, size - done)
             zero(out[o : o + n])
-            sweep(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, 1)
+            sweep_stretches(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, 1)
             done, o, a = done + length, o + step, a + stride
 
 
 @row
-def sweep(out, step, source, stride, at, count, taps, length, n, group):
+def sweep_stretches(out, step, source, stride, at, count, taps, length, n, group):
     """All taps of one group of stretches: nine, three or one at a time."""
     nines = count // 9 * 9
     threes = nines + (count - nines) // 3 * 3
