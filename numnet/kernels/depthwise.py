@@ -56,8 +56,17 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
 )
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, line_up, repeated, row_length, share, zero
-from numnet.kernels.windows import PAIR, add_table, convolve, correlate_rows, stretch, sum_rows, table_of
+from numnet.kernels.rows import LANES, add, copy, line_up, repeated, row_length, share, zero
+from numnet.kernels.windows import (
+    PAIR,
+    add_table,
+    correlate_rows,
+    part_of,
+    stretch,
+    sum_phase,
+    sum_rows,
+    table_of,
+)
 
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
 
@@ -274,16 +283,15 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
     back_slots = (
         (back_u + 2 * PAIR - 1) // PAIR * PAIR
-    )  # whole pairs, that of a row of dx that waits for its partner too
+    )  # whole pairs; with that of a row of dx that waits for another
     before = (back_v - 1) * outputs  # zeros before and after a row of dy
     unspread = line_size if outputs > channels else 0  # rows whose channels are not repeated yet, or any more
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         flat = line_up(slots * slot_size, x)
-        dflat = line_up(
-            (back_slots + 1) * (before + size + before), x
-        )  # the last slot is zero, for rows outside
-        dring = dflat.reshape(back_slots + 1, before + size + before)
+        dring = line_up((back_slots + 1) * (before + size + before), x).reshape(
+            back_slots + 1, -1
+        )  # the last slot: zero
         finished = np.empty(unspread, x.dtype)
         wide = np.empty((PAIR, unspread // channels * outputs), x.dtype)
         at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)
@@ -310,21 +318,29 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
                         copy(dy[n, r], d)
                 d0 = dring[p % back_slots, before : before + size]
                 d1 = dring[(p + count - 1) % back_slots, before : before + size]
-                correlate_rows(
-                    d0, d1, 0, size, count == PAIR, flat, at, 0, outputs, dtable, length, stride, side_u, side_v
-                )  # (3) # fmt: skip
+                correlate_rows(  # (3)
+                    d0,
+                    d1,
+                    0,
+                    size,
+                    count == PAIR,
+                    flat,
+                    at,
+                    0,
+                    outputs,
+                    dtable,
+                    length,
+                    stride,
+                    side_u,
+                    side_v,
+                )
                 done = min((p + count) * stride, top + height) if p + count < rows else top + height
                 while dx.size and written < done:  # rows that no later row of dy reaches
                     together = min(PAIR, done - written) if stride == 1 else 1
                     if stride == 1 and together < PAIR and p + count < rows:
                         break  # its partner comes with the next pair of dy
                     lines = dx[n, written - top : written - top + together]
-                    if stride == 1:
-                        dx_pair(dring, rows, written, table, length, shape, outputs, back, wide, lines)
-                    else:
-                        gather_dx(
-                            dring, before, written, p + count - 1, order, start, shape, outputs, back, wide[0], lines[0]
-                        )  # fmt: skip
+                    dx_rows(dring, before, rows, written, table, start, shape, outputs, back, wide, lines)
                     if more.size:
                         for r in range(together):
                             add(lines[r], more[n, written - top + r])
@@ -353,57 +369,54 @@ def taps_by_phase(taps, side_u, side_v, stride):
 
 
 @row
-def dx_pair(dring, rows, r, table, length, shape, outputs, at, wide, lines):
-    """(2) at stride 1, padded rows r … of dx, one or a pair: (1) on padded rows of dy, with the taps turned around."""
-    channels, side_u, side_v, _, _, left = shape
+def dx_rows(dring, before, rows, r, table, start, shape, outputs, at, wide, lines):
+    """(2) for padded row r of x, at stride 1 for a pair of rows, too: lines (count, W·C) from rows of dy in the ring.
+
+    For each phase of the columns it is (1), at stride 1, on padded rows of dy, with the phase's taps turned around.
+    """
+    channels, side_u, side_v, stride, _, left = shape
     slots, slot_size = dring.shape[0] - 1, dring.shape[1]
-    count, width = lines.shape
-    for k in range(count - 1 + side_u):
-        p = r - side_u + 1 + k
-        slot = p % slots if 0 <= p < rows else slots
-        at[k] = slot * slot_size
+    count, width = lines.shape[0], lines.shape[1] // channels
+    last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
     out = wide if outputs > channels else lines
-    flat, size = dring.reshape(-1), width // channels * outputs
-    sum_rows(
-        out[0], out[count - 1], 0, size, count == PAIR, flat, at, left * outputs, outputs, table, length, 1,
-        side_u, side_v,
-    )  # fmt: skip
+    if left + width > last * stride or stride > min(side_u, side_v):
+        for g in range(count):
+            zero(out[g])  # some of its pixels are reached by no window
+    flat, size = dring.reshape(-1), side_u * side_v
+    back_u = (side_u - 1 - r % stride) // stride + 1  # rows of dy that reach this one
+    for k in range(count - 1 + back_u):
+        p = r // stride - back_u + 1 + k
+        at[k] = (p % slots if 0 <= p < rows else slots) * slot_size
+    for phase in range(stride):
+        back_v = (side_v - 1 - phase) // stride + 1
+        lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
+        hi = min((left + width - 1 - phase) // stride + 1, last)
+        if hi > lo and back_u > 0 and back_v > 0:
+            begin = (lo * stride + phase - left) * outputs
+            end = begin + ((hi - 1 - lo) * stride + 1) * outputs
+            taps = table[start[r % stride, phase] * LANES :]
+            origin = before + (lo - back_v + 1) * outputs
+            for part in range(2):
+                span, blocks, lanes, skip = part_of(
+                    part, begin, end, origin, outputs, stretch(outputs, stride), (stride, 1), size
+                )
+                if lanes:
+                    sum_phase(
+                        out[0],
+                        out[count - 1],
+                        flat,
+                        at,
+                        taps[skip:],
+                        span,
+                        blocks,
+                        lanes,
+                        count == PAIR,
+                        back_u,
+                        back_v,
+                    )
     if outputs > channels:
         for g in range(count):
             gather(wide[g], outputs // channels, lines[g])
-
-
-@row
-def gather_dx(dring, before, r, newest, order, start, shape, outputs, at, wide, line):
-    """(2) at any stride, for padded row r of x: line (W·C) from the rows of dy in the ring, the newest of which is given."""
-    channels, side_u, side_v, stride, _, left = shape
-    slots, slot_size = dring.shape[0] - 1, dring.shape[1]
-    width, length = line.size // channels, order.shape[1]
-    last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
-    out = wide if wide.size else line
-    if left + width > last * stride or stride > min(side_u, side_v):
-        zero(out)  # some of its pixels are reached by no window
-    for phase in range(stride):
-        first, count = start[r % stride, phase], 0
-        lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
-        hi = min((left + width - 1 - phase) // stride + 1, last)
-        for u in range(
-            (side_u - 1 - r % stride) // stride, -1, -1
-        ):  # taps from the last, so rows of dy from the first
-            p = r // stride - u
-            for v in range((side_v - 1 - phase) // stride, -1, -1):
-                if p < 0:
-                    first += 1  # a tap that would reach above the first row of dy
-                elif p <= newest:
-                    at[count] = p % slots * slot_size + before + (lo - v) * outputs
-                    count += 1
-        if hi > lo:
-            place = out[(lo * stride + phase - left) * outputs :]
-            size = (hi - lo) * outputs
-            taps = order.reshape(-1)[first * length :]
-            convolve(place, size, length * stride, dring.reshape(-1), length, at, count, taps, length)
-    if wide.size:
-        gather(out, outputs // channels, line)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units

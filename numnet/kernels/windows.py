@@ -31,16 +31,7 @@ from math import gcd
 import numpy as np
 
 from numnet.kernels._jit import row
-from numnet.kernels.rows import (
-    GROUP,
-    LANES,
-    columns,
-    line_up,
-    multiply_add,
-    multiply_add_3,
-    multiply_add_9,
-    zero,
-)
+from numnet.kernels.rows import LANES, line_up, zero
 
 PAIR = 2  # rows of y, or of dy, that go through one sweep
 HALF = LANES // 2
@@ -121,18 +112,20 @@ def correlate_windows(d0, d1, source, at, table, span, blocks, lanes, stride, pa
 
 
 @row
-def part_of(part, lo, hi, origin, pixel, length, stride, taps):
+def part_of(part, lo, hi, origin, pixel, length, strides, taps):
     """What has whole vectors (part 0), and what has not (1): its span, its blocks, its lanes, its place in the table.
 
-    At stride 1 the last stretch may end within a block, at another each of them; no lanes: there is no such part.
+    ``strides``: of the row and of the source. Where both are 1 the last stretch may end within a block, else each of them;
+    without any lanes there is no such part.
     """
-    size, jump = taps * LANES, length * stride
+    size, step, jump = taps * LANES, length * strides[0], length * strides[1]
     if part == 0:
-        return (lo, hi, length, origin, jump, pixel), (min(length, hi - lo) // LANES, size), LANES, 0
-    last = (hi - lo) % length if stride == 1 else length
+        return (lo, hi, step, origin, jump, pixel), (min(length, hi - lo) // LANES, size), LANES, 0
+    runs = step == jump == length
+    last = (hi - lo) % length if runs else length
     lanes, block = last % LANES, last // LANES
-    place = hi - lanes if stride == 1 else lo + block * LANES
-    return (place, hi, length, origin + place - lo, jump, pixel), (1, size), lanes, block * size
+    place = hi - lanes if runs else lo + block * LANES
+    return (place, hi, step, origin + place - lo, jump, pixel), (1, size), lanes, block * size
 
 
 @row
@@ -182,9 +175,31 @@ def sum_rows(y0, y1, lo, hi, pair, source, at, origin, pixel, table, length, str
     ``table``: of the taps, for stretches of ``length`` numbers. Number lo's window begins at at[u] + ``origin``.
     """
     for part in range(2):
-        span, blocks, lanes, begin = part_of(part, lo, hi, origin, pixel, length, stride, side_u * side_v)
+        span, blocks, lanes, begin = part_of(
+            part, lo, hi, origin, pixel, length, (1, stride), side_u * side_v
+        )
         if lanes:
             sum_blocks(y0, y1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v)
+
+
+@row
+def sum_phase(y0, y1, source, at, table, span, blocks, lanes, pair, side_u, side_v):
+    """(1) of the small windows that dx is made of at a stride of 2, and of all others."""
+    small = lanes == LANES and not pair
+    if small and side_u == 2 and side_v == 2:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 2, False)
+    elif small and side_u == 2 and side_v == 1:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 1, False)
+    elif small and side_u == 1 and side_v == 2:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 1, 2, False)
+    elif small and side_u == 1 and side_v == 1:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 1, 1, False)
+    elif small and side_u == 3 and side_v == 2:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 3, 2, False)
+    elif small and side_u == 2 and side_v == 3:
+        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 3, False)
+    else:
+        sum_blocks(y0, y1, source, at, table, span, blocks, lanes, 1, pair, side_u, side_v)
 
 
 @row
@@ -228,46 +243,10 @@ def correlate_blocks(d0, d1, source, at, table, span, blocks, lanes, stride, pai
 def correlate_rows(d0, d1, lo, hi, pair, source, at, origin, pixel, table, length, stride, side_u, side_v):
     """(2): the same for rows of dy, into the ``table`` of the taps' gradients."""
     for part in range(2):
-        span, blocks, lanes, begin = part_of(part, lo, hi, origin, pixel, length, stride, side_u * side_v)
+        span, blocks, lanes, begin = part_of(
+            part, lo, hi, origin, pixel, length, (1, stride), side_u * side_v
+        )
         if lanes:
             correlate_blocks(
                 d0, d1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v
             )
-
-
-# ---------------------------------------------------------------------------------------------- dx at a stride
-
-
-@row
-def convolve(out, size, step, source, stride, at, count, taps, length):
-    """out = Σ_t source[at[t] …] · taps[t · L …], for ``count`` taps: ``size`` numbers, whole pixels.
-
-    A tap is L numbers long, a pixel repeated. Stretches of L begin ``step`` apart in out, ``stride`` apart in source.
-    """
-    width = columns(length)
-    for left in range(0, min(length, size), width):
-        n = min(width, length - left)
-        done, o, a = left, left, left
-        while done + (GROUP - 1) * length + n <= size:
-            for g in range(GROUP):
-                zero(out[o + g * step : o + g * step + n])
-            sweep_stretches(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, GROUP)
-            done, o, a = done + GROUP * length, o + GROUP * step, a + GROUP * stride
-        while done < size:
-            n = min(n, size - done)
-            zero(out[o : o + n])
-            sweep_stretches(out[o:], step, source[a:], stride, at, count, taps[left:], length, n, 1)
-            done, o, a = done + length, o + step, a + stride
-
-
-@row
-def sweep_stretches(out, step, source, stride, at, count, taps, length, n, group):
-    """All taps of one group of stretches: nine, three or one at a time."""
-    nines = count // 9 * 9
-    threes = nines + (count - nines) // 3 * 3
-    for t in range(0, nines, 9):
-        multiply_add_9(out, step, source, stride, at, t, taps, length, n, group)
-    for t in range(nines, threes, 3):
-        multiply_add_3(out, step, source, stride, at, t, taps, length, n, group)
-    for t in range(threes, count):
-        multiply_add(out, step, source, stride, at, t, taps, length, n, group)
