@@ -56,16 +56,16 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
 )
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import LANES, add, copy, line_up, repeated, row_length, share, zero
+from numnet.kernels.rows import add, copy, line_up, repeated, row_length, share, zero
 from numnet.kernels.windows import (
     PAIR,
     add_table,
     correlate_rows,
-    part_of,
+    empty_table,
     stretch,
     sum_phase,
     sum_rows,
-    table_of,
+    together,
 )
 
 HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
@@ -127,7 +127,7 @@ def slot_pixels(width, left, columns_out, side_v, stride):
 
 @row
 def convolve_pair(
-    image, pack, code, table, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
+    image, pack, code, taps, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
 ):
     """(1): rows p … p + count − 1 of y (P, Q·C·M), from an image (H, W·C). Gives the new ``filled``."""
     channels, side_u, side_v, stride, top, left = shape
@@ -162,7 +162,7 @@ def convolve_pair(
                 at[r - first] = slot_number * slot_size
         if hi > lo:
             sum_rows(
-                y0, y1, lo, hi, count == PAIR, source, at, origin, outputs, table, length, stride, side_u, side_v
+                y0, y1, lo, hi, count == PAIR, source, at, origin, outputs, taps, length, stride, side_u, side_v
             )  # fmt: skip
     return last
 
@@ -184,8 +184,8 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
     channels, side_u, side_v, stride, _, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    length = stretch(outputs, stride)
-    table = table_of(taps, length)
+    length = stretch(outputs, stride, taps.shape[0])
+    long_taps = repeated(taps, length).reshape(-1)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     slots = (PAIR - 1) * stride + side_u
@@ -205,7 +205,7 @@ def _forward(x, x_pack, code, taps, shape, y, moments, parts):
                     x[n],
                     pack,
                     code,
-                    table,
+                    long_taps,
                     length,
                     shape,
                     outputs,
@@ -229,8 +229,8 @@ def _inference(x, taps, folded, code, shape, y, band):
     channels, side_u, side_v, stride, _, left = shape
     images, rows, size = y.shape
     outputs = taps.shape[1]
-    length = stretch(outputs, stride)
-    table = table_of(taps, length)
+    length = stretch(outputs, stride, taps.shape[0])
+    long_taps = repeated(taps, length).reshape(-1)
     long = repeated(folded, row_length(outputs))
     slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
     slots = (PAIR - 1) * stride + side_u
@@ -248,7 +248,7 @@ def _inference(x, taps, folded, code, shape, y, band):
                 x[n],
                 none,
                 0,
-                table,
+                long_taps,
                 length,
                 shape,
                 outputs,
@@ -271,12 +271,11 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     images, rows, size = dy.shape
     height, line_size = x.shape[1:]
     outputs = taps.shape[1]
-    length = stretch(outputs, stride)
+    length, at_once = stretch(outputs, stride, taps.shape[0]), together(outputs, stride)
     pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(outputs) if y_pack.size else 0)
     means_y = repeated(means, row_length(outputs) if y_pack.size else 0)
-    order, start = taps_by_phase(taps, side_u, side_v, stride)
-    table = table_of(order, length)
+    order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
     back_u = (side_u + stride - 1) // stride  # rows of dy that meet in a row of dx, and columns
     back_v = (side_v + stride - 1) // stride
     slots = (PAIR - 1) * stride + side_u
@@ -295,7 +294,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
         finished = np.empty(unspread, x.dtype)
         wide = np.empty((PAIR, unspread // channels * outputs), x.dtype)
         at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)
-        dtable = line_up(table.size, x)
+        dtable = empty_table(side_u * side_v, at_once, x)
         first, last = share(part, dw.shape[0], images)
         counted = first
         for n in range(first, last):
@@ -329,24 +328,24 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
                     0,
                     outputs,
                     dtable,
-                    length,
+                    at_once,
                     stride,
                     side_u,
                     side_v,
                 )
                 done = min((p + count) * stride, top + height) if p + count < rows else top + height
                 while dx.size and written < done:  # rows that no later row of dy reaches
-                    together = min(PAIR, done - written) if stride == 1 else 1
-                    if stride == 1 and together < PAIR and p + count < rows:
+                    ready = min(PAIR, done - written) if stride == 1 else 1
+                    if stride == 1 and ready < PAIR and p + count < rows:
                         break  # its partner comes with the next pair of dy
-                    lines = dx[n, written - top : written - top + together]
-                    dx_rows(dring, before, rows, written, table, start, shape, outputs, back, wide, lines)
+                    lines = dx[n, written - top : written - top + ready]
+                    dx_rows(dring, before, rows, written, order, start, shape, outputs, back, wide, lines)
                     if more.size:
-                        for r in range(together):
+                        for r in range(ready):
                             add(lines[r], more[n, written - top + r])
-                    written += together
+                    written += ready
             if (n + 1 - counted) * height * line_size >= HOT or n + 1 == last:
-                add_table(dtable, length, dw[part])
+                add_table(dtable, at_once, dw[part])
                 if x_sums.size:
                     lo, hi = counted * height * line_size, (n + 1) * height * line_size
                     add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
@@ -355,7 +354,7 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
 
 @row
 def taps_by_phase(taps, side_u, side_v, stride):
-    """The rows of taps (K·K, C·M) in the order in which dx needs them, and where each (row phase, column phase) starts."""
+    """The rows of taps (K·K, L) in the order in which dx needs them, and where each (row phase, column phase) starts."""
     order, start = line_up(taps.size, taps).reshape(taps.shape), np.empty((stride, stride), np.int64)
     count = 0
     for row_phase in range(stride):
@@ -369,7 +368,7 @@ def taps_by_phase(taps, side_u, side_v, stride):
 
 
 @row
-def dx_rows(dring, before, rows, r, table, start, shape, outputs, at, wide, lines):
+def dx_rows(dring, before, rows, r, order, start, shape, outputs, at, wide, lines):
     """(2) for padded row r of x, at stride 1 for a pair of rows, too: lines (count, W·C) from rows of dy in the ring.
 
     For each phase of the columns it is (1), at stride 1, on padded rows of dy, with the phase's taps turned around.
@@ -382,7 +381,7 @@ def dx_rows(dring, before, rows, r, table, start, shape, outputs, at, wide, line
     if left + width > last * stride or stride > min(side_u, side_v):
         for g in range(count):
             zero(out[g])  # some of its pixels are reached by no window
-    flat, size = dring.reshape(-1), side_u * side_v
+    flat, length = dring.reshape(-1), order.shape[1]
     back_u = (side_u - 1 - r % stride) // stride + 1  # rows of dy that reach this one
     for k in range(count - 1 + back_u):
         p = r // stride - back_u + 1 + k
@@ -394,26 +393,17 @@ def dx_rows(dring, before, rows, r, table, start, shape, outputs, at, wide, line
         if hi > lo and back_u > 0 and back_v > 0:
             begin = (lo * stride + phase - left) * outputs
             end = begin + ((hi - 1 - lo) * stride + 1) * outputs
-            taps = table[start[r % stride, phase] * LANES :]
+            taps = order[start[r % stride, phase] :].reshape(-1)
             origin = before + (lo - back_v + 1) * outputs
-            for part in range(2):
-                span, blocks, lanes, skip = part_of(
-                    part, begin, end, origin, outputs, stretch(outputs, stride), (stride, 1), size
+            if stride == 1:
+                sum_rows(
+                    out[0], out[count - 1], begin, end, count == PAIR, flat, at, origin, outputs, taps, length, 1,
+                    back_u, back_v,
+                )  # fmt: skip
+            else:
+                sum_phase(
+                    out[0], begin, end, stride * outputs, flat, at, origin, outputs, taps, back_u, back_v
                 )
-                if lanes:
-                    sum_phase(
-                        out[0],
-                        out[count - 1],
-                        flat,
-                        at,
-                        taps[skip:],
-                        span,
-                        blocks,
-                        lanes,
-                        count == PAIR,
-                        back_u,
-                        back_v,
-                    )
     if outputs > channels:
         for g in range(count):
             gather(wide[g], outputs // channels, lines[g])

@@ -28,7 +28,7 @@ from numnet.kernels.depthwise import convolve_pair, slot_pixels
 from numnet.kernels.product import multiply
 from numnet.kernels.rows import line_up, repeated, row_length
 from numnet.kernels.squeeze_excite import squeeze_excite
-from numnet.kernels.windows import PAIR, stretch, table_of
+from numnet.kernels.windows import PAIR, stretch
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
@@ -51,8 +51,8 @@ def _inference(
     group, band = cut
     groups, bands = (images + group - 1) // group, (rows + band - 1) // band
     pixels_x, pixels_y = x.reshape(-1, channels), y.reshape(-1, filters)
-    length = stretch(wide, stride)
-    table = table_of(taps, length)
+    length = stretch(wide, stride, taps.shape[0])
+    long_taps = repeated(taps, length).reshape(-1)
     long1 = repeated(folded1, row_length(wide) if w1.size else 0)
     long2, long3 = repeated(folded2, row_length(wide)), repeated(folded3, row_length(filters))
     slots = (PAIR - 1) * stride + side_u
@@ -78,7 +78,7 @@ def _inference(
             for p in range(0, last - first, PAIR):
                 count = min(PAIR, last - first - p)
                 filled = convolve_pair(
-                    maps[n], none, 0, table, length, part, wide, flat, slots, filled, nothing, at,
+                    maps[n], none, 0, long_taps, length, part, wide, flat, slots, filled, nothing, at,
                     z[n], p, count,
                 )  # fmt: skip
                 finish(z[n, p : p + count].reshape(-1), long2, codes[1], nothing)  # (2)

@@ -3,27 +3,34 @@
 A *window* is K rows of a source, each shifted by 0 … K − 1 pixels. With at[r], the place where row r of it begins in the
 source, C numbers a pixel, and a filter's weight, a *tap* (u, v):
 
-(1)  y[o]       =  Σ_uv source[at[u] + v·C + s·o] · w[u, v]         ``sum_windows``
-(2)  dw[u, v]  +=  Σ_o  source[at[u] + v·C + s·o] · dy[o]           ``correlate_windows``
+(1)  y[o]       =  Σ_uv source[at[u] + v·C + s·o] · w[u, v]         ``sum_rows``, ``sum_phase``
+(2)  dw[u, v]  +=  Σ_o  source[at[u] + v·C + s·o] · dy[o]           ``correlate_rows``
 
-**Sixteen channels, all pixels.** Both have K·K numbers for a channel that meet every pixel of a row: weights in (1), sums
-in (2). For LANES = 16 channels those are K·K vectors of 64 bytes, 9 or 25, and a processor with vectors of 512 bits has
-32 registers. So the loop over the pixels is the inner one, over its channels only as many as a vector has: the weights
-stay in registers while the pixels go by, and so do the sums of (2), which are loaded before the row and stored after it.
-What is loaded in the loop is x alone. (Loops over long rows, with a weight loaded for each product, had reached half of
-the speed: one core of the machine in the README loads two vectors a nanosecond, and loads are what bounds this.)
+What bounds both are loads, two for a product unless something stays in a register: a core loads two vectors of 64
+bytes in the time in which it multiplies and adds four.
 
-**Rows in pairs.** Two rows of y, or of dy, go through one sweep. At stride 1 the second row's window is the first one's, one
-row further down, and they share what they load: for K = 3, 12 loads of x for 18 products.
+**Rows in pairs.** Two rows of y, or of dy, go through one sweep. A weight is loaded once for both; and at stride 1 the second
+row's window is the first one's, one row further down, so that they share what they load of x: for K = 3, 12 loads
+for 18 products.
 
-**How a compiler is brought to do that.** The loop over the lanes has a constant length, and so have those over u and v, which
-are unrolled; the table of weights is cut into stretches of LANES, [block, tap, lane], so that all its places are
+**(1) goes along the row.** A sum stays in a register from its first tap to its last, and y is written once, in one long
+stream, which is what the memory likes best. So the weights are loaded for every stretch: they are repeated along a stretch of
+L numbers (see the page ``rows``), cut where those of all taps would not stay in the first-level cache.
+
+**(2) goes down the row, sixteen channels at a time.** It writes nothing but K·K sums for a channel. For LANES = 16 channels
+these are K·K vectors of 64 bytes, 9 or 25, and a processor with vectors of 512 bits has 32 registers. So the loop over
+the pixels is the inner one, over its channels only as many as a vector has, and the sums stay in registers while the pixels
+go by: a row of 112 pixels, two loads for three products. (As (1) goes, with a load and a store of each sum for every
+stretch, it took 1.4 times as long, and with K = 5 eight times: too many addresses for the compiler to keep apart.)
+
+How the compiler is brought to do that: the loop over the lanes has a constant length, and so have those over u and v,
+which are unrolled; the table of sums is cut into stretches of LANES, [block, tap, lane], so that all its places are
 constants, too; and the two rows are two arrays, which cannot overlap. Then no test of two addresses stands between the
 loop over the pixels and the vectors inside, and LLVM moves the table's loads and stores out of the loop.
 
-Where C is no multiple of 16, a *stretch* is several pixels at stride 1: L = lcm(C, 16) numbers. At stride s the
-next pixel's window begins s pixels further on, so that a stretch is one pixel, and its last lanes may be 8 (a loop of its
-own) or fewer (tap by tap, as all are for K other than 3 and 5).
+Where C is no multiple of 16, what (2) takes at a time is several pixels at stride 1, lcm(C, 16) numbers; at stride s the next
+pixel's window begins s pixels further on, so that it is one pixel, and its last lanes may be fewer than 16. Those go
+tap by tap, as all do for K other than 3 and 5.
 """
 
 from math import gcd
@@ -31,28 +38,137 @@ from math import gcd
 import numpy as np
 
 from numnet.kernels._jit import row
-from numnet.kernels.rows import LANES, line_up, zero
+from numnet.kernels.rows import LANES, line_up, row_length, zero
 
 PAIR = 2  # rows of y, or of dy, that go through one sweep
+WEIGHTS = 6144  # numbers of repeated taps in use at a time: 24 KiB of float32, half a first-level cache
 HALF = LANES // 2
 _u = np.uint64
 
 
+# ---------------------------------------------------------------------------------------------- (1)
+
+
 @row
-def stretch(channels, stride):
-    """Numbers of a stretch: whole pixels, and whole vectors, at stride 1; one pixel at any other."""
+def stretch(channels, stride, count):
+    """L, the numbers of a stretch in (1): many pixels at stride 1, fewer if there are many taps; one pixel at others."""
+    length = row_length(channels) if stride == 1 else channels
+    while count * length > WEIGHTS and length % (2 * channels) == 0:
+        length //= 2
+    return length
+
+
+@row
+def block_width(length, count):
+    """Numbers of a stretch that are worked on at a time, so that those of ``count`` taps stay in the first-level cache."""
+    blocks = (count * length + WEIGHTS - 1) // WEIGHTS
+    return ((length + blocks - 1) // blocks + LANES - 1) // LANES * LANES
+
+
+@row
+def sum_windows(y0, y1, source, at, first, pixel, taps, length, n, stride, pair, side_u, side_v):
+    """(1): n numbers of the row y0, or of the ``pair`` y0 and y1; row r of their windows begins at at[r] + first.
+
+    Where it is called, ``pair`` and the sides are constants, so that the inner loops are unrolled, and so is a stride of 1.
+    """
+    first, pixel, length = _u(first), _u(pixel), _u(length)
+    for i in range(_u(n)):
+        total0, total1 = y0.dtype.type(0), y0.dtype.type(0)
+        for u in range(_u(side_u)):
+            for v in range(_u(side_v)):
+                weight = taps[(u * _u(side_v) + v) * length + i]
+                total0 += source[_u(at[u]) + first + v * pixel + i] * weight
+                if pair:
+                    total1 += source[_u(at[_u(stride) + u]) + first + v * pixel + i] * weight
+        y0[i] = total0
+        if pair:
+            y1[i] = total1
+
+
+@row
+def sum_square(y0, y1, source, at, first, pixel, taps, length, n, stride, pair, side):
+    """(1) for K×K taps. At stride 1 the rows of a pair share what they load of x, too."""
+    if pair and stride == 1:
+        sum_windows(y0, y1, source, at, first, pixel, taps, length, n, 1, True, side, side)
+    elif pair:
+        sum_windows(y0, y1, source, at, first, pixel, taps, length, n, stride, True, side, side)
+    else:
+        sum_windows(y0, y1, source, at, first, pixel, taps, length, n, stride, False, side, side)
+
+
+@row
+def add_tap(y, source, at, taps, n):
+    """y += source[at …] · tap, n numbers."""
+    at = _u(at)
+    for i in range(_u(n)):
+        y[i] += source[at + i] * taps[i]
+
+
+@row
+def sum_taps(y, source, at, first, pixel, taps, length, n, side_u, side_v):
+    """(1) for one row and kernels of any other size, tap by tap."""
+    zero(y[:n])
+    for u in range(side_u):
+        for v in range(side_v):
+            add_tap(y, source, at[u] + first + v * pixel, taps[(u * side_v + v) * length :], n)
+
+
+@row
+def sum_rows(y0, y1, lo, hi, pair, source, at, origin, pixel, taps, length, stride, side_u, side_v):
+    """(1): numbers lo … hi − 1, whole pixels, of the row y0, or of the ``pair`` y0 and y1.
+
+    A tap is ``length`` numbers long, a pixel repeated. Number lo's window begins at at[u] + ``origin``.
+    """
+    width = block_width(length, side_u * side_v)
+    for block in range(0, min(length, hi - lo), width):
+        w = taps[block:]
+        for o in range(lo + block, hi, length):
+            n = min(width, length - block, hi - o)
+            a = origin + block + (o - lo - block) * stride
+            if side_u == 3 and side_v == 3:
+                sum_square(y0[o:], y1[o:], source, at, a, pixel, w, length, n, stride, pair, 3)
+            elif side_u == 5 and side_v == 5:
+                sum_square(y0[o:], y1[o:], source, at, a, pixel, w, length, n, stride, pair, 5)
+            else:
+                sum_taps(y0[o:], source, at, a, pixel, w, length, n, side_u, side_v)
+                if pair:
+                    sum_taps(y1[o:], source, at[stride:], a, pixel, w, length, n, side_u, side_v)
+
+
+@row
+def sum_phase(y, lo, hi, step, source, at, origin, pixel, taps, side_u, side_v):
+    """(1) of small windows for pixels that are ``step`` numbers apart in the row y: a phase of dx at a stride, mostly 2."""
+    for o in range(lo, hi, step):
+        a, out = origin + (o - lo) // step * pixel, y[o:]
+        if side_u == 2 and side_v == 2:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 2, 2)
+        elif side_u == 2 and side_v == 1:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 2, 1)
+        elif side_u == 1 and side_v == 2:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 1, 2)
+        elif side_u == 3 and side_v == 3:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 3, 3)
+        elif side_u == 3 and side_v == 2:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 3, 2)
+        elif side_u == 2 and side_v == 3:
+            sum_windows(out, out, source, at, a, pixel, taps, pixel, pixel, 1, False, 2, 3)
+        else:
+            sum_taps(out, source, at, a, pixel, taps, pixel, pixel, side_u, side_v)
+
+
+# ---------------------------------------------------------------------------------------------- (2)
+
+
+@row
+def together(channels, stride):
+    """Numbers that (2) takes at a time: whole pixels, and whole vectors, at stride 1; one pixel at any other."""
     return channels * (LANES // gcd(channels, LANES)) if stride == 1 else channels
 
 
 @row
-def table_of(taps, length):
-    """Taps (K·K, C) as a table [block, tap, lane] for stretches of ``length`` numbers, flat; 0 in lanes beyond it."""
-    count, channels = taps.shape
-    table = line_up((length + LANES - 1) // LANES * count * LANES, taps)
-    for n in range(length):
-        for t in range(count):
-            table[(n // LANES * count + t) * LANES + n % LANES] = taps[t, n % channels]
-    return table
+def empty_table(taps, length, like):
+    """The sums of (2) for ``taps`` taps, zero, as a table [block, tap, lane] for ``length`` numbers at a time, flat."""
+    return line_up((length + LANES - 1) // LANES * taps * LANES, like)
 
 
 @row
@@ -67,30 +183,7 @@ def add_table(table, length, dw):
 
 # A ``span`` says which numbers: lo … hi − 1 of the row, in stretches that begin ``step`` apart in it and ``jump`` apart in
 # the source, lo's windows at at[u] + ``origin``, and the numbers of a pixel. ``blocks``: how many of the table, and the
-# numbers of each. Where the two are called, lanes, pair, the sides and ``adds`` are constants, and so is a stride of 1.
-
-
-@row
-def sum_windows(y0, y1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v, adds):
-    """(1): ``lanes`` numbers of every stretch and block, for the row y0 or the ``pair`` y0 and y1; it may ``add`` to them."""
-    lo, hi, step, origin, jump, pixel = span
-    for block in range(blocks[0]):
-        place, w = lo + block * LANES, _u(block * blocks[1])
-        o, a, c = _u(place), _u(origin + block * LANES), _u(pixel)
-        for _ in range((hi - lanes - place) // step + 1):
-            for i in range(_u(lanes)):
-                total0 = y0[o + i] if adds else y0.dtype.type(0)
-                total1 = y1[o + i] if adds and pair else y0.dtype.type(0)
-                for u in range(_u(side_u)):
-                    for v in range(_u(side_v)):
-                        weight = table[w + (u * _u(side_v) + v) * _u(LANES) + i]
-                        total0 += source[_u(at[u]) + a + v * c + i] * weight
-                        if pair:
-                            total1 += source[_u(at[_u(stride) + u]) + a + v * c + i] * weight
-                y0[o + i] = total0
-                if pair:
-                    y1[o + i] = total1
-            o, a = o + _u(step), a + _u(jump)
+# numbers of each. Where ``correlate_windows`` is called, lanes, pair and the sides are constants, and so is a stride of 1.
 
 
 @row
@@ -112,94 +205,18 @@ def correlate_windows(d0, d1, source, at, table, span, blocks, lanes, stride, pa
 
 
 @row
-def part_of(part, lo, hi, origin, pixel, length, strides, taps):
+def part_of(part, lo, hi, origin, pixel, length, stride, taps):
     """What has whole vectors (part 0), and what has not (1): its span, its blocks, its lanes, its place in the table.
 
-    ``strides``: of the row and of the source. Where both are 1 the last stretch may end within a block, else each of them;
-    without any lanes there is no such part.
+    At stride 1 the last stretch may end within a block, at another each of them; no lanes: there is no such part.
     """
-    size, step, jump = taps * LANES, length * strides[0], length * strides[1]
+    size, jump = taps * LANES, length * stride
     if part == 0:
-        return (lo, hi, step, origin, jump, pixel), (min(length, hi - lo) // LANES, size), LANES, 0
-    runs = step == jump == length
-    last = (hi - lo) % length if runs else length
+        return (lo, hi, length, origin, jump, pixel), (min(length, hi - lo) // LANES, size), LANES, 0
+    last = (hi - lo) % length if stride == 1 else length
     lanes, block = last % LANES, last // LANES
-    place = hi - lanes if runs else lo + block * LANES
-    return (place, hi, step, origin + place - lo, jump, pixel), (1, size), lanes, block * size
-
-
-@row
-def sum_square(y0, y1, source, at, table, span, blocks, stride, pair, side):
-    """(1) for K×K taps and all lanes. At stride 1 a pair of rows shares what it loads of the source."""
-    if pair and stride == 1:
-        sum_windows(y0, y1, source, at, table, span, blocks, LANES, 1, True, side, side, False)
-    elif pair:
-        sum_windows(y0, y1, source, at, table, span, blocks, LANES, stride, True, side, side, False)
-    else:
-        sum_windows(y0, y1, source, at, table, span, blocks, LANES, stride, False, side, side, False)
-
-
-@row
-def sum_taps(y, source, at, table, span, blocks, lanes, side_u, side_v):
-    """(1) for one row and any kernel, tap by tap; and for fewer lanes, often HALF: of 24, 40, 72 … channels."""
-    lo, hi, step, origin, jump, pixel = span
-    for block in range(blocks[0]):
-        for o in range(lo + block * LANES, hi - lanes + 1, step):
-            zero(y[o : o + lanes])
-    for u in range(side_u):
-        for v in range(side_v):
-            w, shifted = table[(u * side_v + v) * LANES :], (lo, hi, step, origin + v * pixel, jump, pixel)
-            if lanes == HALF:
-                sum_windows(y, y, source, at[u:], w, shifted, blocks, HALF, 1, False, 1, 1, True)
-            else:
-                sum_windows(y, y, source, at[u:], w, shifted, blocks, lanes, 1, False, 1, 1, True)
-
-
-@row
-def sum_blocks(y0, y1, source, at, table, span, blocks, lanes, stride, pair, side_u, side_v):
-    """(1) for any kernel, any number of lanes, a row or a pair."""
-    if lanes == LANES and side_u == 3 and side_v == 3:
-        sum_square(y0, y1, source, at, table, span, blocks, stride, pair, 3)
-    elif lanes == LANES and side_u == 5 and side_v == 5:
-        sum_square(y0, y1, source, at, table, span, blocks, stride, pair, 5)
-    else:
-        sum_taps(y0, source, at, table, span, blocks, lanes, side_u, side_v)
-        if pair:
-            sum_taps(y1, source, at[stride:], table, span, blocks, lanes, side_u, side_v)
-
-
-@row
-def sum_rows(y0, y1, lo, hi, pair, source, at, origin, pixel, table, length, stride, side_u, side_v):
-    """(1): numbers lo … hi − 1, whole pixels, of the row y0, or of the ``pair`` y0 and y1.
-
-    ``table``: of the taps, for stretches of ``length`` numbers. Number lo's window begins at at[u] + ``origin``.
-    """
-    for part in range(2):
-        span, blocks, lanes, begin = part_of(
-            part, lo, hi, origin, pixel, length, (1, stride), side_u * side_v
-        )
-        if lanes:
-            sum_blocks(y0, y1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v)
-
-
-@row
-def sum_phase(y0, y1, source, at, table, span, blocks, lanes, pair, side_u, side_v):
-    """(1) of the small windows that dx is made of at a stride of 2, and of all others."""
-    small = lanes == LANES and not pair
-    if small and side_u == 2 and side_v == 2:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 2, False)
-    elif small and side_u == 2 and side_v == 1:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 1, False)
-    elif small and side_u == 1 and side_v == 2:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 1, 2, False)
-    elif small and side_u == 1 and side_v == 1:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 1, 1, False)
-    elif small and side_u == 3 and side_v == 2:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 3, 2, False)
-    elif small and side_u == 2 and side_v == 3:
-        sum_windows(y0, y0, source, at, table, span, blocks, LANES, 1, False, 2, 3, False)
-    else:
-        sum_blocks(y0, y1, source, at, table, span, blocks, lanes, 1, pair, side_u, side_v)
+    place = hi - lanes if stride == 1 else lo + block * LANES
+    return (place, hi, length, origin + place - lo, jump, pixel), (1, size), lanes, block * size
 
 
 @row
@@ -243,9 +260,7 @@ def correlate_blocks(d0, d1, source, at, table, span, blocks, lanes, stride, pai
 def correlate_rows(d0, d1, lo, hi, pair, source, at, origin, pixel, table, length, stride, side_u, side_v):
     """(2): the same for rows of dy, into the ``table`` of the taps' gradients."""
     for part in range(2):
-        span, blocks, lanes, begin = part_of(
-            part, lo, hi, origin, pixel, length, (1, stride), side_u * side_v
-        )
+        span, blocks, lanes, begin = part_of(part, lo, hi, origin, pixel, length, stride, side_u * side_v)
         if lanes:
             correlate_blocks(
                 d0, d1, source, at, table[begin:], span, blocks, lanes, stride, pair, side_u, side_v
