@@ -11,13 +11,12 @@ is 1 in every MobileNet). With x = 0 outside the image, and i = p·s + u − top
 by v·C numbers. With the weights of a tap repeated along the row, an output row is K·K multiply-adds of long vectors,
 each a shifted stretch of an input row. So are both gradients, with the roles swapped:
 
-    (1)  y[p]      +=  x[i], shifted   ·  w[u, v]         ``sum_windows``
-    (2)  dx[i]     +=  dy[p], shifted  ·  w[u, v]         ``convolve``
-    (3)  dw[u, v]  +=  x[i], shifted   ·  dy[p]           ``correlate``; then the copies are added up
+    (1)  y[p]      +=  x[i], shifted   ·  w[u, v]         ``sum_rows``
+    (2)  dx[i]     +=  dy[p], shifted  ·  w[u, v]         ``sum_rows`` again, at stride 1; else ``sum_phase``
+    (3)  dw[u, v]  +=  x[i], shifted   ·  dy[p]           ``correlate_rows``
 
-Forward, a pair of rows of y goes through one sweep with all K·K taps: a sum stays in a register from its first tap to its
-last, the two rows share the weights and, at stride 1, most of what they read of x. Backward, four stretches of a row share
-the weights, nine taps a sweep (see the page ``rows``).
+The page ``windows`` has all three, and what makes them fast: two rows of y, of dx or of dy go through one sweep with all K·K
+taps. (2) is (1) with the taps turned around, on rows of dy between zeros.
 
 **The ring.** Shifted stretches are read from padded copies of the last few rows, in a ring that stays in the cache
 whatever the size of the image. While a row is copied it is normalised and activated (batchnorm's equations 2 and 3),
@@ -25,10 +24,9 @@ so that the raw output of the unit before is all that this one reads. Forward, w
 copy is saved: windows inside the image are read where they lie, and only those that reach over its border from the ring.
 The pair and the saved copy together made (1) 1.4 to 1.6 times as fast.
 
-**Strides.** At stride 1 a stretch is many pixels, and the next stretch of x and of y begins where it ends. At stride s
-a stretch is one pixel, C·M numbers; the next one begins s pixels further on in x. For dx the roles are swapped: row i
-takes the taps u ≡ i + top (mod s), its columns ≡ j (mod s) the taps v ≡ j: a stride-s convolution backwards is s·s
-small ones of stride 1 whose results are interleaved.
+**Strides.** For dx at stride s the roles are swapped: row i takes the taps u ≡ i + top (mod s), its columns ≡ j (mod s)
+the taps v ≡ j: a stride-s convolution backwards is s·s small ones of stride 1, 2×2 to 1×1 for K = 3, whose results are
+interleaved.
 
 In backward the rows of dx that no later dy can reach leave the ring at once, and while they are hot their share of the
 previous batch norm's sums (its equation 5) is taken, after the gradient of another reader of x (``more``), if it has

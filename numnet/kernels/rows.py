@@ -7,11 +7,11 @@ numnet runs over L, whatever C is (at 8 channels: 2.1 → 0.4 ms for one depthwi
 
 Three things decide how fast such a loop is, and all three are about loads, not about arithmetic:
 
-* **A group of rows.** A table like the weights is the same for every row, so GROUP rows go through one sweep and each
-  number of the table is loaded once for all of them (depthwise forward: 18 loads for nine products become 11).
+* **A group of rows.** A table like batch norm's is the same for every row, so GROUP rows go through one sweep and each
+  number of the table is loaded once for all of them.
 * **Alignment.** A vector of 64 bytes that straddles two lines of the cache costs two loads. Tables and scratch start
   on a line (``line_up``), and L is a multiple of a line (depthwise forward: 0.9 → 0.45 ns a number, one core).
-* **Vectors of 512 bits**, where the processor has them (see the page ``_jit``): 0.45 → 0.3 ns, in groups 0.2.
+* **Vectors of 512 bits**, where the processor has them (see the page ``_jit``): 0.45 → 0.3 ns.
 """
 
 from math import gcd
@@ -21,8 +21,7 @@ import numpy as np
 from numnet.kernels._jit import row
 from numnet.kernels._memory import LINE
 
-_u = np.uint64
-LONG = 256  # numbers a row has at least: 8 KiB for the nine weights of a 3×3 kernel, well inside the first-level cache
+LONG = 256  # numbers a row has at least: 9 KiB for the nine weights of a 3×3 kernel, well inside the first-level cache
 LANES = 16  # float32 numbers in a line
 GROUP = 4  # rows that go through one sweep
 
