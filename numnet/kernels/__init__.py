@@ -10,7 +10,8 @@ MobileNetV2's t, c, n, s stay. Arrays are NHWC, weights channel-last: standard (
 M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumulate; a FLOP is half of one.
 
 Read the pages in this order: dense → pointwise → depthwise → conv → activations → batchnorm → pooling → loss → dropout
-→ sgd → augment; rows, product and padding when a page first mentions them; _jit when you wonder how it can be fast.
+→ sgd → muon → augment; rows, windows, product and padding when a page first mentions them; _jit when you wonder how
+it can be fast.
 """
 
 from numnet.kernels.activations import CODES as CODES

@@ -106,8 +106,8 @@ def fit(
     accumulate        parts in which a batch goes through the net, one after another: the memory of a part,
                       the gradient of the batch. Equal up to rounding, dropout included, where images do not
                       meet in the net. In batch normalisation they do: its statistics are those of a part
-    optimiser, lr     "sgd", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
-                      (momentum, nesterov, rho, beta1, beta2, epsilon, style) are ``options``
+    optimiser, lr     "sgd", "muon", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
+                      (momentum, nesterov, ratio, rho, beta1, beta2, epsilon, style) are ``options``
     weight_decay      on weights, not biases, gamma, beta; ``decay_depthwise=False``: nor on depthwise ones
     schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
                       None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,

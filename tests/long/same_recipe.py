@@ -4,7 +4,7 @@
     python tests/long/same_recipe.py --data DIR --recipe FILE --seed 1 --epochs 8 --threads 2
 
 PyTorch gets numnet's starting weights and the very batches that ``numnet.data.batches`` makes for numnet, one for one,
-and computes everything else itself: forward, backward (eager, channels_last), loss, SGD. So what may differ is the order
+and computes everything else itself: forward, backward (eager, channels_last), loss, SGD or muon. What may differ is the order
 of sums, and which features V1's dropout (0.001) drops. A line an epoch, then one JSON line: test and validation accuracy
 of the last epoch's net, and seconds from the first step on, which is what ``numnet train --json`` prints of its own run.
 """
@@ -21,6 +21,7 @@ from numnet.bench.mirror import mirror
 from numnet.data import batches
 from numnet.training import run
 from numnet.training.loop import Run, shrunk
+from numnet.training.optimisers import Muon as numnet_muon
 
 
 def arguments():
@@ -33,16 +34,46 @@ def arguments():
     return parser.parse_args()
 
 
-def optimiser(model, settings):
-    """torch.optim.SGD with weight decay on weights alone, as numnet's recipes have it."""
-    if settings["optimiser"] != "sgd" or not settings["decay_depthwise"]:
-        raise SystemExit("same_recipe.py: expected a recipe with sgd and weight decay on all weights")
+class Muon(torch.optim.SGD):
+    """numnet's muon (see ``numnet/kernels/muon.py``) for the standard and pointwise convolutions, SGD for the rest."""
+
+    def __init__(self, groups, matrices, ratio, **options):
+        super().__init__(groups, **options)
+        self.ratio, self.velocity = ratio, {w: torch.zeros_like(w) for w in matrices}
+
+    @torch.no_grad()
+    def step(self):
+        group = self.param_groups[0]
+        for w, v in self.velocity.items():
+            v.mul_(group["momentum"]).add_(w.grad)
+            u = w.grad + group["momentum"] * v if group["nesterov"] else v
+            x = u.flatten(1) / u.norm()
+            x = x if x.shape[0] <= x.shape[1] else x.T
+            for _ in range(5):
+                a = x @ x.T
+                x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+            x = x if x.shape == u.flatten(1).shape else x.T
+            length = len(w) ** 0.5
+            w -= self.ratio * group["lr"] * length * (x / x.norm()).reshape(w.shape)
+            w *= length / w.norm()
+            w.grad = None  # SGD passes over it
+        super().step()
+
+
+def optimiser(model, net, settings):
+    """torch.optim.SGD, or muon, with weight decay on weights alone, as numnet's recipes have it."""
+    if settings["optimiser"] not in ("sgd", "muon") or not settings["decay_depthwise"]:
+        raise SystemExit("same_recipe.py: expected a recipe with sgd or muon and weight decay on all weights")
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": settings["weight_decay"]}, {"params": others}]
-    return torch.optim.SGD(
-        groups, lr=1, momentum=settings["momentum"], nesterov=settings["nesterov"], weight_decay=0
-    )
+    options = dict(lr=1, momentum=settings["momentum"], nesterov=settings["nesterov"], weight_decay=0)
+    if settings["optimiser"] == "sgd":
+        return torch.optim.SGD(groups, **options)
+    dense = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups == 1]
+    if len(dense) != len(net.matrices()):
+        raise SystemExit("same_recipe.py: expected batch norm after every convolution of a recipe with muon")
+    return Muon(groups, dense, settings.get("ratio") or numnet_muon.DEFAULTS["ratio"], **options)
 
 
 def models(net, sides):
@@ -94,7 +125,7 @@ def main():
     net = numnet.build(options.pop("model"), classes=len(data.classes), **options)
     plan = Run(net, data, settings, progress=False)  # for its rates, sides and images: it never trains
     model = models(net, plan.sides)
-    sgd = optimiser(model[plan.side], plan.settings)
+    stepper = optimiser(model[plan.side], net, plan.settings)
     steps, began = 0, time.perf_counter()
     for epoch, side in enumerate(plan.sides):
         right = images = 0
@@ -103,15 +134,15 @@ def main():
             augment=shrunk(plan.settings["augment"], side / plan.side), scaling=plan.scaling,
         )  # fmt: skip
         for x, labels in stream:
-            for group in sgd.param_groups:
+            for group in stepper.param_groups:
                 group["lr"] = plan.rate(steps)
             logits, labels = model[side](tensor(x)), torch.from_numpy(labels)
             loss = torch.nn.functional.cross_entropy(
                 logits, labels, label_smoothing=plan.settings["label_smoothing"]
             )
-            sgd.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=True)
             loss.backward()
-            sgd.step()
+            stepper.step()
             steps, images = steps + 1, images + len(labels)
             right += int((logits.argmax(1) == labels).sum())
         validation = accuracy(model[plan.side], data.validation, plan.scaling)
