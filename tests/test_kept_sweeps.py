@@ -36,7 +36,7 @@ def test_the_page_shows_the_tables_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "name, recipe", [("quarter-hour", None), ("half-hour", "cifar10_again"), ("hour", "cifar10_hour")]
+    "name, recipe", [("quarter-hour", None), ("half-hour", "cifar10_half_hour"), ("hour", "cifar10_hour")]
 )
 def test_the_recipes_are_those_of_the_logs(name, recipe):
     """The README's commands would do today what was done when their logs were kept."""
