@@ -12,8 +12,8 @@ velocity v, which starts at 0:
 
 ‖·‖ is the Frobenius norm, the root of the sum of squares. (2) never computes a singular value: with X = U·S·Vᵀ, it is
 U·p(S)·Vᵀ for the odd polynomial p(s) = a·s + b·s³ + c·s⁵, which lifts every s in (0, 1] towards 1 (a Newton–Schulz
-iteration; these coefficients are Jordan's, steep at 0: after five rounds s = 0.01 is at 0.7, and all lie within 0.7 and
-1.2). Whichever of C and F is smaller is the side of A: for C > F the same is done to uᵀ.
+iteration; these coefficients are Jordan's, steep at 0: after five rounds all from 0.002 to 1 lie within 0.68 and 1.2).
+Whichever of C and F is smaller is the side of A: for C > F the same is done to uᵀ.
 
 (4) is for weights that batch norm follows: their size changes nothing, so they need no weight decay that holds it; only
 their direction counts, and η is the part of its own length that a matrix moves by. A filter has a length of 1, on
@@ -23,7 +23,8 @@ average. Weights that are no matrix of this kind (depthwise filters, γ and β, 
 product of a small one is over in microseconds. So a round is three sweeps over the TILE rows at a time of every matrix:
 A, then b·A + c·A², then the next X. A and A² are symmetric: a tile goes up to its diagonal, and mirrors what it has.
 
-Cost: (2) is 5·(3·C²·F + C³) FLOPs for C ≤ F, whatever the batch: 0.34 GFLOP at 256 → 256.
+Cost: (2) is 5·(3·C²·F + C³) FLOPs for C ≤ F, whatever the batch: 0.34 GFLOP at 256 → 256. All twelve matrices of the recipe
+``cifar10``, two threads: 31 ms beside 250 ms of forward and backward (one matrix after another: 42 beside 233).
 
 Shapes: w, g, v (n,), float32 or float64; matrices (k, 3) int64: where each starts, C and F, rows contiguous. A matrix
 whose u is 0 (frozen weights) stays as it is. Raises ValueError for other shapes and dtypes.

@@ -6,8 +6,8 @@ source, C numbers a pixel, and a filter's weight, a *tap* (u, v):
 (1)  y[o]       =  Σ_uv source[at[u] + v·C + s·o] · w[u, v]         ``sum_rows``, ``sum_phase``
 (2)  dw[u, v]  +=  Σ_o  source[at[u] + v·C + s·o] · dy[o]           ``correlate_rows``
 
-What bounds both are loads, two for a product unless something stays in a register: a core loads two vectors of 64
-bytes in the time in which it multiplies and adds four.
+What bounds both are loads, two for a product unless something stays in a register: a core of the machine in the README
+loads 2 · 10⁹ vectors of 64 bytes a second, and can multiply and add 5 · 10⁹.
 
 **Rows in pairs.** Two rows of y, or of dy, go through one sweep. A weight is loaded once for both; and at stride 1 the second
 row's window is the first one's, one row further down, so that they share what they load of x: for K = 3, 12 loads
@@ -20,8 +20,9 @@ L numbers (see the page ``rows``), cut where those of all taps would not stay in
 **(2) goes down the row, sixteen channels at a time.** It writes nothing but K·K sums for a channel. For LANES = 16 channels
 these are K·K vectors of 64 bytes, 9 or 25, and a processor with vectors of 512 bits has 32 registers. So the loop over
 the pixels is the inner one, over its channels only as many as a vector has, and the sums stay in registers while the pixels
-go by: a row of 112 pixels, two loads for three products. (As (1) goes, with a load and a store of each sum for every
-stretch, it took 1.4 times as long, and with K = 5 eight times: too many addresses for the compiler to keep apart.)
+go by: for K = 3, seven loads for nine products. (As (1) goes, with a load and a store of each sum for every stretch, (2) and
+the copying of its rows took 1.4 times as long, and with K = 5 four to seven times: too many addresses for the compiler to
+keep apart. (1) as (2) goes is faster in a cache, and up to a quarter slower on whole maps: what it writes has gaps.)
 
 How the compiler is brought to do that: the loop over the lanes has a constant length, and so have those over u and v,
 which are unrolled; the table of sums is cut into stretches of LANES, [block, tap, lane], so that all its places are
