@@ -479,7 +479,10 @@ ERRORS = {
     "batch size": (dict(batch_size=-1), "batch_size is -1"),
     "lr": (dict(lr=-0.1), "lr is -0.1; expected a number > 0 or null"),
     "lr nan": (dict(lr=math.nan), "lr is NaN"),
-    "optimiser": (dict(optimiser="sdg"), 'optimiser is "sdg"; expected one of sgd, muon, rmsprop, adam, adamw'),
+    "optimiser": (
+        dict(optimiser="sdg"),
+        'optimiser is "sdg"; expected one of sgd, muon, rmsprop, adam, adamw',
+    ),
     "unknown": (dict(momentun=0.9), r"unknown key 'momentun' \(did you mean 'momentum'\?\)"),
     "no momentum": (
         dict(optimiser="adam", momentum=0.9),

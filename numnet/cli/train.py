@@ -49,7 +49,10 @@ FLAGS = {
     "checkpoint_every": ("MINUTES", "save within an epoch too"),
     "momentum": ("M", "of sgd, muon and rmsprop"),
     "nesterov": ("", "of sgd and muon"),
-    "ratio": ("PART", "of muon: what a matrix moves by in a step, in parts of its own length, over the learning rate"),
+    "ratio": (
+        "PART",
+        "of muon: what a matrix moves by in a step, in parts of its own length, over the learning rate",
+    ),
     "rho": ("M", "of rmsprop: memory of the squares"),
     "beta1": ("M", "of adam"),
     "beta2": ("M", "of adam"),
