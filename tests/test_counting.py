@@ -1,7 +1,7 @@
 """Counted, not claimed: the kernels' own source, run as plain Python on numbers that count what is done to them.
 
 The closed forms are those of ``numnet.cost``: the products and additions that a kernel really does. The papers' MACs
-equal the products, except in the depthwise dx, which leaves out rows that no row of dy reaches.
+equal the products, except in the depthwise dx, which has a product for each tap of each pixel of x.
 """
 
 import json

@@ -16,12 +16,13 @@ A dense layer adds F·N for its bias and F·(N − 1) for the bias's gradient.
 Depthwise convolution, by shifted rows (depthwise page):
 
 (4)  forward   K²CM·NPQ products        as many additions: the row starts from zero
-(5)  dx        CM·N·T_h·G               as many, and (M − 1)·C·NHW to add up the M copies of a pixel
-(6)  dw        K²CM·NPQ                 as many, then B·K²·L and (B − 1)·K²CM to add up copies and parts
+(5)  dx        CM·N·R·G                 as many, and (M − 1)·C·NHW to add up the M copies of a pixel
+(6)  dw        K²CM·NPQ                 as many, then E·K²·L and (B − 1)·K²CM to add up copies and parts
 
-In (5) a row of dx takes a row of dy only where one reaches it (T_h), but all columns alike: each of the s phases j of a
-row has G_j pixels in the image, which take every tap v ≡ j (mod s), of dy or of the zeros beside it: G = Σ_j G_j·#{v ≡ j}.
-L is the length of a repeated row (rows page) at stride 1, and CM at any other.
+In (5) every row and pixel of dx takes all taps of its phase, of dy or of the zeros around it: R = Σ_i #{u ≡ i + top (mod s)}
+over the H rows; of the phases j of the columns each has G_j pixels in the image: G = Σ_j G_j·#{v ≡ j}. At stride 1 both
+are K times the side. In (6) L is what ``correlate_rows`` takes at a time (windows page), lcm(CM, 16) at stride 1 and CM at
+any other, and E how often its sums are moved into dw: once in HOT numbers of x (depthwise page), at least once a part.
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
 (a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
@@ -29,10 +30,12 @@ h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the exp
 not counted.
 """
 
+from math import gcd
 from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
-from numnet.kernels.rows import row_length
+from numnet.kernels.depthwise import HOT
+from numnet.kernels.rows import LANES, row_length, share
 
 
 class Operations(NamedTuple):
@@ -53,9 +56,14 @@ class Three(NamedTuple):
     dw: Operations = Operations()
 
 
+def asked(row_function, *arguments):
+    """What a row function gives, asked for outside a kernel."""
+    return getattr(row_function, "py_func", row_function)(*arguments)
+
+
 def repeated_length(channels):
-    """L of the page ``rows``, asked for outside a kernel."""
-    return getattr(row_length, "py_func", row_length)(channels)
+    """L of the page ``rows``."""
+    return asked(row_length, channels)
 
 
 def taps_inside(size, kernel, stride, before, count):
@@ -105,10 +113,16 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
         last = min((left + w - 1 - phase) // s + 1, phase_pixels)
         pixels = max(last - first, 0)
         gathered += pixels * len(range(phase, k, s))
-    back = outputs * n * taps_inside(h, k, s, pads[0][0], p) * gathered
-    length, parts = repeated_length(outputs) if s == 1 else outputs, parts_of(n)
+    rows = sum(len(range((i + pads[0][0]) % s, k, s)) for i in range(h))
+    back = outputs * n * rows * gathered
+    length, parts = outputs * (LANES // gcd(outputs, LANES)) if s == 1 else outputs, parts_of(n)
+    images = -(-HOT // (h * w * c))  # whose sums are moved together
+    moves = 0
+    for part in range(parts):
+        first, last = asked(share, part, parts, n)
+        moves += -(-(last - first) // images)
     copies = (m - 1) * n * h * w * c
-    summing = parts * k * k * length + (parts - 1) * k * k * outputs
+    summing = moves * k * k * length + (parts - 1) * k * k * outputs
     return Three(
         Operations(products, products),
         Operations(back, back + copies),

@@ -33,7 +33,7 @@ previous batch norm's sums (its equation 5) is taken, after the gradient of anot
 one, was added.
 
 MACs: K·K·C·M·N·P·Q in each nest, taps on the padding counted, as the papers do. (1) and (3) multiply exactly that
-often; (2) as often as a row of dy meets a row of dx: K·K·C·M·N·H·W at stride 1, less the taps above and below the image.
+often; (2) takes all taps of each pixel of x, of dy or of the zeros around it: K·K·C·M·N·H·W at stride 1.
 Not supported: dilation, different strides along H and W.
 """
 
