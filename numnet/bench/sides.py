@@ -101,9 +101,8 @@ class Numnet:
 
         rng, times = np.random.default_rng(0), {}
         for h, c, kernel, stride, padding in depthwise_shapes(self.workload):
-            x = _memory.empty(
-                (self.workload.batch, h, h, c), np.float32
-            )  # on a line, as in a net, and as PyTorch's are
+            # All begin on a line of the cache, as in a net, and as PyTorch's do.
+            x = _memory.empty((self.workload.batch, h, h, c), np.float32)
             x[:] = rng.standard_normal(x.shape, np.float32)
             w = rng.standard_normal((kernel, kernel, c, 1), np.float32)
             y, dy = (kernels.depthwise_forward(x, w, stride, padding) for _ in range(2))

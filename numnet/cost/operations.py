@@ -30,12 +30,12 @@ h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the exp
 not counted.
 """
 
-from math import gcd
 from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
 from numnet.kernels.depthwise import HOT
-from numnet.kernels.rows import LANES, row_length, share
+from numnet.kernels.rows import row_length, share
+from numnet.kernels.windows import together
 
 
 class Operations(NamedTuple):
@@ -115,7 +115,7 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
         gathered += pixels * len(range(phase, k, s))
     rows = sum(len(range((i + pads[0][0]) % s, k, s)) for i in range(h))
     back = outputs * n * rows * gathered
-    length, parts = outputs * (LANES // gcd(outputs, LANES)) if s == 1 else outputs, parts_of(n)
+    length, parts = asked(together, outputs, s), parts_of(n)
     images = -(-HOT // (h * w * c))  # whose sums are moved together
     moves = 0
     for part in range(parts):

@@ -280,15 +280,14 @@ def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, 
     slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
     back_slots = (
         (back_u + 2 * PAIR - 1) // PAIR * PAIR
-    )  # whole pairs; with that of a row of dx that waits for another
+    )  # whole pairs, one for a row of dx that waits for its partner
     before = (back_v - 1) * outputs  # zeros before and after a row of dy
     unspread = line_size if outputs > channels else 0  # rows whose channels are not repeated yet, or any more
     flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         flat = line_up(slots * slot_size, x)
-        dring = line_up((back_slots + 1) * (before + size + before), x).reshape(
-            back_slots + 1, -1
-        )  # the last slot: zero
+        dring = line_up((back_slots + 1) * (before + size + before), x)
+        dring = dring.reshape(back_slots + 1, -1)  # the last slot stays zero, for rows outside
         finished = np.empty(unspread, x.dtype)
         wide = np.empty((PAIR, unspread // channels * outputs), x.dtype)
         at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)

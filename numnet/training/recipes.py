@@ -93,9 +93,7 @@ SETTINGS = {
     "decay_depthwise": SWITCH,  # false: none on depthwise weights, as the V1 paper recommends
     "momentum": number(0, below=1),
     "nesterov": SWITCH,
-    "ratio": number(
-        0, above=0
-    ),  # of muon: the part of its own length that a matrix moves by in a step, over lr
+    "ratio": number(0, above=0),  # of muon: what a matrix moves by, in parts of its length, over lr
     "rho": number(0, below=1),
     "beta1": number(0, below=1),
     "beta2": number(0, below=1),
