@@ -6,7 +6,7 @@ border mark a stride; the shape of the map stands at the end of the line. Long n
 
 from typing import NamedTuple
 
-from numnet.blocks import Branches, Conv, Depthwise, InvertedResidual, Pointwise, Sequence, SqueezeExcite
+from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.layers import Activation, Dense, Dropout, MaxPool
 from numnet.plotting import _write
 
@@ -61,7 +61,7 @@ class Page:
             return x + WIDTH, y
         start = x
         x, low = self.row(layer.children, x, y)
-        if isinstance(layer, InvertedResidual) and layer.adds:
+        if isinstance(layer, Residual) and layer.adds:
             self.flow((x, y), (x + GAP, y))
             x += GAP + 0.08
             top = y - HEIGHT / 2 - 0.06

@@ -116,6 +116,10 @@ def test_mirror_has_the_same_layers(torch, model):
     [
         ("mobilenet_v1", {"padding": "symmetric"}),
         ("mobilenet_v1", {"padding": "same", "depth_multiplier": 2}),
+        (
+            "mobilenet_v1",
+            {"skip": True, "rows": [[32, 1], [64, 2, "standard"], [64, 1, "standard"], [64, 1]]},
+        ),
         ("mobilenet_v3_small", {"padding": "same"}),
     ],
 )

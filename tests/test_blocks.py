@@ -13,6 +13,7 @@ from numnet.blocks import (
     InvertedResidual,
     Norm,
     Pointwise,
+    Residual,
     Separable,
     Sequence,
     SqueezeExcite,
@@ -158,6 +159,20 @@ BLOCKS = {
         before(),
         InvertedResidual(4, expanded=8, bottleneck_activation="swish", **SMOOTH),
     ],
+    "residual of standard convolutions": lambda: [
+        before(),
+        Residual(Conv(4, 3, 1, **SMOOTH), name="one"),
+        Residual(Conv(6, 3, 1, **SMOOTH), Pointwise(4, **SMOOTH), name="two"),
+    ],
+    "residual of depthwise and standard": lambda: [
+        before(),
+        Residual(Depthwise(3, **SMOOTH), Conv(4, **SMOOTH)),
+    ],
+    "residual that adds nothing": lambda: [
+        before(),
+        Residual(Conv(4, 3, 2, **SMOOTH)),
+        Residual(Conv(5, **SMOOTH)),
+    ],
     "no skip": lambda: [before(), InvertedResidual(4, expanded=8, skip=False, **SMOOTH)],
     "squeezed": lambda: [before(), InvertedResidual(4, expanded=8, squeeze=3, gate="sigmoid", **SMOOTH)],
     "squeeze-excite alone": lambda: [SqueezeExcite(2, gate="sigmoid")],
@@ -225,6 +240,15 @@ def test_blocks_without_input_gradient(name):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_predict_what_forward_gives(name):
+    net = a_net(name)
+    for seed in range(3):  # running statistics off 0 and 1
+        net.forward(draw((2, *net.input_shape), seed=seed)[0], training=True)
+    (x,) = draw((2, *net.input_shape), seed=3)
+    close(net.predict(x), net.forward(x), ORACLE)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_return_what_they_borrow(name):
     """After backward every gradient map is back; after a few steps no step allocates anything."""
     net = a_net(name)
@@ -248,6 +272,12 @@ def test_the_sum_is_written_out():
     y = with_skip.forward(x)
     close(y, without.forward(x) + x, ORACLE)
     assert without.forward(x).min() < 0 < block.adds
+
+
+def test_residual_blocks_begin_and_end_with_convolutions():
+    for children in ((), (Activation("relu"), Conv(3)), (Conv(3), Depthwise(3)), (Conv(3), MaxPool(2, 2))):
+        with pytest.raises(ValueError, match="residual: expected a convolution first"):
+            Residual(*children)
 
 
 @pytest.mark.parametrize(

@@ -432,6 +432,9 @@ def test_ablations_that_cost_nothing():
 def test_v1_with_a_table_of_one_s_own():
     """rows and skip: the paper's table gives the paper's net; a skip costs nothing but the addition."""
     paper = [[32, 2], *([row.c, row.s] for row in mobilenet_v1.ROWS)]
+    standard = [[c, s, "standard"] for c, s in paper]
+    assert counts("mobilenet_v1", rows=standard) == counts("mobilenet_v1", separable=False)
+    assert counts("mobilenet_v1", rows=standard, skip=True) == counts("mobilenet_v1", separable=False)
     assert counts("mobilenet_v1", rows=paper) == counts("mobilenet_v1") == counts("mobilenet_v1", skip=True)
     net = numnet.describe(
         "mobilenet_v1",
@@ -453,6 +456,14 @@ def test_v1_with_a_table_of_one_s_own():
     assert [layer.adds for layer in net.layers if layer.kind == "inverted residual"] == [False, True, False]
     separable = sum(c * 9 + c * f + 2 * (c + f) for c, f in ((16, 32), (32, 32), (32, 48)))
     assert net.cost().params == 27 * 16 + 2 * 16 + separable + 48 * 10 + 10
+    net = numnet.describe(
+        "mobilenet_v1",
+        rows=[[8, 1], [16, 2, "standard"], [16, 1, "standard"], [16, 1]],
+        skip=True,
+        resolution=16,
+    )
+    assert [type(layer).__name__ for layer in net.layers[1:4]] == ["Residual", "Residual", "InvertedResidual"]
+    assert [layer.adds for layer in net.layers[1:4]] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +474,12 @@ def test_v1_with_a_table_of_one_s_own():
         ("mobilenet_v2", {"bottleneck_activation": "gelu"}, "activation: expected"),
         ("mobilenet_v1", {"se": False}, "no option 'se'"),
         ("mobilenet_v1", {"skip": 1}, "skip: expected True or False, got 1"),
-        ("mobilenet_v1", {"skip": True, "separable": False}, "skip is for separable blocks"),
+        ("mobilenet_v1", {"skip": True, "depth_multiplier": 2}, "skip is for blocks of depth multiplier 1"),
+        (
+            "mobilenet_v1",
+            {"rows": [[64, 1], [64, 1, "dense"]]},
+            "rows: expected a list of .channels, stride.",
+        ),
         ("mobilenet_v1", {"rows": [], "width": 0.5}, "rows: expected a list of .channels, stride.*, got .."),
         ("mobilenet_v1", {"rows": [[64]]}, "rows: expected a list of .channels, stride."),
         ("mobilenet_v1", {"rows": [[64, 0]]}, "rows: expected a list of .channels, stride."),

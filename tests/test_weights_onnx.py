@@ -56,6 +56,15 @@ def test_every_activation(activation):
     assert close(run(weights.export_onnx(net), x.transpose(0, 3, 1, 2).copy()), net.forward(x))
 
 
+def test_skips_over_standard_and_separable_blocks():
+    rows = [[32, 1], [64, 2, "standard"], [64, 1, "standard"], [64, 1]]
+    net = random_net("mobilenet_v1", rows=rows, skip=True)
+    x = images(net)
+    exported = weights.export_onnx(net)
+    assert [node.op_type for node in exported.graph.node].count("Add") == 2
+    assert close(run(exported, x.transpose(0, 3, 1, 2).copy()), net.forward(x))
+
+
 def test_a_maximum_in_place_of_the_mean():
     net = random_net("mnasnet_keras", pooling="max")
     x = images(net)

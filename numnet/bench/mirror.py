@@ -178,7 +178,7 @@ def _dropout(layer):
     return nn.Dropout(layer.rate)
 
 
-def _inverted_residual(layer):
+def _residual(layer):
     return Residual(_children(layer)) if layer.adds else _children(layer)
 
 
@@ -186,7 +186,8 @@ MIRRORS = {
     blocks.Conv: _unit,
     blocks.Depthwise: _unit,
     blocks.Pointwise: _unit,
-    blocks.InvertedResidual: _inverted_residual,
+    blocks.Residual: _residual,
+    blocks.InvertedResidual: _residual,
     blocks.SqueezeExcite: SqueezeExcite,
     blocks.Branches: lambda layer: Branches(_module(child) for child in layer.children),
     blocks.Sequence: _children,

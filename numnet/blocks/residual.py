@@ -1,4 +1,4 @@
-"""The inverted residual of MobileNetV2, V3 and MnasNet, its squeeze-and-excite, and GoogLeNet's branches.
+"""Residual blocks, above all the inverted one of MobileNetV2, V3 and MnasNet; squeeze-and-excite; GoogLeNet's branches.
 
 An inverted residual (Sandler et al. 2018, figures 3 and 4; with squeeze-and-excite Howard et al. 2019, figure 4):
 
@@ -13,13 +13,63 @@ next reader is a 1×1 convolution with batch norm, which removes any constant ag
 import numpy as np
 
 from numnet.blocks.separable import Sequence, name_children
-from numnet.blocks.unit import Depthwise, Pointwise
+from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.kernels import batchnorm, concat, residual, squeeze_excite
 from numnet.layers.layer import Layer, Pending, Row, backward_through, finish, source
 from numnet.layers.simple import Activation, Dense, GlobalAverage
 
 
-class InvertedResidual(Sequence):
+class Residual(Sequence):
+    """Layers one after another, plus their input where ``skip``, stride 1 and equal channels allow it.
+
+    He et al. 2016, equation 1. The first layer is a convolution's unit, which takes the input's second gradient along;
+    the last a standard or a pointwise one, in whose tiles inference adds. Raises ValueError for others.
+    """
+
+    kind = "residual"
+
+    def __init__(self, *children, skip=True, name=None):
+        super().__init__(*children, name=name)
+        if (
+            not children
+            or not isinstance(children[0], Unit)
+            or not isinstance(children[-1], (Conv, Pointwise))
+        ):
+            raise ValueError("residual: expected a convolution first, and a standard or pointwise one last")
+        self.skip, self.reads_pending = skip, children[0].reads_pending
+
+    def connect(self, shape):
+        super().connect(shape)
+        strided = any(getattr(child, "stride", 1) != 1 for child in self.children)
+        self.adds = self.skip and not strided and self.input_shape == self.output_shape
+        return self.output_shape
+
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        if not self.adds:
+            return y
+        a, a_pack, a_code = source(y)
+        total = self.memory.array("sum", a.shape, a.dtype)
+        residual.unit_forward(a, a_pack, a_code, *source(x), total)
+        return total
+
+    def backward(self, dy, input_gradient=True):
+        first, *rest = self.children
+        d = backward_through(rest, dy)
+        more = dy if self.adds else None  # equation (3) of the page ``residual``, in the tiles of dx
+        dx = first.backward(d, input_gradient, more)
+        self.peers.done(first)
+        if rest:
+            self.workspace.release(d)
+        return dx
+
+    def cost(self):
+        if not self.adds:
+            return []
+        return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
+
+
+class InvertedResidual(Residual):
     """Expand to ``expanded`` channels (None: no expansion), depthwise, squeeze-excite, project to ``filters``.
 
     ``squeeze``: channels of the squeeze-excite's bottleneck, 0 for none, and ``gate`` its last activation.
@@ -51,36 +101,8 @@ class InvertedResidual(Sequence):
         if squeeze:
             children.append(SqueezeExcite(squeeze, gate, name="se"))
         children.append(Pointwise(filters, activation=bottleneck_activation, norm=norm, name="project"))
-        super().__init__(*children, name=name)
-        self.stride, self.skip = stride, skip
-
-    def connect(self, shape):
-        super().connect(shape)
-        self.adds = self.skip and self.stride == 1 and self.input_shape == self.output_shape
-        return self.output_shape
-
-    def forward(self, x, training):
-        y = super().forward(x, training)
-        if not self.adds:
-            return y
-        a, a_pack, a_code = source(y)
-        total = self.memory.array("sum", a.shape, a.dtype)
-        residual.unit_forward(a, a_pack, a_code, *source(x), total)
-        return total
-
-    def backward(self, dy, input_gradient=True):
-        first, *rest = self.children
-        d = backward_through(rest, dy)
-        more = dy if self.adds else None  # equation (3) of the page ``residual``, in the tiles of dx
-        dx = first.backward(d, input_gradient, more)
-        self.peers.done(first)
-        self.workspace.release(d)
-        return dx
-
-    def cost(self):
-        if not self.adds:
-            return []
-        return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
+        super().__init__(*children, skip=skip, name=name)
+        self.stride = stride
 
 
 class Excite(Dense):

@@ -103,7 +103,7 @@ class Unit(Layer):
         return self.pending
 
     def backward(self, dy, input_gradient=True, more=None):
-        """dx, plus ``more``: what another reader of x makes of it (not for standard convolutions)."""
+        """dx, plus ``more``: what another reader of x makes of it."""
         x, y = self.x, self.y
         raw = source(x)[0]
         more = raw[:0] if more is None else more
@@ -212,7 +212,7 @@ class Conv(Windowed):
             "partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype
         )
         conv.unit_backward(
-            dy, y, pack, means, code, x, w, self.stride, self.pads, dx, self.grads["weight"], partial
+            dy, y, pack, means, code, x, w, self.stride, self.pads, dx, more, self.grads["weight"], partial
         )
         self.peers.weight_sums(self, partial)
 

@@ -8,7 +8,7 @@ gradients and the optimiser's state are not activations and are not counted; scr
 
 from math import prod
 
-from numnet.blocks import Branches, Conv, Depthwise, InvertedResidual, Pointwise, Sequence, SqueezeExcite
+from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
 from numnet.kernels.batchnorm import parts_of
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
@@ -79,7 +79,7 @@ def kept_by(layer, n, pending):
         for child in layer.children:
             more, more_doubles, pending = kept_by(child, n, pending)
             numbers, doubles = numbers + more, doubles + more_doubles
-        if isinstance(layer, InvertedResidual) and layer.adds:
+        if isinstance(layer, Residual) and layer.adds:
             return numbers + n * prod(shape), doubles, False
         return numbers, doubles, pending
     if isinstance(layer, (MaxPool, GlobalMax)):
@@ -233,7 +233,7 @@ class Buffers:
                 self.done(self.through(child, x))
             return y
         if isinstance(layer, Sequence) and not layer.cut(self.n):
-            adds = isinstance(layer, InvertedResidual) and layer.adds
+            adds = isinstance(layer, Residual) and layer.adds
             if adds:
                 x[1] += 1
             y = self.row(layer.children, x)

@@ -4,7 +4,7 @@ import csv as csv_writer
 import io
 from math import prod
 
-from numnet.blocks import Branches, Conv, Depthwise, InvertedResidual, Pointwise, Sequence, SqueezeExcite
+from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
 from numnet.cost import operations
 from numnet.cost.memory import peak_inference, peak_training
@@ -111,6 +111,9 @@ def _note(unit, readers, times):
 def _read(layers, before, readers):
     """Note who reads ``before``, the unit whose map is pending, or None; return the unit that is pending at the end."""
     for layer in layers:
+        if not layer.reads_pending:  # finished for it, in a pass of its own
+            _note(before, readers, 1)
+            before = None
         if isinstance(layer, Unit):
             _note(before, readers, 1)
             before = None if layer.finished else layer
@@ -118,7 +121,7 @@ def _read(layers, before, readers):
             _note(before, readers, 2)  # the squeeze, and the scale
             before = None
         elif isinstance(layer, Sequence):
-            adds = isinstance(layer, InvertedResidual) and layer.adds
+            adds = isinstance(layer, Residual) and layer.adds
             _note(before, readers, int(adds))
             before = _read(layer.children, before, readers)
             if adds:

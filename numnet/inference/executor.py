@@ -13,9 +13,9 @@ nobody needs any more is taken again. A MobileNet runs in two or three buffers, 
 
 import numpy as np
 
-from numnet.blocks.residual import Branches, InvertedResidual, SqueezeExcite
+from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
-from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
+from numnet.blocks.unit import Conv, Pointwise, Unit
 from numnet.kernels import (
     _memory,
     batchnorm,
@@ -185,7 +185,7 @@ class Plan:
         cut = layer.cut(x.array.shape[0]) if isinstance(layer, Sequence) else None
         if cut:
             return self._inverted(layer, x, cut)
-        if isinstance(layer, InvertedResidual) and layer.adds:
+        if isinstance(layer, Residual) and layer.adds:
             x.readers += 1
             end = x
             for child in layer.children[:-1]:
@@ -217,14 +217,17 @@ class Plan:
         y = self._new((images, *unit.output_shape))
         if self._memory is not None:
             w, folded = unit.params["weight"], self.executor.folded_of(unit)
+            more = self._nothing if skip is None else skip.array.reshape(-1, w.shape[-1])
             if isinstance(unit, Pointwise):
                 c, f = w.shape
-                more = self._nothing if skip is None else skip.array.reshape(-1, f)
                 rows = x.array.reshape(-1, c), w, folded, unit.code, more, y.array.reshape(-1, f)
                 self._do(pointwise.unit_inference, *rows)
             else:
-                run = {Conv: conv, Depthwise: depthwise}[type(unit)].unit_inference
-                self._do(run, x.array, w, folded, unit.code, unit.stride, unit.pads, y.array)
+                window = x.array, w, folded, unit.code, unit.stride, unit.pads
+                if isinstance(unit, Conv):
+                    self._do(conv.unit_inference, *window, more, y.array)
+                else:
+                    self._do(depthwise.unit_inference, *window, y.array)
         self._drop(x)
         return y
 

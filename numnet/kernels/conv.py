@@ -1,4 +1,4 @@
-"""Standard convolution: every output channel sees every input channel; in a MobileNet, the stem alone.
+"""Standard convolution: every output channel sees every input channel; in the papers' MobileNets, the stem alone.
 
 (1)  y[n, p, q, f]  = Σ_uvc x[n, p·s + u − top, q·s + v − left, c] · w[u, v, c, f]         forward
 (2)  dx[n, p·s + u − top, q·s + v − left, c] += Σ_f dy[n, p, q, f] · w[u, v, c, f]          for every p, q, u, v
@@ -118,14 +118,13 @@ def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
 
 
 @kernel
-def _inference(x, channels, w, side_u, stride, top, left, folded, code, y):
-    """(1), batch norm and activation in the tile: folded (2, F) = scale and shift."""
+def _inference(x, channels, w, side_u, stride, top, left, folded, code, skip, y):
+    """(1), batch norm, activation and addition in the tile: folded (2, F) = scale and shift; skip (N·P·Q, F) or empty."""
     images, rows, columns, filters = y.shape
     patch = w.shape[0]
     step = rows_of_tile(patch, filters, columns, images * rows)
     long = repeated(folded, row_length(filters))
     flat = y.reshape(-1, filters)
-    nothing = np.empty(0, x.dtype)
     for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
         lo, hi = tile * step, min((tile + 1) * step, images * rows)
         patches = np.empty(((hi - lo) * columns, patch), x.dtype)
@@ -136,12 +135,16 @@ def _inference(x, channels, w, side_u, stride, top, left, folded, code, y):
             gather_row(x[r // rows], r % rows * stride - top, -left, stride, channels, place)
         out = flat[lo * columns : hi * columns]
         multiply_many(patches, w, out)
-        finish(out.reshape(-1), long, code, nothing)
+        more = skip[lo * columns : hi * columns] if skip.size else skip
+        finish(out.reshape(-1), long, code, more.reshape(-1))
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top, left, dx, dw):
-    """(2) and (3). dw (parts, K·K·C, F); dx (N, H, W·C) or empty; y_pack and means as on the pointwise page."""
+def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top, left, more, dx, dw):
+    """(2) and (3). dw (parts, K·K·C, F); dx (N, H, W·C) or empty; the others as on the pointwise page.
+
+    dx starts as ``more`` where it has a size, else as 0: what another reader of x makes of it costs no pass of its own.
+    """
     images, rows, columns, filters = dy.shape
     patch = w.shape[0]
     step = rows_of_tile(patch, filters, columns, images * rows)
@@ -153,7 +156,10 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
         raw = np.empty((step * columns if pack_y.size else 0, filters), x.dtype)
         flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
         if dx.size:
-            zero(dx[first:last].reshape(-1))
+            if more.size:
+                copy(more[first:last].reshape(-1), dx[first:last].reshape(-1))
+            else:
+                zero(dx[first:last].reshape(-1))
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
             tile = patches[: (hi - lo) * columns]
@@ -217,8 +223,8 @@ def unit_forward(x, w, stride, pads, y, moments):
         )
 
 
-def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, dw, partial):
-    """dw (K, K, C, F), and dx where it has a size; ``partial`` (parts, K·K·C, F) is scratch. No checks."""
+def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, more, dw, partial):
+    """dw (K, K, C, F), and dx, plus ``more``, where they have a size; ``partial`` (parts, K·K·C, F) is scratch. No checks."""
     images, height = x.shape[:2]
     with one_thread():
         _backward(
@@ -234,16 +240,25 @@ def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, dw, part
             stride,
             pads[0][0],
             pads[1][0],
-            dx.reshape(len(dx), height, -1) if dx.size else dx.reshape(0, 0, 0),
+            _lines(more),
+            _lines(dx),
             partial,
         )
         sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
 
 
-def unit_inference(x, w, folded, code, stride, pads, y):
-    """y (N, P, Q, F) = activation(conv(x) · scale + shift). No checks, and SciPy's BLAS is held by the caller."""
+def _lines(x):
+    """A map (N, H, W, C) as (N, H, W·C), or the same number of dimensions of nothing."""
+    return x.reshape(*x.shape[:2], -1) if x.size else x.reshape(0, 0, 0)
+
+
+def unit_inference(x, w, folded, code, stride, pads, skip, y):
+    """y (N, P, Q, F) = activation(conv(x) · scale + shift), plus ``skip`` (N·P·Q, F) where it has a size.
+
+    No checks, and SciPy's BLAS is held by the caller.
+    """
     lines, matrix = x.reshape(x.shape[0], x.shape[1], -1), w.reshape(-1, w.shape[3])
-    _inference(lines, x.shape[3], matrix, w.shape[0], stride, pads[0][0], pads[1][0], folded, code, y)
+    _inference(lines, x.shape[3], matrix, w.shape[0], stride, pads[0][0], pads[1][0], folded, code, skip, y)
 
 
 # ---------------------------------------------------------------------------------------------- public
@@ -273,7 +288,7 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
     if out.size and dy.size:
         none = empty_pack(x.dtype)
         partial = np.empty((parts_of(len(x)), dw.size // dw.shape[3], dw.shape[3]), x.dtype)
-        unit_backward(dy, dy, none, none, IDENTITY, x, w, stride, pads, out, dw, partial)
+        unit_backward(dy, dy, none, none, IDENTITY, x, w, stride, pads, out, out[:0], dw, partial)
     return out, dw
 
 

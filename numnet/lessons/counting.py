@@ -91,7 +91,9 @@ def _count(job) -> dict:
             conv.unit_forward(x, weights, stride, pads, zeros(n, p, q, f), np.zeros((0, 3, 0)))
 
         def backward(dx):
-            conv.unit_backward(dy, dy, *finished, x, weights, stride, pads, dx, zeros(k, k, c, f), partial)
+            conv.unit_backward(
+                dy, dy, *finished, x, weights, stride, pads, dx, dx[:0], zeros(k, k, c, f), partial
+            )
 
     elif job["kind"] == "depthwise":
         weights, dy, partial = (

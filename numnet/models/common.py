@@ -34,9 +34,10 @@ def _rows(value):
     pairs = isinstance(value, (list, tuple)) and 1 <= len(value) <= 100
     return pairs and all(
         isinstance(row, (list, tuple))
-        and len(row) == 2
+        and len(row) in (2, 3)
         and _is_count(row[0], 1 << 14)
         and _is_count(row[1], 8)
+        and tuple(row[2:]) in ((), ("standard",), ("separable",))
         for row in value
     )
 
@@ -64,7 +65,10 @@ KEYWORDS = {
     "separable": (lambda v: isinstance(v, bool), "True or False"),
     "shallow": (lambda v: isinstance(v, bool), "True or False"),
     "skip": (lambda v: isinstance(v, bool), "True or False"),
-    "rows": (_or_none(_rows), "a list of [channels, stride], the stem's first, at most 100"),
+    "rows": (
+        _or_none(_rows),
+        'a list of [channels, stride] or [channels, stride, "standard"], the stem\'s first, at most 100',
+    ),
     "seed": (
         lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,
         "an integer of at least 0, below 2**63",

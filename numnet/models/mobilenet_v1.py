@@ -13,22 +13,25 @@ input: the stride is 1. Keras and PaddleClas take ⌊α·c⌋; timm (``variant="
 of each depthwise filter; it is not the resolution multiplier that one article takes it for.
 
 Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's first,
-and ``skip=True``, which adds a block's input to its output where shapes agree. Such a block is V2's inverted residual
-without expansion, its projection with an activation. The recipe of CIFAR-10 uses both.
+and ``skip=True``, which adds a block's input to its output where shapes agree. A separable block is then V2's inverted
+residual without expansion, its projection with an activation. A row [channels, stride, "standard"] is a block of one
+standard convolution, as in "Conv MobileNet": where maps are large and channels few it costs little (the first blocks of
+MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021, are of that kind). The recipe of CIFAR-10 uses all.
 """
 
 from typing import NamedTuple
 
-from numnet.blocks import Conv, InvertedResidual, Separable
+from numnet.blocks import Conv, InvertedResidual, Residual, Separable
 from numnet.errors import NumnetError
 from numnet.models.common import Settings, classifier, round_to_8
 
 
 class Row(NamedTuple):
-    """A block of table 1: output channels and the stride of its depthwise convolution."""
+    """A block of table 1: output channels, the stride of its depthwise convolution, and of which kind the block is."""
 
     c: int
     s: int
+    kind: str = "separable"
 
 
 STEM = 32
@@ -72,21 +75,23 @@ def layers(
         raise NumnetError(
             "mobilenet_v1: rows and shallow both say which blocks there are; expected one of them"
         )
-    if skip and (not separable or depth_multiplier != 1):
-        raise NumnetError("mobilenet_v1: skip is for separable blocks of depth multiplier 1")
+    if skip and depth_multiplier != 1:
+        raise NumnetError("mobilenet_v1: skip is for blocks of depth multiplier 1")
     if rows is None:
         rows = [Row(STEM, settings.stem_stride), *(SHALLOW if shallow else ROWS)]
     stem, *table = [Row(*row) for row in rows]
     kernel, padding = settings.kernel or 3, settings.padding
     net = [Conv(channels(stem.c), 3, stem.s, padding, **frame, name="stem")]
     for i, row in enumerate(table, start=1):
-        name = f"block{i}"
-        if skip:
-            more = {"kernel": kernel, "padding": padding, "bottleneck_activation": activation}
-            net.append(InvertedResidual(channels(row.c), row.s, **more, **frame, name=name))
-        elif separable:
-            more = {"kernel": kernel, "multiplier": depth_multiplier, "padding": padding}
-            net.append(Separable(channels(row.c), row.s, **more, **frame, name=name))
+        name, c, own = f"block{i}", channels(row.c), {"kernel": kernel, "padding": padding, **frame}
+        if not separable or row.kind == "standard":
+            net.append(
+                Residual(Conv(c, stride=row.s, **own), name=name)
+                if skip
+                else Conv(c, stride=row.s, **own, name=name)
+            )
+        elif skip:
+            net.append(InvertedResidual(c, row.s, bottleneck_activation=activation, **own, name=name))
         else:
-            net.append(Conv(channels(row.c), kernel, row.s, padding, **frame, name=name))
+            net.append(Separable(c, row.s, multiplier=depth_multiplier, **own, name=name))
     return net + classifier(settings, dropout={"keras": 0.001, "torch": 0.0, "paddle": 0.0})

@@ -16,7 +16,7 @@ import json
 import numpy as np
 
 from numnet import checkpoint
-from numnet.blocks import Branches, InvertedResidual, SqueezeExcite
+from numnet.blocks import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.errors import NumnetError
@@ -145,7 +145,7 @@ class _Graph:
             y = x
             for child in layer.children:
                 y = self.add(child, y, f"{path}.{child.name}")
-            return self.node("Add", x, y) if isinstance(layer, InvertedResidual) and layer.adds else y
+            return self.node("Add", x, y) if isinstance(layer, Residual) and layer.adds else y
         if isinstance(layer, SqueezeExcite):
             return self.squeeze_excite(layer, x, path)
         if isinstance(layer, Branches):
