@@ -107,7 +107,7 @@ SHAPES = [
     Shape(11, 3, 3, 8, 16, 3),  # more images than partial sums, and no multiple of them
     Shape(19, 2, 2, 3, 5, 3, 2, "symmetric"),
     Shape(1, 40, 48, 3, 8, 3),  # several tiles of an image
-    Shape(1, 12, 12, 64, 18, 3),  # the smallest tiles: 128 pixels; a depthwise row of three stretches
+    Shape(1, 20, 20, 64, 18, 3),  # the smallest tiles: 128 and 256 pixels; a depthwise row of three stretches
 ]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 
