@@ -102,8 +102,8 @@ for n, h, w, c, f, k, s, padding, m in json.loads(sys.argv[1]):
     weights, dy, dw = random(k, k, c, f), random(n, p, q, f), empty(k, k, c, f)
     partial = empty(parts, k * k * c, f)
     def back(dx):
-        conv.unit_backward(dy, dy, *none, x, weights, s, pads, dx, dw, partial)
-    forward = counted(conv.unit_forward, x, weights, s, pads, empty(n, p, q, f), np.zeros((0, 3, 0)))
+        conv.unit_backward(dy, dy, *none, x, NONE, 0, weights, s, pads, dx, x[:0], dw, NO_SUMS, partial)
+    forward = counted(conv.unit_forward, x, NONE, 0, weights, s, pads, empty(n, p, q, f), np.zeros((0, 3, 0)))
     of_dw, both = counted(back, nothing), counted(back, empty(*x.shape))
     row["conv"] = [forward, difference(both, of_dw), of_dw]
 

@@ -106,7 +106,7 @@ class Depthwise:
 
 
 class Conv:
-    reads_raw = False  # the stem: its input is the image, finished
+    reads_raw = True
 
     def __init__(self, shape):
         self.shape = shape
@@ -117,11 +117,11 @@ class Conv:
         return np.full((self.parts, int(np.prod(self.w[:3])), self.w[3]), np.nan, dtype)
 
     def unit_forward(self, x, pack, code, w, y, moments):
-        conv.unit_forward(x, w, self.shape.stride, self.shape.pads, y, moments)
+        conv.unit_forward(x, pack, code, w, self.shape.stride, self.shape.pads, y, moments)
 
     def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
-        where = self.shape.stride, self.shape.pads
-        conv.unit_backward(dy, y, y_pack, means, y_code, x, w, *where, dx, more, dw, partial)
+        back = dy, y, y_pack, means, y_code, x, pack, code, w, self.shape.stride, self.shape.pads
+        conv.unit_backward(*back, dx, more, dw, sums, partial)
 
     def unit_inference(self, x, w, folded, code, y, skip):
         more = y.reshape(-1, y.shape[3])[:0] if skip is None else skip.reshape(-1, y.shape[3])

@@ -36,7 +36,7 @@ class Residual(Sequence):
             or not isinstance(children[-1], (Conv, Pointwise))
         ):
             raise ValueError("residual: expected a convolution first, and a standard or pointwise one last")
-        self.skip, self.reads_pending = skip, children[0].reads_pending
+        self.skip = skip
 
     def connect(self, shape):
         super().connect(shape)

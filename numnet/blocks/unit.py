@@ -190,6 +190,7 @@ class Conv(Windowed):
     """Standard K×K convolution from C to F channels."""
 
     kind = "conv"
+    reads_pending = True
 
     def __init__(self, filters, kernel=3, stride=1, padding="same", **frame):
         super().__init__(kernel, stride, padding, **frame)
@@ -204,15 +205,31 @@ class Conv(Windowed):
         return self.output_shape
 
     def run(self, x, y, moments):
-        conv.unit_forward(x, self.params["weight"], self.stride, self.pads, y, moments)
+        raw, pack, code = source(x)
+        conv.unit_forward(raw, pack, code, self.params["weight"], self.stride, self.pads, y, moments)
 
     def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
+        raw, x_pack, x_code = source(x)
         w = self.params["weight"]
-        partial = self.memory.array(
-            "partial", (self.parts(len(x)), w.size // w.shape[3], w.shape[3]), w.dtype
-        )
+        shape = self.parts(len(raw)), w.size // w.shape[3], w.shape[3]
+        partial = self.memory.array("partial", shape, w.dtype)
         conv.unit_backward(
-            dy, y, pack, means, code, x, w, self.stride, self.pads, dx, more, self.grads["weight"], partial
+            dy,
+            y,
+            pack,
+            means,
+            code,
+            raw,
+            x_pack,
+            x_code,
+            w,
+            self.stride,
+            self.pads,
+            dx,
+            more,
+            self.grads["weight"],
+            x_sums,
+            partial,
         )
         self.peers.weight_sums(self, partial)
 

@@ -12,7 +12,8 @@ matrices, as on the pointwise page:
 
 The tile stays in the second-level cache; the whole matrix of patches (im2col), K·K times the input, never exists. In
 NHWC the K·C numbers of one kernel row lie side by side in the image, so gathering copies K stretches a pixel. Patches
-of two tiles may overlap in an image: a part therefore owns whole images, and no two threads add to the same dx.
+of two tiles may overlap in an image: a part therefore owns whole images, and no two threads add to the same dx. A raw
+image (see the pack on the batch norm page) is finished once, before its first patch is gathered.
 
 Multiplications: exactly K·K·C·F·N·P·Q in each product; taps on the padding multiply a gathered 0.
 Not supported: dilation, groups (depthwise has its own page), different strides along H and W.
@@ -26,7 +27,15 @@ from numnet.kernels._blas import one_thread
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import add_moments, empty_pack, finish, parts_of, unit_gradient
+from numnet.kernels.batchnorm import (
+    add_gradient_sums,
+    add_moments,
+    empty_pack,
+    finish,
+    normalise_activate,
+    parts_of,
+    unit_gradient,
+)
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import sum_parts
 from numnet.kernels.product import multiply_many, multiply_transposed
@@ -92,22 +101,44 @@ def scatter_row(patches, top, left, stride, channels, image):
                 )
 
 
+@row
+def image_of_row(x, n, r, pack, code, finished):
+    """Image n of x for output row r: where it lies or, if it is raw, in scratch, finished when its first row is asked for."""
+    if not pack.size:
+        return x[n]
+    if r == 0:
+        normalise_activate(x[n].reshape(-1), pack, code, finished.reshape(-1))
+    return finished
+
+
+@row
+def begin_image(dx, more):
+    """What another reader of x makes of dx, or 0, for the patches to be added to."""
+    if more.size:
+        copy(more, dx)
+    else:
+        zero(dx)
+
+
 @kernel
-def _forward(x, channels, w, side_u, stride, top, left, y, moments, parts):
-    """(1). x (N, H, W·C); w (K·K·C, F); y (N, P, Q, F); moments (parts, 3, F), zero, or empty."""
+def _forward(x, x_pack, x_code, channels, w, side_u, stride, top, left, y, moments, parts):
+    """(1). x (N, H, W·C), finished (x_pack empty) or raw with its pack (4, C); w (K·K·C, F); y (N, P, Q, F); moments
+    (parts, 3, F), zero, or empty."""
     images, rows, columns, filters = y.shape
     patch = w.shape[0]
     step = rows_of_tile(patch, filters, columns, images * rows, TRAINING)
+    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     for part in prange(parts):  # each part writes its own images of y and its own moments
         first, last = share(part, parts, images)
         patches = np.empty((step * columns, patch), x.dtype)
+        finished = np.empty(x.shape[1:] if pack.size else (0, 0), x.dtype)
         flat = y[first:last].reshape(-1, filters)
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
             for r in range(lo, hi):
                 tile = patches[(r - lo) * columns : (r - lo + 1) * columns]
                 gather_row(
-                    x[first + r // rows],
+                    image_of_row(x, first + r // rows, r % rows, pack, x_code, finished),
                     r % rows * stride - top,
                     -left,
                     stride,
@@ -143,32 +174,48 @@ def _inference(x, channels, w, side_u, stride, top, left, folded, code, skip, y)
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top, left, more, dx, dw):
+def _backward(
+    dy,
+    y,
+    y_pack,
+    means,
+    y_code,
+    x,
+    x_pack,
+    x_code,
+    channels,
+    w,
+    side_u,
+    stride,
+    top,
+    left,
+    dx,
+    more,
+    dw,
+    x_sums,
+):
     """(2) and (3). dw (parts, K·K·C, F); dx (N, H, W·C) or empty; the others as on the pointwise page.
 
-    dx starts as ``more`` where it has a size, else as 0: what another reader of x makes of it costs no pass of its own.
+    dx begins as ``more`` where that has a size: what another reader of x makes of it costs no pass of its own.
     """
     images, rows, columns, filters = dy.shape
     patch = w.shape[0]
     step = rows_of_tile(patch, filters, columns, images * rows, TRAINING)
+    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
     means_y = repeated(means, row_length(filters) if y_pack.size else 0)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx and its own dw
         first, last = share(part, dw.shape[0], images)
         patches = np.empty((step * columns, patch), x.dtype)
+        finished = np.empty(x.shape[1:] if pack.size else (0, 0), x.dtype)
         raw = np.empty((step * columns if pack_y.size else 0, filters), x.dtype)
         flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
-        if dx.size:
-            if more.size:
-                copy(more[first:last].reshape(-1), dx[first:last].reshape(-1))
-            else:
-                zero(dx[first:last].reshape(-1))
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
             tile = patches[: (hi - lo) * columns]
             for r in range(lo, hi):
                 gather_row(
-                    x[first + r // rows],
+                    image_of_row(x, first + r // rows, r % rows, pack, x_code, finished),
                     r % rows * stride - top,
                     -left,
                     stride,
@@ -193,6 +240,9 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
             if dx.size:
                 np.dot(d, w.T, tile)  # (2), over the patches, which are used up
                 for r in range(lo, hi):
+                    n = first + r // rows
+                    if r % rows == 0:
+                        begin_image(dx[n].reshape(-1), more[n].reshape(-1) if more.size else more.reshape(-1))
                     scatter_row(
                         tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(
                             columns, side_u, patch // side_u
@@ -201,19 +251,25 @@ def _backward(dy, y, y_pack, means, y_code, x, channels, w, side_u, stride, top,
                         -left,
                         stride,
                         channels,
-                        dx[first + r // rows],
+                        dx[n],
                     )
+                    if (
+                        x_sums.size and r % rows == rows - 1
+                    ):  # this image's dx is whole, and still in the cache
+                        add_gradient_sums(dx[n].reshape(-1), x[n].reshape(-1), pack, x_code, x_sums[part])
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
 
 
-def unit_forward(x, w, stride, pads, y, moments):
-    """y (N, P, Q, F) from x (N, H, W, C), finished, and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
+def unit_forward(x, x_pack, x_code, w, stride, pads, y, moments):
+    """y (N, P, Q, F) from x (N, H, W, C), raw or finished, and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
     images, height = x.shape[:2]
     with one_thread():
         _forward(
             x.reshape(images, height, -1),
+            x_pack,
+            x_code,
             x.shape[3],
             w.reshape(-1, w.shape[3]),
             w.shape[0],
@@ -226,8 +282,13 @@ def unit_forward(x, w, stride, pads, y, moments):
         )
 
 
-def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, more, dw, partial):
-    """dw (K, K, C, F), and dx, plus ``more``, where they have a size; ``partial`` (parts, K·K·C, F) is scratch. No checks."""
+def unit_backward(
+    dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, more, dw, x_sums, partial
+):
+    """dw (K, K, C, F), and where dx has a size dx, plus ``more`` where that has one, and x_sums. No checks.
+
+    ``partial`` (parts, K·K·C, F) is scratch.
+    """
     images, height = x.shape[:2]
     with one_thread():
         _backward(
@@ -237,15 +298,18 @@ def unit_backward(dy, y, y_pack, means, y_code, x, w, stride, pads, dx, more, dw
             means,
             y_code,
             x.reshape(images, height, -1),
+            x_pack,
+            x_code,
             x.shape[3],
             w.reshape(-1, w.shape[3]),
             w.shape[0],
             stride,
             pads[0][0],
             pads[1][0],
-            _lines(more),
             _lines(dx),
+            _lines(more),
             partial,
+            x_sums,
         )
         sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
 
@@ -277,7 +341,7 @@ def conv_forward(x, w, stride=1, padding="same", out=None):
     out = _check.output("out", out, shape, x.dtype)
     _check.apart(out, x=x, w=w)
     if out.size:
-        unit_forward(x, w, stride, pads, out, np.empty((0, 3, 0)))
+        unit_forward(x, empty_pack(x.dtype), IDENTITY, w, stride, pads, out, np.empty((0, 3, 0)))
     return out
 
 
@@ -291,7 +355,8 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
     if out.size and dy.size:
         none = empty_pack(x.dtype)
         partial = np.empty((parts_of(len(x)), dw.size // dw.shape[3], dw.shape[3]), x.dtype)
-        unit_backward(dy, dy, none, none, IDENTITY, x, w, stride, pads, out, out[:0], dw, partial)
+        ends = dy, dy, none, none, IDENTITY, x, none, IDENTITY
+        unit_backward(*ends, w, stride, pads, out, out[:0], dw, np.zeros((0, 2, 0)), partial)
     return out, dw
 
 

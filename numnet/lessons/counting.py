@@ -88,11 +88,12 @@ def _count(job) -> dict:
         )
 
         def forward():
-            conv.unit_forward(x, weights, stride, pads, zeros(n, p, q, f), np.zeros((0, 3, 0)))
+            conv.unit_forward(x, none, 0, weights, stride, pads, zeros(n, p, q, f), np.zeros((0, 3, 0)))
 
         def backward(dx):
+            dw = zeros(k, k, c, f)
             conv.unit_backward(
-                dy, dy, *finished, x, weights, stride, pads, dx, dx[:0], zeros(k, k, c, f), partial
+                dy, dy, *finished, x, none, 0, weights, stride, pads, dx, x[:0], dw, sums, partial
             )
 
     elif job["kind"] == "depthwise":
