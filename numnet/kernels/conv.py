@@ -253,9 +253,8 @@ def _backward(
                         channels,
                         dx[n],
                     )
-                    if (
-                        x_sums.size and r % rows == rows - 1
-                    ):  # this image's dx is whole, and still in the cache
+                    # With its last row an image's dx is whole, and still in the cache.
+                    if x_sums.size and r % rows == rows - 1:
                         add_gradient_sums(dx[n].reshape(-1), x[n].reshape(-1), pack, x_code, x_sums[part])
 
 
