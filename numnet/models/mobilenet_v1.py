@@ -14,9 +14,9 @@ of each depthwise filter; it is not the resolution multiplier that one article t
 
 Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's first,
 and ``skip=True``, which adds a block's input to its output where shapes agree. A separable block is then V2's inverted
-residual without expansion, its projection with an activation. A row [channels, stride, "standard"] is a block of one
-standard convolution, as in "Conv MobileNet": where maps are large and channels few it costs little (the first blocks of
-MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021, are of that kind). The recipe of CIFAR-10 uses all.
+residual without expansion, its projection with an activation. The recipe of CIFAR-10 uses both. A row [channels, stride,
+"standard"] is a block of one standard convolution, as in "Conv MobileNet": where maps are large and channels few it costs
+little (the first blocks of MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021, are of that kind).
 """
 
 from typing import NamedTuple
