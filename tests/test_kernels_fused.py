@@ -36,8 +36,6 @@ NO_SUMS = np.empty((0, 2, 0))
 
 
 class Pointwise:
-    reads_raw = True
-
     def __init__(self, shape):
         self.shape = shape
         self.w, self.y = (shape.channels, shape.filters), (*shape.x[:3], shape.filters)
@@ -72,8 +70,6 @@ class Pointwise:
 
 
 class Depthwise:
-    reads_raw = True
-
     def __init__(self, shape):
         self.shape = shape
         self.w, self.y = shape.depthwise_w, shape.depthwise_y
@@ -106,8 +102,6 @@ class Depthwise:
 
 
 class Conv:
-    reads_raw = True
-
     def __init__(self, shape):
         self.shape = shape
         self.w, self.y = shape.conv_w, shape.conv_y
@@ -214,10 +208,8 @@ def drawn(op, activation_x="relu6", training=True, dtype="float64"):
 def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True, more=None):
     """The whole chain by the fused passes: a dict of all it gives, and the norm of y. ``more`` is added to dx."""
     dtype, got = x.dtype, {}
-    raw = op.reads_raw and norm_x is not None
-    read = (norm_x.finished if norm_x else x, batchnorm.empty_pack(dtype), IDENTITY)
-    if raw:
-        read = (x, norm_x.pack, norm_x.code)
+    raw = norm_x is not None
+    read = (x, norm_x.pack, norm_x.code) if raw else (x, batchnorm.empty_pack(dtype), IDENTITY)
 
     got["y"] = y = np.full(op.y, np.nan, dtype)
     moments = np.zeros((op.parts if training else 0, 3, op.y[3]))
@@ -267,7 +259,7 @@ def separate(op, x, norm_x, w, dz, norm_y, more=0):
     dy, want["dgamma of y"], want["dbeta of y"] = norm_y.backward(dz, want["y"])
     want["dx"], want["dw"] = op.plain_backward(dy, finished, w)
     want["dx"] = want["dx"] + more
-    if norm_x and op.reads_raw:
+    if norm_x:
         want["dx, raw"], want["dgamma of x"], want["dbeta of x"] = norm_x.backward(want["dx"], x)
     return want
 
@@ -311,8 +303,7 @@ def test_the_chain_against_the_oracle(kind, shape, training):
     want["y"] = op.oracle(finished, w)
     dy, want["dgamma of y"], want["dbeta of y"] = norm_y.oracle_backward(dz, want["y"])
     want["dx"], want["dw"] = op.oracle_backward(dy, finished, w)
-    if op.reads_raw:
-        want["dx, raw"], want["dgamma of x"], want["dbeta of x"] = norm_x.oracle_backward(want["dx"], x)
+    want["dx, raw"], want["dgamma of x"], want["dbeta of x"] = norm_x.oracle_backward(want["dx"], x)
     for name in want:
         close(got[name], want[name], CHAIN, name)
 

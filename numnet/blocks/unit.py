@@ -24,6 +24,8 @@ class Unit(Layer):
     ``norm``: a ``Norm`` or None; ``bias``: only without norm. Gives a Pending, or an array if nothing is pending.
     """
 
+    reads_pending = True
+
     def __init__(self, activation="identity", norm=None, bias=False, name=None):
         super().__init__(name)
         if norm is not None and bias:
@@ -174,6 +176,9 @@ class Norm:
 class Windowed(Unit):
     """A unit whose convolution has a K×K window, a stride and padding."""
 
+    page = None  # the kernel page of the convolution
+    sums_dtype = None  # of the parts' sums of dw; None: the weight's own
+
     def __init__(self, kernel, stride=1, padding="same", **frame):
         super().__init__(**frame)
         self.kernel, self.stride, self.padding = kernel, stride, padding
@@ -185,12 +190,24 @@ class Windowed(Unit):
         self.pads = resolve(self.padding, shape[:2], (k, k), s)
         return tuple(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads))
 
+    def run(self, x, y, moments):
+        self.page.unit_forward(*source(x), self.params["weight"], self.stride, self.pads, y, moments)
+
+    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
+        w, filters = self.params["weight"], y.shape[3]
+        shape = self.parts(len(dy)), w.size // filters, filters
+        partial = self.memory.array("partial", shape, self.sums_dtype or w.dtype)
+        upstream, window = (dy, y, pack, means, code), (self.stride, self.pads)
+        dw = self.grads["weight"]
+        self.page.unit_backward(*upstream, *source(x), w, *window, dx, more, dw, x_sums, partial)
+        self.peers.weight_sums(self, partial)
+
 
 class Conv(Windowed):
     """Standard K×K convolution from C to F channels."""
 
     kind = "conv"
-    reads_pending = True
+    page = conv
 
     def __init__(self, filters, kernel=3, stride=1, padding="same", **frame):
         super().__init__(kernel, stride, padding, **frame)
@@ -204,35 +221,6 @@ class Conv(Windowed):
         self.frame(f)
         return self.output_shape
 
-    def run(self, x, y, moments):
-        raw, pack, code = source(x)
-        conv.unit_forward(raw, pack, code, self.params["weight"], self.stride, self.pads, y, moments)
-
-    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
-        raw, x_pack, x_code = source(x)
-        w = self.params["weight"]
-        shape = self.parts(len(raw)), w.size // w.shape[3], w.shape[3]
-        partial = self.memory.array("partial", shape, w.dtype)
-        conv.unit_backward(
-            dy,
-            y,
-            pack,
-            means,
-            code,
-            raw,
-            x_pack,
-            x_code,
-            w,
-            self.stride,
-            self.pads,
-            dx,
-            more,
-            self.grads["weight"],
-            x_sums,
-            partial,
-        )
-        self.peers.weight_sums(self, partial)
-
     def convolution_cost(self):
         (h, w, c), (p, q, f) = self.input_shape, self.output_shape
         return conv.conv_cost(1, p, q, self.kernel, c, f, h=h, w=w)
@@ -242,7 +230,7 @@ class Depthwise(Windowed):
     """One K×K filter a channel (times the depth multiplier)."""
 
     kind = "depthwise"
-    reads_pending = True
+    page, sums_dtype = depthwise, np.float64
 
     def __init__(self, kernel=3, stride=1, padding="same", multiplier=1, **frame):
         super().__init__(kernel, stride, padding, **frame)
@@ -256,34 +244,6 @@ class Depthwise(Windowed):
         self.frame(c * m)
         return self.output_shape
 
-    def run(self, x, y, moments):
-        raw, pack, code = source(x)
-        depthwise.unit_forward(raw, pack, code, self.params["weight"], self.stride, self.pads, y, moments)
-
-    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
-        raw, x_pack, x_code = source(x)
-        w = self.params["weight"]
-        partial = self.memory.array("partial", (self.parts(len(raw)), self.kernel**2, y.shape[3]), np.float64)
-        depthwise.unit_backward(
-            dy,
-            y,
-            pack,
-            means,
-            code,
-            raw,
-            x_pack,
-            x_code,
-            w,
-            self.stride,
-            self.pads,
-            dx,
-            more,
-            self.grads["weight"],
-            x_sums,
-            partial,
-        )
-        self.peers.weight_sums(self, partial)
-
     def convolution_cost(self):
         (h, w, c), (p, q, _) = self.input_shape, self.output_shape
         return depthwise.depthwise_cost(1, p, q, self.kernel, c, self.multiplier, h=h, w=w)
@@ -293,7 +253,6 @@ class Pointwise(Unit):
     """1×1 convolution from C to F channels."""
 
     kind = "pointwise"
-    reads_pending = True
 
     def __init__(self, filters, **frame):
         super().__init__(**frame)

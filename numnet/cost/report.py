@@ -111,9 +111,6 @@ def _note(unit, readers, times):
 def _read(layers, before, readers):
     """Note who reads ``before``, the unit whose map is pending, or None; return the unit that is pending at the end."""
     for layer in layers:
-        if not layer.reads_pending:  # finished for it, in a pass of its own
-            _note(before, readers, 1)
-            before = None
         if isinstance(layer, Unit):
             _note(before, readers, 1)
             before = None if layer.finished else layer

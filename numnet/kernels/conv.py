@@ -102,13 +102,18 @@ def scatter_row(patches, top, left, stride, channels, image):
 
 
 @row
-def image_of_row(x, n, r, pack, code, finished):
-    """Image n of x for output row r: where it lies or, if it is raw, in scratch, finished when its first row is asked for."""
-    if not pack.size:
-        return x[n]
-    if r == 0:
-        normalise_activate(x[n].reshape(-1), pack, code, finished.reshape(-1))
-    return finished
+def gather_tile(x, pack, code, finished, first, lo, hi, rows, top, left, stride, channels, patches):
+    """The patches (hi − lo, Q, K, K·C) of output rows lo … hi − 1, ``rows`` an image, counted from image ``first`` of x.
+
+    A raw image is finished, in scratch, when its first row is asked for; one after another, rows of a tile leave none out.
+    """
+    for r in range(lo, hi):
+        image = x[first + r // rows]
+        if pack.size:
+            if r % rows == 0:
+                normalise_activate(image.reshape(-1), pack, code, finished.reshape(-1))
+            image = finished
+        gather_row(image, r % rows * stride - top, -left, stride, channels, patches[r - lo])
 
 
 @row
@@ -135,18 +140,11 @@ def _forward(x, x_pack, x_code, channels, w, side_u, stride, top, left, y, momen
         flat = y[first:last].reshape(-1, filters)
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
-            for r in range(lo, hi):
-                tile = patches[(r - lo) * columns : (r - lo + 1) * columns]
-                gather_row(
-                    image_of_row(x, first + r // rows, r % rows, pack, x_code, finished),
-                    r % rows * stride - top,
-                    -left,
-                    stride,
-                    channels,
-                    tile.reshape(columns, side_u, patch // side_u),
-                )
+            tile = patches[: (hi - lo) * columns]
+            places = tile.reshape(hi - lo, columns, side_u, patch // side_u)
+            gather_tile(x, pack, x_code, finished, first, lo, hi, rows, top, left, stride, channels, places)
             out = flat[lo * columns : hi * columns]
-            multiply_many(patches[: (hi - lo) * columns], w, out)  # (1)
+            multiply_many(tile, w, out)  # (1)
             if moments.size:
                 add_moments(out.reshape(-1), filters, moments[part])
 
@@ -158,15 +156,12 @@ def _inference(x, channels, w, side_u, stride, top, left, folded, code, skip, y)
     patch = w.shape[0]
     step = rows_of_tile(patch, filters, columns, images * rows, INFERENCE)
     long = repeated(folded, row_length(filters))
-    flat = y.reshape(-1, filters)
+    flat, none = y.reshape(-1, filters), np.empty((0, 0), x.dtype)
     for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
         lo, hi = tile * step, min((tile + 1) * step, images * rows)
         patches = np.empty(((hi - lo) * columns, patch), x.dtype)
-        for r in range(lo, hi):
-            place = patches[(r - lo) * columns : (r - lo + 1) * columns].reshape(
-                columns, side_u, patch // side_u
-            )
-            gather_row(x[r // rows], r % rows * stride - top, -left, stride, channels, place)
+        places = patches.reshape(hi - lo, columns, side_u, patch // side_u)
+        gather_tile(x, none, IDENTITY, none, 0, lo, hi, rows, top, left, stride, channels, places)
         out = flat[lo * columns : hi * columns]
         multiply_many(patches, w, out)
         more = skip[lo * columns : hi * columns] if skip.size else skip
@@ -213,17 +208,8 @@ def _backward(
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
             tile = patches[: (hi - lo) * columns]
-            for r in range(lo, hi):
-                gather_row(
-                    image_of_row(x, first + r // rows, r % rows, pack, x_code, finished),
-                    r % rows * stride - top,
-                    -left,
-                    stride,
-                    channels,
-                    tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(
-                        columns, side_u, patch // side_u
-                    ),
-                )
+            places = tile.reshape(hi - lo, columns, side_u, patch // side_u)
+            gather_tile(x, pack, x_code, finished, first, lo, hi, rows, top, left, stride, channels, places)
             d = flat_dy[lo * columns : hi * columns]
             if pack_y.size:
                 d = raw[: (hi - lo) * columns]
@@ -243,16 +229,7 @@ def _backward(
                     n = first + r // rows
                     if r % rows == 0:
                         begin_image(dx[n].reshape(-1), more[n].reshape(-1) if more.size else more.reshape(-1))
-                    scatter_row(
-                        tile[(r - lo) * columns : (r - lo + 1) * columns].reshape(
-                            columns, side_u, patch // side_u
-                        ),
-                        r % rows * stride - top,
-                        -left,
-                        stride,
-                        channels,
-                        dx[n],
-                    )
+                    scatter_row(places[r - lo], r % rows * stride - top, -left, stride, channels, dx[n])
                     # With its last row an image's dx is whole, and still in the cache.
                     if x_sums.size and r % rows == rows - 1:
                         add_gradient_sums(dx[n].reshape(-1), x[n].reshape(-1), pack, x_code, x_sums[part])

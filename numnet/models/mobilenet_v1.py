@@ -84,12 +84,11 @@ def layers(
     net = [Conv(channels(stem.c), 3, stem.s, padding, **frame, name="stem")]
     for i, row in enumerate(table, start=1):
         name, c, own = f"block{i}", channels(row.c), {"kernel": kernel, "padding": padding, **frame}
-        if not separable or row.kind == "standard":
-            net.append(
-                Residual(Conv(c, stride=row.s, **own), name=name)
-                if skip
-                else Conv(c, stride=row.s, **own, name=name)
-            )
+        standard = not separable or row.kind == "standard"
+        if standard and skip:
+            net.append(Residual(Conv(c, stride=row.s, **own), name=name))
+        elif standard:
+            net.append(Conv(c, stride=row.s, **own, name=name))
         elif skip:
             net.append(InvertedResidual(c, row.s, bottleneck_activation=activation, **own, name=name))
         else:
