@@ -27,6 +27,8 @@ def by_definition(images, indices, seed, epoch, padding, flip, cutout, border):
         around = ((padding, padding), (padding, padding), (0, 0))
         padded = np.pad(z[n], around, mode="reflect" if border == "reflect" else "constant")
         y[n] = padded[i : i + H, j : j + W]
+        if flip == "alternate":
+            turned = (epoch + int(2 * uniforms(seed, AUGMENT, 0, 8 * index + 3)[-1])) % 2
         if flip and turned:
             y[n] = y[n, :, ::-1]
         top, left = row - cutout // 2, column - cutout // 2
@@ -44,6 +46,7 @@ CASES = [
     (20, 4, 4, 1, True, 20, "zero"),
     (3, 1, 1, 0, True, 0, "zero"),
     (9, 2, 3, 1, True, 1, "reflect"),
+    (40, 8, 8, 2, "alternate", 3, "zero"),
 ]
 
 
@@ -70,6 +73,16 @@ def test_every_place_and_half_of_the_mirrors_are_drawn():
     places, counts = np.unique(bright[:, 1:], axis=0, return_counts=True)
     assert len(places) == 25 and places.min() == 2 and places.max() == 6
     assert counts.min() > 110 and counts.max() < 220  # 160 expected, deviation 12
+
+
+def test_in_turn_shows_both_sides_in_two_epochs():
+    images, options = bytes_of(200, 6, 5, 3), dict(padding=0, flip="alternate", mean=MEAN, std=STD)
+    one, other, again = (augment(images, np.arange(200), seed=1, epoch=e, **options) for e in (4, 5, 6))
+    assert (one == other[:, :, ::-1]).all() and (one == again).all()
+    mirrored = (one != augment(images, np.arange(200), seed=1, epoch=0, **{**options, "flip": False})).any(
+        axis=(1, 2, 3)
+    )
+    assert 0.35 < mirrored.mean() < 0.65
 
 
 def test_a_cutout_is_a_square_that_the_edge_may_cut():

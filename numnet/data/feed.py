@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from numnet.errors import NumnetError
-from numnet.kernels.augment import BORDERS, augment, scale
+from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
 from numnet.kernels.random import SHUFFLE, permutation
 
 OPTIONS = {
@@ -36,7 +36,7 @@ def batches(
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
     ``scaling``   {"mean": [3 floats], "std": [3 floats]} of x/255
-    ``augment``   None, or some of {"crop": pixels, "flip": True, "cutout": side, "border": "reflect"}
+    ``augment``   None, or some of {"crop": pixels, "flip": True or "alternate", "cutout": side, "border": "reflect"}
     ``shuffle``   in an order drawn by (``seed``, ``epoch``), else in the order of the split
     ``start``     the number of the first batch: a resumed run asks for the batches that it has not seen
     ``take``      function(number, images of batch ``number``) -> the places in it that are wanted here, an array or a
@@ -78,8 +78,8 @@ def _options(augment, shape):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise NumnetError(f"augmentation: {name} expects a number of pixels, got {value!r}")
-    if not isinstance(options["flip"], bool):
-        raise NumnetError(f"augmentation: flip expects true or false, got {options['flip']!r}")
+    if type(options["flip"]) not in (bool, str) or options["flip"] not in FLIPS:
+        raise NumnetError(f'augmentation: flip expects true, false or "alternate", got {options["flip"]!r}')
     if options["border"] not in BORDERS:
         raise NumnetError(
             f"augmentation: border expects one of {', '.join(BORDERS)}, got {options['border']!r}"

@@ -6,13 +6,16 @@ row h, column w:
 
 (1)  z = (x/255 − mean_c) / std_c = a_c·x + b_c       a_c = 1/(255·std_c),  b_c = −mean_c/std_c
 (2)  crop     y[h, w] = z[h + i − p, w + j − p]        i, j drawn from 0 … 2p: pad by p, cut H×W out again
-(3)  flip     y[h, w] ← y[h, W − 1 − w]                for every second image, drawn
+(3)  flip     y[h, w] ← y[h, W − 1 − w]                for every second image: drawn, or in turn
 (4)  cutout   y[h, w] = 0 in a square of s×s           around a drawn pixel; what hangs over the edge is lost
 (5)  u_k = uniform(seed, AUGMENT, epoch, 8·index + k)  k = 0 … 4, for i, j, flip, the square's row, column
 
-Crop and flip: He et al. 2016 (section 4.2); cutout: DeVries and Taylor 2017. Beyond the edge in (2) lies
-either 0, the mean colour after (1) ("zero"), or the image mirrored at its outermost pixel ("reflect"); in (4)
-always 0.
+"In turn" draws u_2 in epoch 0 for all epochs, and mirrors in each what it did not mirror in the last: in two
+epochs an image is seen from both sides, where two draws show one side twice as often as not.
+
+Crop and flip: He et al. 2016 (section 4.2); in turn: Jordan 2024 (*94% on CIFAR-10 in 3.29 seconds on a single
+GPU*, section 3.6); cutout: DeVries and Taylor 2017. Beyond the edge in (2) lies either 0, the mean colour after
+(1) ("zero"), or the image mirrored at its outermost pixel ("reflect"); in (4) always 0.
 
 (2)–(4) only say *which* source pixel an output pixel shows, if any. Along a row that is a table of 3W places,
 the same for every row of the image, so the whole page comes down to one line: y = a·x[place] + b. Where
@@ -33,6 +36,8 @@ from numnet.kernels.random import AUGMENT, uniform
 from numnet.kernels.rows import repeated, row_length
 
 BORDERS = ("zero", "reflect")
+FLIPS = False, True, "alternate"
+DRAWN, IN_TURN = 1, 2  # places in FLIPS
 DRAWS = 8  # numbers set aside for an image in (5)
 TILE = 16384  # bytes that a tile of the plain scaling holds
 
@@ -92,7 +97,9 @@ def _augment(images, indices, seed, epoch, padding, flip, reflect, cutout, ab, y
         index = indices[n]
         down = drawn(seed, epoch, index, 0, 2 * padding + 1) - padding
         right = drawn(seed, epoch, index, 1, 2 * padding + 1) - padding
-        mirrored = flip and drawn(seed, epoch, index, 2, 2) == 1
+        mirrored = flip == DRAWN and drawn(seed, epoch, index, 2, 2) == 1
+        if flip == IN_TURN:
+            mirrored = drawn(seed, 0, index, 2, 2) != epoch % 2
         top = drawn(seed, epoch, index, 3, H) - cutout // 2
         left = drawn(seed, epoch, index, 4, W) - cutout // 2
 
@@ -143,6 +150,7 @@ def augment(
 
     ``indices``: the number of each image in its split; with ``seed`` and ``epoch`` it decides all draws.
     ``padding``: p in pixels, 0 for no crop; ``cutout``: s in pixels, 0 for none.
+    ``flip``: False, True (drawn anew in each epoch) or "alternate" (in turn).
     ``mean``, ``std``: three numbers each, of x/255. ``out``: written and returned, if given. ValueError.
     """
     images = _images(images)
@@ -152,6 +160,8 @@ def augment(
         raise ValueError(f"indices: expected {N} integers from 0, got {indices.dtype} {indices.shape}")
     if border not in BORDERS:
         raise ValueError(f"border: expected one of {', '.join(BORDERS)}, got {border!r}")
+    if flip not in FLIPS:
+        raise ValueError(f"flip: expected one of {', '.join(map(str, FLIPS))}, got {flip!r}")
     padding = _check.positive("padding", padding, 0)
     if border == "reflect" and padding >= min(H, W):
         raise ValueError(f"padding: expected less than the side of the images ({H}×{W}), got {padding}")
@@ -161,7 +171,8 @@ def augment(
     ab = np.tile(_scaling(mean, std, y.dtype), (1, W))
     indices = indices.astype(np.int64, copy=False)
     rows = images.reshape(N, H, 3 * W), y.reshape(N, H, 3 * W)
-    _augment(rows[0], indices, seed, epoch, padding, bool(flip), border == "reflect", cutout, ab, rows[1])
+    flip = FLIPS.index(flip)
+    _augment(rows[0], indices, seed, epoch, padding, flip, border == "reflect", cutout, ab, rows[1])
     return y
 
 
