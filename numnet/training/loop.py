@@ -112,7 +112,7 @@ def fit(
     schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
                       None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,
                       every) are ``options``
-    augment           {"crop": pixels, "flip": True, "cutout": side} or None
+    augment           {"crop": pixels, "flip": True or "alternate", "cutout": side} or None
     progressive       smaller images first: [[part of the net's side, part of the epochs], …], the rest at the
                       net's own side. [[0.5, 0.4], [0.75, 0.3]]: of 10 epochs four at half the side, a quarter of
                       the work, and three at three quarters. Validation is at the net's own side always

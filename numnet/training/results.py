@@ -16,6 +16,7 @@ import math
 import statistics
 
 from numnet import checkpoint
+from numnet.data.feed import OPTIONS as AUGMENT
 from numnet.errors import NumnetError
 from numnet.models import describe
 
@@ -93,7 +94,9 @@ def require(folder, wanted, recipe) -> None:
 
 
 def _flat(recipe) -> dict:
-    """A recipe with "model.width" and so on beside its other keys."""
+    """A recipe with "model.width" and so on beside its other keys, and with what "augment" leaves out."""
+    if recipe.get("augment"):
+        recipe = {**recipe, "augment": {**AUGMENT, **recipe["augment"]}}
     model = {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
     return {key: value for key, value in recipe.items() if key != "model"} | model
 
