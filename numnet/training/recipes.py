@@ -18,6 +18,7 @@ import json
 from math import isfinite
 from pathlib import Path
 
+from numnet.data.feed import OPTIONS as AUGMENT
 from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
@@ -124,7 +125,6 @@ SETTINGS = {
 READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
 # Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
 MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
-AUGMENT = ("crop", "flip", "cutout", "border")
 # What is dropped from the layers below when a later one changes the key on the left.
 BELONGS = {
     "optimiser": sorted({"weight_decay"}.union(*(cls.DEFAULTS for cls in OPTIMISERS.values()))),
