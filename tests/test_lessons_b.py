@@ -200,7 +200,12 @@ def test_kept_runs(tmp_path):
         ["bare", "–", "–", "1", "1.0", "–", "–", "–"],
         ["mine", "mobilenet_v1 × 0.5", "shapes", "1", "1.0", "–", "50.00", "–"],
     ]
-    assert training.saved_curves(runs)._repr_png_() and training.saved_curves([])._repr_png_()
+    curves = training.saved_curves(runs)
+    assert [text.get_text() for text in curves.axes[1].get_legend().get_texts()] == [
+        "bare (training images)",
+        "mine (training images)",
+    ]
+    assert curves._repr_png_() and training.saved_curves([])._repr_png_()
     (tmp_path / "runs" / "bare" / "metrics.jsonl").write_text("{")
     with pytest.raises(numnet.NumnetError, match="bare: its log is damaged"):
         training.saved_runs(tmp_path / "runs")

@@ -298,13 +298,14 @@ def listed(runs) -> Table:
 
 
 def saved_curves(runs):
-    """Validation accuracy of the kept runs against epochs and against minutes."""
+    """Validation accuracy of the kept runs against epochs and against minutes; without validation images the training's."""
     drawn, panels = figure(9, 3.0, columns=2, sharey=True)
     for number, run in enumerate(runs):
         colour, line, marker = SERIES[number % len(SERIES)]
-        accuracies = [record.get("validation_accuracy") for record in run.history]
+        accuracies, label = [record.get("validation_accuracy") for record in run.history], run.name
         if None in accuracies:
             accuracies = [record["train_accuracy"] for record in run.history]
+            label += " (training images)"
         minutes = np.cumsum([record["seconds"] for record in run.history]) / 60
         style = {
             "color": colour,
@@ -314,7 +315,7 @@ def saved_curves(runs):
             "markevery": max(1, len(minutes) // 10),
         }
         for axes, x in zip(panels, ([record["epoch"] for record in run.history], minutes)):
-            axes.plot(x, [100 * value for value in accuracies], label=run.name, **style)
+            axes.plot(x, [100 * value for value in accuracies], label=label, **style)
     panels[0].set_xlabel("epoch")
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     panels[1].set_xlabel("minutes")
