@@ -46,6 +46,7 @@ def test_the_sweeps_would_do_today_what_was_done(file):
 
 HALF_V1 = {"model": {"model": "mobilenet_v1", "width": 0.5}, "epochs": 20, "warmup": 1.333333}
 ROWS = {  # of the README: a folder, its recipe and flags
+    "hour": ("cifar10_hour", {}),
     "megabyte": ("cifar10_megabyte", {}),
     "v1-half-width": ("cifar10_five_minutes", HALF_V1),
 }
