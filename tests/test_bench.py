@@ -402,9 +402,9 @@ def test_bench(torch, tmp_path):
         and result["batch"] == 2
         and result["threads"] == 1
     )
-    assert (
-        set(result["sides"]) == {"numnet", "pytorch"} and result["failed"] == {} and facts["warnings"] == []
-    )
+    assert set(result["sides"]) == {"numnet", "pytorch"} and result["failed"] == {}
+    # what the machine sets for its BLAS is its own affair: test_warnings
+    assert [line for line in facts["warnings"] if not line.startswith("OPENBLAS_CORETYPE")] == []
     for side in result["sides"].values():
         assert side["ms"] > 0 and side["steps"] >= 3 and side["gflops"] > 0
         assert side["memory_bytes"] is None or side["memory_bytes"] > 1 << 20 or sys.platform != "linux"

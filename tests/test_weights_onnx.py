@@ -24,7 +24,8 @@ def run(model, x):
 
 
 def close(got, want):
-    return got.shape == want.shape and np.abs(got - want).max() <= EXACT * np.abs(want).max()
+    """Two float32 computations: each may be ``EXACT`` from the truth, on either side of it."""
+    return got.shape == want.shape and np.abs(got - want).max() <= 2 * EXACT * np.abs(want).max()
 
 
 @pytest.mark.parametrize("model", numnet.models())
