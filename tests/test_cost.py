@@ -159,11 +159,13 @@ def test_what_the_tools_print_of_timm_s_nets(model, fvcore, aten, torch):
 # --- memory -------------------------------------------------------------------------------------------------
 
 MIXED = [[32, 1], [64, 2, "standard"], [64, 1, "standard"], [64, 1], [128, 2], [128, 1, "standard"]]
+SQUEEZED = [*MIXED, [128, 1, "squeeze-excite"]]
 HELD = [
     ("mobilenet_v1", {"width": 0.25, "dropout": 0.0}),
     ("mobilenet_v1", {"width": 0.25, "separable": False}),
     ("mobilenet_v1", {"width": 0.25, "separable": False, "skip": True}),
     ("mobilenet_v1", {"width": 0.25, "skip": True, "rows": MIXED}),
+    ("mobilenet_v1", {"width": 0.25, "skip": True, "rows": SQUEEZED}),
     ("mobilenet_v2", {"width": 0.35}),
     ("mobilenet_v3_large", {"width": 0.35}),
     ("mobilenet_v3_small", {"width": 0.35, "strides": "cifar"}),

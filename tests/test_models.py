@@ -4,6 +4,7 @@ The figures were measured on Keras 3.15, torchvision 0.29, timm 1.0 and PaddleCl
 """
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -466,6 +467,23 @@ def test_v1_with_a_table_of_one_s_own():
     assert [layer.adds for layer in net.layers[1:4]] == [False, True, True]
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_v1_with_squeeze_excite(skip):
+    """Between the two convolutions, a quarter of the row's channels in its bottleneck: 2·C·R MACs, R and C biases more."""
+    rows = [[16, 1], [32, 2], [32, 1], [64, 2]]
+    plain = numnet.describe("mobilenet_v1", rows=rows, skip=skip, resolution=16)
+    kinds = [[*row, "squeeze-excite"] for row in rows[1:]]
+    net = numnet.describe("mobilenet_v1", rows=[rows[0], *kinds], skip=skip, resolution=16)
+    weights = [2 * c * f // 4 for (c, _), (f, _) in pairwise(rows)]
+    biases = [c + f // 4 for (c, _), (f, _) in pairwise(rows)]
+    assert net.cost().macs - plain.cost().macs == sum(weights)
+    assert net.cost().params - plain.cost().params == sum(weights) + sum(biases)
+    blocks = net.layers[1:4]
+    assert all([c.kind for c in b.children] == ["depthwise", "squeeze-excite", "pointwise"] for b in blocks)
+    assert [block.adds for block in blocks] == [False, skip, False]
+    assert [block.output_shape for block in blocks] == [layer.output_shape for layer in plain.layers[1:4]]
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [
@@ -484,6 +502,17 @@ def test_v1_with_a_table_of_one_s_own():
         ("mobilenet_v1", {"rows": [[64]]}, "rows: expected a list of .channels, stride."),
         ("mobilenet_v1", {"rows": [[64, 0]]}, "rows: expected a list of .channels, stride."),
         ("mobilenet_v1", {"rows": [[64, 1]], "shallow": True}, "rows and shallow both"),
+        ("mobilenet_v1", {"rows": [[64, 1, "squeeze-excite"]]}, "the first of rows is the stem"),
+        (
+            "mobilenet_v1",
+            {"rows": [[64, 1], [64, 1, "squeeze-excite"]], "separable": False},
+            "squeeze-excite is for separable blocks",
+        ),
+        (
+            "mobilenet_v1",
+            {"rows": [[64, 1], [64, 1, "squeeze-excite"]], "depth_multiplier": 2},
+            "squeeze-excite is for blocks of depth multiplier 1",
+        ),
         ("mobilenet_v3_large", {"size": "small"}, "no option 'size'"),
         ("mnasnet_b1", {"pooling": "max"}, "no option 'pooling'"),
         ("mnasnet_keras", {"pooling": "mean"}, "pooling: expected"),

@@ -65,7 +65,7 @@ def test_every_activation(activation):
 
 
 def test_skips_over_standard_and_separable_blocks():
-    rows = [[32, 1], [64, 2, "standard"], [64, 1, "standard"], [64, 1]]
+    rows = [[32, 1], [64, 2, "standard"], [64, 1, "standard"], [64, 1, "squeeze-excite"]]
     net = random_net("mobilenet_v1", rows=rows, skip=True)
     x = images(net)
     exported = weights.export_onnx(net)

@@ -30,6 +30,9 @@ def _padding(value):
     return all(n <= 10_000 for n in numbers if _is_number(n))
 
 
+ROW_KINDS = ("separable", "standard", "squeeze-excite")
+
+
 def _rows(value):
     pairs = isinstance(value, (list, tuple)) and 1 <= len(value) <= 100
     return pairs and all(
@@ -37,7 +40,7 @@ def _rows(value):
         and len(row) in (2, 3)
         and _is_count(row[0], 1 << 14)
         and _is_count(row[1], 8)
-        and tuple(row[2:]) in ((), ("standard",), ("separable",))
+        and tuple(row[2:]) in ((), *((kind,) for kind in ROW_KINDS))
         for row in value
     )
 
@@ -67,7 +70,9 @@ KEYWORDS = {
     "skip": (lambda v: isinstance(v, bool), "True or False"),
     "rows": (
         _or_none(_rows),
-        'a list of [channels, stride] or [channels, stride, "standard"], the stem\'s first, at most 100',
+        "a list of [channels, stride] or [channels, stride, kind], kind one of "
+        + ", ".join(ROW_KINDS)
+        + "; the stem's first, at most 100",
     ),
     "seed": (
         lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,

@@ -14,9 +14,11 @@ of each depthwise filter; it is not the resolution multiplier that one article t
 
 Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's first,
 and ``skip=True``, which adds a block's input to its output where shapes agree. A separable block is then V2's inverted
-residual without expansion, its projection with an activation. The recipe of CIFAR-10 uses both. A row [channels, stride,
-"standard"] is a block of one standard convolution, as in "Conv MobileNet": where maps are large and channels few it costs
-little (the first blocks of MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021, are of that kind).
+residual without expansion, its projection with an activation. The recipes of CIFAR-10 use both. A row may also say of which
+kind its block is: [channels, stride, "standard"] is one standard convolution, as in "Conv MobileNet": where maps are large
+and channels few it costs little (the first blocks of MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021,
+are of that kind); [channels, stride, "squeeze-excite"] is a separable one that weighs its channels between the two
+convolutions, as MobileNetV3's do (Howard et al. 2019, section 5.3), through a bottleneck of a quarter of the row's channels.
 """
 
 from typing import NamedTuple
@@ -75,22 +77,34 @@ def layers(
         raise NumnetError(
             "mobilenet_v1: rows and shallow both say which blocks there are; expected one of them"
         )
-    if skip and depth_multiplier != 1:
-        raise NumnetError("mobilenet_v1: skip is for blocks of depth multiplier 1")
     if rows is None:
         rows = [Row(STEM, settings.stem_stride), *(SHALLOW if shallow else ROWS)]
     stem, *table = [Row(*row) for row in rows]
+    squeezes = any(row.kind == "squeeze-excite" for row in table)
+    if depth_multiplier != 1 and (skip or squeezes):
+        option = "skip" if skip else "squeeze-excite"
+        raise NumnetError(f"mobilenet_v1: {option} is for blocks of depth multiplier 1")
+    if squeezes and not separable:
+        raise NumnetError(
+            "mobilenet_v1: squeeze-excite is for separable blocks, and separable=False has none"
+        )
+    if stem.kind == "squeeze-excite":
+        raise NumnetError(
+            "mobilenet_v1: the first of rows is the stem, a standard convolution, got squeeze-excite"
+        )
     kernel, padding = settings.kernel or 3, settings.padding
     net = [Conv(channels(stem.c), 3, stem.s, padding, **frame, name="stem")]
     for i, row in enumerate(table, start=1):
         name, c, own = f"block{i}", channels(row.c), {"kernel": kernel, "padding": padding, **frame}
         standard = not separable or row.kind == "standard"
+        squeezed = max(c // 4, 1) if row.kind == "squeeze-excite" else 0
         if standard and skip:
             net.append(Residual(Conv(c, stride=row.s, **own), name=name))
         elif standard:
             net.append(Conv(c, stride=row.s, **own, name=name))
-        elif skip:
-            net.append(InvertedResidual(c, row.s, bottleneck_activation=activation, **own, name=name))
+        elif skip or squeezed:
+            own |= {"squeeze": squeezed, "bottleneck_activation": activation, "skip": skip}
+            net.append(InvertedResidual(c, row.s, **own, name=name))
         else:
             net.append(Separable(c, row.s, multiplier=depth_multiplier, **own, name=name))
     return net + classifier(settings, dropout={"keras": 0.001, "torch": 0.0, "paddle": 0.0})
