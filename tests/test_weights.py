@@ -134,11 +134,30 @@ def test_every_layout_round_trips_bit_for_bit(layout, model, tmp_path):
     assert same(net, other)
 
 
-@pytest.mark.parametrize("options", [{"separable": False}, {"shallow": True}, {"depth_multiplier": 2}])
+OWN_ROWS = [[16, 1], [16, 1, "squeeze-excite"], [32, 2, "standard"], [32, 1, "standard"], [32, 1], [32, 1]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"separable": False},
+        {"shallow": True},
+        {"depth_multiplier": 2},
+        {"skip": True},
+        {"separable": False, "skip": True},
+        {"rows": OWN_ROWS},
+        {"rows": OWN_ROWS, "skip": True},
+    ],
+    ids=str,
+)
 def test_v1_s_own_options_round_trip(options, tmp_path):
     net = random_net("mobilenet_v1", **options)
     weights.export_torch(net, tmp_path / "net.safetensors")
     assert same(net, weights.import_file(tmp_path / "net.safetensors"))
+    other = random_net("mobilenet_v1", seed=5, **options)
+    other.flat[...] = 0
+    numnet.load_weights(other, tmp_path / "net.safetensors")
+    assert same(net, other)
 
 
 def bare(file, change=lambda tensors: tensors):
@@ -512,6 +531,28 @@ def test_all_misfits_in_one_line(tmp_path):
     with pytest.raises(NumnetError, match=r"extra.weight is left over"):
         numnet.load_weights(net, file)
     assert np.array_equal(net.flat, before)
+
+
+def test_v1_s_weights_into_a_net_of_one_s_own_blocks(tmp_path):
+    """Skips change no tensor; blocks that the framework's net does not have are named, for a file of any kind."""
+    published = random_net("mobilenet_v1")
+    write_legacy(tmp_path / "v1.h5", keras_tensors(published))
+    (tmp_path / "v1.pdparams").write_bytes(pickle.dumps(paddle_table(published)))
+    weights.export_torch(published, tmp_path / "v1.safetensors")
+    for suffix in ("h5", "pdparams", "safetensors"):
+        file = tmp_path / f"v1.{suffix}"
+        skips = random_net("mobilenet_v1", skip=True, seed=5)
+        skips.flat[...] = 0
+        numnet.load_weights(skips, file)
+        assert np.array_equal(skips.flat, published.flat)
+        for kind in ("standard", "squeeze-excite"):
+            own = random_net("mobilenet_v1", rows=[[8, 2], [16, 1, kind], [16, 1]])
+            before = own.flat.copy()
+            with pytest.raises(NumnetError) as excinfo:
+                numnet.load_weights(own, file)
+            told = "is left over" if suffix == "safetensors" else "block1"
+            one_line(excinfo, file.name, "mobilenet_v1", told)
+            assert np.array_equal(own.flat, before)
 
 
 def test_wrong_width_model_and_net(tmp_path):

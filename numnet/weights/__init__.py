@@ -73,7 +73,10 @@ def load_weights(net, file) -> None:
             f"{file}: {source.framework} has no {model or 'counterpart of a net of one of your own'}, "
             f"expected one of {', '.join(dict.fromkeys(m for models in framework.LAYOUTS.values() for m in models))}"
         )
-    choices = [framework.layout_slots(net, layout) for layout in layouts]
+    try:
+        choices = [framework.layout_slots(net, layout) for layout in layouts]
+    except NumnetError as error:
+        raise NumnetError(f"{file}: {error}") from None
     best = min(choices, key=lambda slots: len(misfits(slots, source.tensors)))
     fill(net, best, source.tensors, source.path)
 

@@ -41,6 +41,7 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # in the order of .w
 KERNEL = ("kernel", "bias")
 AUTOMATIC = re.compile(r"(conv2d|depthwise_conv2d|batch_normalization|dense)(_\d+)?")
 MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
+PARTS = {"depthwise": "dw", "pointwise": "pw", "project": "pw"}  # of V1; a project is a pointwise with a skip
 
 
 # ------------------------------------------------------------------------------------------- names
@@ -48,10 +49,10 @@ MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
 
 def _mobilenet_v1(net):
     names = {"stem": Name("conv1", "conv1_bn"), "logits": Name("conv_preds")}
-    for path, layer in net.walk():
+    for path, _ in net.walk():
         block, _, part = path.partition(".")
-        if part and layer.specs:
-            name = f"conv_{'dw' if part == 'depthwise' else 'pw'}_{block.removeprefix('block')}"
+        if part in PARTS:
+            name = f"conv_{PARTS[part]}_{block.removeprefix('block')}"
             names[path] = Name(name, f"{name}_bn")
     return names
 

@@ -38,8 +38,12 @@ def _blocks(net):
 def _mobilenet_v1(net):
     names = {"stem": Name("conv.conv", "conv.bn"), "logits": Name("fc", rank=2)}
     for i, block in enumerate(_blocks(net)):
-        for part in ("depthwise", "pointwise"):
-            prefix = f"blocks.{i}.{part}_conv."
+        for part, theirs in (
+            ("depthwise", "depthwise"),
+            ("pointwise", "pointwise"),
+            ("project", "pointwise"),
+        ):
+            prefix = f"blocks.{i}.{theirs}_conv."
             names[f"{block.name}.{part}"] = Name(prefix + "conv", prefix + "bn")
     return names
 

@@ -62,7 +62,10 @@ class Slot(NamedTuple):
 
 
 def slots(net, names: dict, style: Style) -> list[Slot]:
-    """A slot for every parameter and buffer of the net. ``names``: dotted name of a layer -> Name."""
+    """A slot for every parameter and buffer of the net. ``names``: dotted name of a layer -> Name.
+
+    Raises NumnetError for a layer without a name: the framework's net of this kind has none there.
+    """
     flattened = {
         path: before.input_shape
         for (_, before), (path, _) in pairwise((p, layer) for p, layer in net.walk() if not layer.children)
@@ -70,6 +73,10 @@ def slots(net, names: dict, style: Style) -> list[Slot]:
     }
     found = []
     for path, layer in net.walk():
+        if layer.specs and path not in names:
+            raise NumnetError(
+                f"the layer {path} ({layer.kind}) of {net.config['model']} has no counterpart in this framework's net"
+            )
         for leaf, spec in layer.specs.items():
             name, own, word = names[path], f"params/{path}.{leaf}", style.words[leaf]
             if leaf != "weight":

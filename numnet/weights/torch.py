@@ -132,7 +132,12 @@ def _googlenet(net):
 
 # ------------------------------------------------------------------------------------------- timm's names
 
-SEPARABLE = {"depthwise": ("conv_dw", "bn1"), "pointwise": ("conv_pw", "bn2"), "project": ("conv_pw", "bn2")}
+SEPARABLE = {
+    "depthwise": ("conv_dw", "bn1"),
+    "pointwise": ("conv_pw", "bn2"),
+    "project": ("conv_pw", "bn2"),
+    "conv": ("conv", "bn1"),
+}
 INVERTED = {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")}
 
 
@@ -161,9 +166,12 @@ def _timm(net):
 
 
 def _stages(config):
-    """Lengths of timm's stages: blocks of the same output channels in the paper's table."""
+    """Lengths of timm's stages: blocks of the same output channels in the paper's table, or in the net's own."""
+    v1 = mobilenet_v1.SHALLOW if config.get("shallow") else mobilenet_v1.ROWS
+    if config.get("rows"):
+        v1 = [mobilenet_v1.Row(*row) for row in config["rows"][1:]]
     rows = {
-        "mobilenet_v1": mobilenet_v1.SHALLOW if config.get("shallow") else mobilenet_v1.ROWS,
+        "mobilenet_v1": v1,
         "mobilenet_v2": mobilenet_v2.ROWS,
         "mobilenet_v3_large": mobilenet_v3.LARGE,
         "mobilenet_v3_small": mobilenet_v3.SMALL,
