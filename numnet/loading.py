@@ -30,15 +30,12 @@ def load(path) -> Net:
     """
     path = checkpoint.find(path, "best")
     document = read_document(path)
-    config = _config(path, document)
-    try:  # a small file must not have a large net made: first the shapes
-        describe(**config).require(checkpoint.read_shapes(path), str(path))
-    except (TypeError, OverflowError) as error:
-        raise NumnetError(f"{path}: no net has such a configuration ({error})") from None
-    except NumnetError as error:
-        raise error if str(path) in str(error) else NumnetError(f"{path}: {error}") from None
+    description = _description(
+        path, document
+    )  # a small file must not have a large net made: first the shapes
+    description.require(checkpoint.read_shapes(path), str(path))
     tensors, _ = checkpoint.read(path)
-    net = build(**config)
+    net = build(**description.config)
     net.restore(tensors, str(path))
     net.step = document.get("step") or (document.get("training") or {}).get("passes") or 0
     net.scaling, net.class_names = document.get("input"), document.get("classes")
@@ -46,6 +43,24 @@ def load(path) -> Net:
         raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
     net.document, net.path = document, path
     return net
+
+
+def describe_checkpoint(path, **options) -> Net:
+    """The net of a checkpoint, or of a run directory's best one, without arrays; ``options``: keywords instead of its own.
+
+    Raises NumnetError as ``load`` does.
+    """
+    path = checkpoint.find(path, "best")
+    return _description(path, read_document(path), **options)
+
+
+def _description(path, document, **options) -> Net:
+    try:
+        return describe(**{**_config(path, document), **options})
+    except (TypeError, OverflowError) as error:
+        raise NumnetError(f"{path}: no net has such a configuration ({error})") from None
+    except NumnetError as error:
+        raise error if str(path) in str(error) else NumnetError(f"{path}: {error}") from None
 
 
 def read_document(path) -> dict:

@@ -278,6 +278,23 @@ def test_predict_with_the_net_of_the_package(here):
     assert result["top"][0]["label"] in facts["classes"] and len(facts["classes"]) == 10
 
 
+def test_a_net_of_one_s_own_summed_up_and_drawn(here):
+    """A checkpoint or run directory wherever a model's name stands, options in place of its own; a name comes first."""
+    net = library.load("run")
+    told = json.loads(works("summary", "run", "--json"))
+    assert (told["trainable_params"], told["macs"]) == (net.cost().params, net.cost().macs)
+    own = json.loads(works("cost", "run", "run/best.safetensors", PACKAGED, "--json"))
+    assert [report["macs"] for report in own] == [net.cost().macs] * 2 + [library.load(PACKAGED).cost().macs]
+    larger = json.loads(works("summary", "run", "--resolution", 2 * net.input_shape[0], "--json"))
+    assert larger["total_params"] == told["total_params"] and larger["macs"] > 3 * told["macs"]
+    assert works("draw", "run", "-o", "own.svg") == "own.svg\n" and Path("own.svg").stat().st_size
+    Path("vgg16").mkdir()
+    assert "138,357,544" in works("summary", "vgg16")
+    for wrong, words in [("nowhere/run", "no such checkpoint"), ("vgg16/..", "no run in this directory")]:
+        code, out, err = numnet("summary", wrong)
+        assert code == 2 and out == "" and err.count("\n") == 1 and wrong in err and words in err
+
+
 def test_predict_without_names(here):
     """A net that was saved by hand: numbers for names, and the scaling from the option."""
     net = library.load("run")

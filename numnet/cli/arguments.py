@@ -12,7 +12,8 @@ from math import isfinite
 
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
-from numnet.models import describe
+from numnet.loading import describe_checkpoint
+from numnet.models import describe, models
 
 
 def nearest(word, known) -> str:
@@ -182,12 +183,27 @@ def model_options(arguments) -> dict:
 
 def described(model, **options):
     """``numnet.describe``; a keyword of a kind that no net can have is the user's mistake here."""
+    return _counted(describe, model, options)
+
+
+def _counted(make, model, options):
     try:
-        net = describe(model, **options)
+        net = make(model, **options)
         net.cost()
     except TypeError as error:
         raise NumnetError(f"{model}: a keyword has a value of the wrong kind ({error})") from None
     return net
+
+
+MODEL = "one of those that `numnet models` lists, or a checkpoint or run directory"
+
+
+def described_or_saved(model, **options):
+    """``described``, or the net of a checkpoint with ``options`` in place of its own."""
+    saved = model not in models() and (
+        model.endswith(".safetensors") or os.sep in model or os.path.isdir(model)
+    )
+    return _counted(describe_checkpoint if saved else describe, model, options)
 
 
 def require_dataset(dataset) -> None:

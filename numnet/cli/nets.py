@@ -5,10 +5,11 @@ import sys
 from numnet import cost as costs
 from numnet import models as net_names
 from numnet.cli.arguments import (
+    MODEL,
     add_model_options,
     columns,
     count,
-    described,
+    described_or_saved,
     model_options,
     print_json,
     require_figure,
@@ -52,13 +53,13 @@ def models(arguments):
 
 
 def summary_arguments(parser):
-    parser.add_argument("model", metavar="MODEL", help="one of those that `numnet models` lists")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def summary(arguments):
-    net = described(arguments.model, **model_options(arguments))
+    net = described_or_saved(arguments.model, **model_options(arguments))
     if arguments.json:
         print_json(costs.summary(net))
     else:
@@ -69,7 +70,7 @@ def summary(arguments):
 
 
 def draw_arguments(parser):
-    parser.add_argument("model", metavar="MODEL", help="one of those that `numnet models` lists")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help=".png, .pdf or .svg")
     add_model_options(parser)
 
@@ -77,7 +78,7 @@ def draw_arguments(parser):
 def draw(arguments):
     """The net on one page: blocks, shapes, strides and skips; says where it is."""
     require_figure(arguments.output, "-o")
-    net = described(arguments.model, **model_options(arguments))
+    net = described_or_saved(arguments.model, **model_options(arguments))
     from numnet import drawing
 
     drawing.draw(net, arguments.output)
@@ -88,7 +89,7 @@ def draw(arguments):
 
 
 def cost_arguments(parser):
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="some of those that `numnet models` lists")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL)
     parser.add_argument("--batch-size", type=count(), default=1, metavar="B", help="images (1)")
     add_model_options(parser)
     parser.add_argument(
@@ -107,7 +108,9 @@ def cost(arguments):
     if arguments.plot:
         require_figure(arguments.plot, "--plot")
     options = model_options(arguments)
-    reports = [costs.report(described(name, **options), arguments.batch_size) for name in arguments.models]
+    reports = [
+        costs.report(described_or_saved(name, **options), arguments.batch_size) for name in arguments.models
+    ]
     if arguments.plot:
         from numnet.cli import figures
 
