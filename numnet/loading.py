@@ -30,9 +30,7 @@ def load(path) -> Net:
     """
     path = checkpoint.find(path, "best")
     document = read_document(path)
-    description = _description(
-        path, document
-    )  # a small file must not have a large net made: first the shapes
+    description = _description(path, document)  # a small file must not have a large net made
     description.require(checkpoint.read_shapes(path), str(path))
     tensors, _ = checkpoint.read(path)
     net = build(**description.config)
@@ -45,7 +43,7 @@ def load(path) -> Net:
     return net
 
 
-def describe_checkpoint(path, **options) -> Net:
+def describe_checkpoint(path, /, **options) -> Net:
     """The net of a checkpoint, or of a run directory's best one, without arrays; ``options``: keywords instead of its own.
 
     Raises NumnetError as ``load`` does.
@@ -54,7 +52,7 @@ def describe_checkpoint(path, **options) -> Net:
     return _description(path, read_document(path), **options)
 
 
-def _description(path, document, **options) -> Net:
+def _description(path, document, /, **options) -> Net:
     try:
         return describe(**{**_config(path, document), **options})
     except (TypeError, OverflowError) as error:

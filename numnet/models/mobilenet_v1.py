@@ -55,6 +55,13 @@ ROWS = [
 SHALLOW = ROWS[:6] + ROWS[11:]
 
 
+def table(rows=None, shallow=False) -> list[Row]:
+    """The blocks' rows, without the stem's: those of ``rows``, or the paper's."""
+    if rows is None:
+        return SHALLOW if shallow else ROWS
+    return [Row(*row) for row in rows[1:]]
+
+
 def layers(
     settings: Settings, *, separable=True, depth_multiplier=1, shallow=False, rows=None, skip=False
 ) -> list:
@@ -77,10 +84,9 @@ def layers(
         raise NumnetError(
             "mobilenet_v1: rows and shallow both say which blocks there are; expected one of them"
         )
-    if rows is None:
-        rows = [Row(STEM, settings.stem_stride), *(SHALLOW if shallow else ROWS)]
-    stem, *table = [Row(*row) for row in rows]
-    squeezes = any(row.kind == "squeeze-excite" for row in table)
+    stem = Row(STEM, settings.stem_stride) if rows is None else Row(*rows[0])
+    blocks = table(rows, shallow)
+    squeezes = any(row.kind == "squeeze-excite" for row in blocks)
     if depth_multiplier != 1 and (skip or squeezes):
         option = "skip" if skip else "squeeze-excite"
         raise NumnetError(f"mobilenet_v1: {option} is for blocks of depth multiplier 1")
@@ -94,7 +100,7 @@ def layers(
         )
     kernel, padding = settings.kernel or 3, settings.padding
     net = [Conv(channels(stem.c), 3, stem.s, padding, **frame, name="stem")]
-    for i, row in enumerate(table, start=1):
+    for i, row in enumerate(blocks, start=1):
         name, c, own = f"block{i}", channels(row.c), {"kernel": kernel, "padding": padding, **frame}
         standard = not separable or row.kind == "standard"
         squeezed = max(c // 4, 1) if row.kind == "squeeze-excite" else 0
@@ -103,8 +109,8 @@ def layers(
         elif standard:
             net.append(Conv(c, stride=row.s, **own, name=name))
         elif skip or squeezed:
-            own |= {"squeeze": squeezed, "bottleneck_activation": activation, "skip": skip}
-            net.append(InvertedResidual(c, row.s, **own, name=name))
+            own |= {"squeeze": squeezed, "skip": skip}
+            net.append(InvertedResidual(c, row.s, bottleneck_activation=activation, **own, name=name))
         else:
             net.append(Separable(c, row.s, multiplier=depth_multiplier, **own, name=name))
     return net + classifier(settings, dropout={"keras": 0.001, "torch": 0.0, "paddle": 0.0})

@@ -167,11 +167,8 @@ def _timm(net):
 
 def _stages(config):
     """Lengths of timm's stages: blocks of the same output channels in the paper's table, or in the net's own."""
-    v1 = mobilenet_v1.SHALLOW if config.get("shallow") else mobilenet_v1.ROWS
-    if config.get("rows"):
-        v1 = [mobilenet_v1.Row(*row) for row in config["rows"][1:]]
     rows = {
-        "mobilenet_v1": v1,
+        "mobilenet_v1": mobilenet_v1.table(config.get("rows"), config.get("shallow")),
         "mobilenet_v2": mobilenet_v2.ROWS,
         "mobilenet_v3_large": mobilenet_v3.LARGE,
         "mobilenet_v3_small": mobilenet_v3.SMALL,
