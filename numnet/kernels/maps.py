@@ -1,0 +1,56 @@
+"""What travels together between passes, as named tuples; and the few words for parts of arrays.
+
+A *map* is an array (N, H, W, C): for each pixel its C numbers, side by side. *Raw* is the output of a convolution before
+its batch norm and activation; *finished* is after them. A raw map and its *pack* (see ``batchnorm``) are as good as the
+finished map, so passes hand on the raw one, and whoever reads it next finishes it.
+
+The words for parts, one meaning each, on all pages:
+
+| word | meaning |
+|---|---|
+| row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
+| tile | what a pass works on at a time, small enough to stay in the second-level cache: some pixels of a map, with all channels |
+| part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
+| panel | columns of a packed matrix that a product walks through together |
+| vector, lane | a register's numbers, and the place of one of them (see ``vectors``) |
+| window | the K×K pixels that one output pixel sees; a *tap* is one of its places (u, v) |
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numnet.kernels.vectors import Lanes
+
+
+class Window(NamedTuple):
+    """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image."""
+
+    side: int
+    stride: int
+    top: int
+    left: int
+
+
+class Source(NamedTuple):
+    """The map that a pass reads: raw with its pack (4, C) and activation code, or finished, with an empty pack."""
+
+    raw: np.ndarray
+    pack: np.ndarray
+    code: int
+    lanes: Lanes
+
+
+class Upstream(NamedTuple):
+    """What comes down to a convolution in backward: dy, the gradient of its finished output.
+
+    raw: that output before batch norm and activation, with its pack (4, F), code, and batch norm's means (2, F) (its
+    equation 6). An empty pack says that dy is the gradient of the raw output itself; raw is then not read.
+    """
+
+    dy: np.ndarray
+    raw: np.ndarray
+    pack: np.ndarray
+    means: np.ndarray
+    code: int
+    lanes: Lanes

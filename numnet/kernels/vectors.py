@@ -1,0 +1,494 @@
+"""A register of the processor as a value: LANES numbers that are loaded, added, multiplied and stored together.
+
+A processor's core multiplies and adds not one number at a time but a whole register of them: 4 numbers of float32 in
+ARM's NEON and in SSE2, 8 in AVX2, 16 in AVX-512. Everything fast in numnet is written with such registers. On this page
+they become ordinary values of a kernel, so that a kernel *says* what the processor is to do::
+
+    v = lanes(channels, x.dtype)               # outside the kernel: how many numbers a register holds here
+    total = zero(x, v)                         # inside: a register full of zeros
+    for i in range(0, x.size, width(v)):
+        total = fma(load(x, i, v), load(w, i, v), total)
+    store(y, 0, total)
+
+A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's compiler, keeps it in a register.
+
+| name | meaning, lane by lane |
+|---|---|
+| ``load(a, at, v)`` | the numbers a[at], a[at + 1], …  |
+| ``store(a, at, x)`` | the way back |
+| ``spread(number, v)``, ``spread_at(a, at, v)`` | one number, or a[at], in all lanes |
+| ``zero(a, v)`` | zeros of a's dtype |
+| ``x + y``, ``x - y``, ``x * y``, ``x / y`` | each rounded, never merged |
+| ``fma(x, y, z)`` | x · y + z, rounded once: one instruction, and the only fusion there is |
+| ``least(x, top)``, ``most(x, bottom)`` | the smaller, the larger; where x is NaN, NaN |
+| ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
+| ``double(x)`` | float32 as float64 |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer`` | tiles of registers, for the product page |
+
+**Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
+the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
+do not divide end in a vector that *overlaps* the one before, from ``last`` = channels − lanes: that is three times as
+fast as masking lanes out. A number may so be worked out twice, with the same result; what must not happen twice, adding
+to memory, is never done through an overlapping vector.
+
+**Same bits.** No sum runs across the lanes of a vector, so 4, 8 and 16 lanes give the same bits.
+
+**Plain Python** (NUMBA_DISABLE_JIT=1) gives each name its meaning on small NumPy arrays, for the debugger and for
+counting; ``fma`` rounds twice there. **Check mode** (NUMNET_CHECK=1) tests each index of load, store and spread_at.
+
+How a name is made: an *intrinsic* is a function that Numba does not compile from Python, but asks for its LLVM
+instructions. ``builder.fmul(x, y)`` below writes the line ``%z = fmul <16 x float> %x, %y``, which LLVM turns into the
+one instruction ``vmulps``. Nothing here changes a setting of Numba or LLVM for anybody else.
+"""
+
+import operator
+import os
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import NativeValue, intrinsic, lower_builtin, models, register_model, typeof_impl, unbox
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.np.arrayobj import make_array
+
+PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as plain Python
+CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
+
+
+def processor_lanes(features) -> int:
+    """Numbers of float32 in a register of a processor with these LLVM features (name -> bool)."""
+    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
+
+
+def _chosen_lanes() -> int:
+    asked = os.environ.get("NUMNET_LANES", "")
+    if asked and asked not in ("4", "8", "16"):
+        raise ValueError(f"NUMNET_LANES: expected 4, 8 or 16, got {asked!r}")
+    return int(asked) if asked else processor_lanes(FEATURES)
+
+
+FEATURES = llvm.get_host_cpu_features()
+LANES = _chosen_lanes()  # float32 numbers in a register; any value runs anywhere, and all give the same bits
+# NEON and AVX-512 have 32 registers, AVX2 and SSE2 16. How many a product may fill with sums follows from it.
+REGISTERS = 32 if FEATURES.get("avx512f") or FEATURES.get("neon") else 16
+FUSED = bool(PLAIN or FEATURES.get("fma") or FEATURES.get("neon"))  # else fma is a slow call of a library
+
+
+class Lanes:
+    """How many numbers a vector of a kernel has; an argument of the kernel, of a Numba type of its own."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __repr__(self):
+        return f"Lanes({self.n})"
+
+
+_LANES = {n: Lanes(n) for n in (1, 2, 4, 8, 16)}
+
+
+def lanes(channels: int, dtype) -> Lanes:
+    """The lanes for maps of so many channels: the processor's, or the next lower power of two; 1 to count operations."""
+    dtype = np.dtype(dtype)
+    if dtype == object:
+        return _LANES[1]
+    most = LANES if dtype == np.float32 else LANES // 2
+    return _LANES[min(most, 1 << (max(int(channels), 1).bit_length() - 1))]
+
+
+# ---------------------------------------------------------------------------------------------- the types
+
+
+class LanesType(types.Type):
+    def __init__(self, n):
+        self.n = n
+        super().__init__(name=f"Lanes({n})")
+
+
+class Vector(types.Type):
+    """n numbers of a dtype; in LLVM <n x float> or <n x double>."""
+
+    def __init__(self, dtype, n):
+        self.dtype, self.n = dtype, n
+        super().__init__(name=f"Vector({dtype}, {n})")
+
+    @property
+    def llvm(self):
+        return ir.VectorType(ir.FloatType() if self.dtype == types.float32 else ir.DoubleType(), self.n)
+
+
+class Mask(types.Type):
+    """n answers yes or no; in LLVM <n x i1>."""
+
+    def __init__(self, n):
+        self.n = n
+        super().__init__(name=f"Mask({n})")
+
+
+_LANES_TYPES = {n: LanesType(n) for n in _LANES}
+
+
+@typeof_impl.register(Lanes)
+def _typeof_lanes(value, context):
+    return _LANES_TYPES[value.n]
+
+
+register_model(LanesType)(models.OpaqueModel)
+
+
+@unbox(LanesType)
+def _unbox_lanes(kind, value, c):
+    return NativeValue(c.context.get_dummy_value())
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, kind.llvm)
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), kind.n))
+
+
+# ---------------------------------------------------------------------------------------------- helpers for LLVM
+
+
+def _array(a, writes=False):
+    """Refuse, while typing, what load and store would read or write wrongly."""
+    a = types.unliteral(a)
+    if not isinstance(a, types.Array) or a.ndim != 1 or a.layout != "C" or a.dtype not in (types.float32, types.float64):
+        raise numba.TypingError(f"vectors: expected a contiguous float array of one dimension, got {a}")
+    if writes and not a.mutable:
+        raise numba.TypingError(f"vectors: store into a read-only array: {a}")
+    return a
+
+
+def _call(builder, name, result, arguments):
+    """Call an LLVM function by its full name."""
+    known = builder.module.globals.get(name)
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(known or ir.Function(builder.module, kind, name), arguments)
+
+
+def _place(context, builder, array_type, array, at):
+    """The address of array[at]."""
+    return builder.gep(make_array(array_type)(context, builder, array).data, [at])
+
+
+def _load(builder, place, vector):
+    value = builder.load(builder.bitcast(place, vector.llvm.as_pointer()))
+    value.align = vector.dtype.bitwidth // 8  # a row may start anywhere
+    return value
+
+
+def _store(builder, value, place, vector):
+    done = builder.store(value, builder.bitcast(place, vector.llvm.as_pointer()))
+    done.align = vector.dtype.bitwidth // 8
+
+
+def _spread(builder, number, vector):
+    nothing = ir.Constant(vector.llvm, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.n), [0] * vector.n))
+
+
+def _fma(builder, vector, x, y, z):
+    return _call(builder, f"llvm.fma.v{vector.n}f{vector.dtype.bitwidth}", vector.llvm, [x, y, z])
+
+
+# ---------------------------------------------------------------------------------------------- memory and registers
+
+
+@intrinsic
+def _load_any(typing, a, at, v):
+    vector = Vector(_array(a).dtype, v.n)
+
+    def code(context, builder, signature, args):
+        return _load(builder, _place(context, builder, signature.args[0], args[0], args[1]), vector)
+
+    return vector(a, types.intp, v), code
+
+
+@intrinsic
+def _store_any(typing, a, at, x):
+    if not isinstance(x, Vector) or _array(a, True).dtype != x.dtype:
+        raise numba.TypingError(f"store: expected a vector of the array's dtype {a.dtype}, got {x}")
+
+    def code(context, builder, signature, args):
+        _store(builder, args[2], _place(context, builder, signature.args[0], args[0], args[1]), x)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, x), code
+
+
+@intrinsic
+def _spread_at_any(typing, a, at, v):
+    vector = Vector(_array(a).dtype, v.n)
+
+    def code(context, builder, signature, args):
+        return _spread(builder, builder.load(_place(context, builder, signature.args[0], args[0], args[1])), vector)
+
+    return vector(a, types.intp, v), code
+
+
+@intrinsic
+def spread(typing, number, v):
+    """One number in all lanes; where v is a vector, in its dtype."""
+    vector = v if isinstance(v, Vector) else Vector(types.unliteral(number), v.n)
+    if vector.dtype not in (types.float32, types.float64):
+        raise numba.TypingError(f"spread: expected a float32 or float64 number, got {number}")
+
+    def code(context, builder, signature, args):
+        return _spread(builder, context.cast(builder, args[0], signature.args[0], vector.dtype), vector)
+
+    return vector(number, v), code
+
+
+@intrinsic
+def zero(typing, a, v):
+    """Zeros of the dtype of the array a."""
+    vector = Vector(a.dtype, v.n)
+    return vector(a, v), lambda context, builder, signature, args: ir.Constant(vector.llvm, [0.0] * v.n)
+
+
+@intrinsic
+def width(typing, v):
+    """The number of lanes: of ``v``, or of a vector."""
+    return types.intp(v), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), v.n)
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def _operator(function, build, result):
+    """Make ``function`` work on two vectors of one type."""
+
+    class Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(result(args[0]), *args)
+
+    infer_global(function)(Typing)
+    lower_builtin(function, Vector, Vector)(lambda context, builder, signature, args: build(builder, *args))
+
+
+_operator(operator.add, lambda b, x, y: b.fadd(x, y), lambda vector: vector)
+_operator(operator.sub, lambda b, x, y: b.fsub(x, y), lambda vector: vector)
+_operator(operator.mul, lambda b, x, y: b.fmul(x, y), lambda vector: vector)
+_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), lambda vector: vector)
+_operator(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), lambda vector: Mask(vector.n))
+_operator(operator.ge, lambda b, x, y: b.fcmp_ordered(">=", x, y), lambda vector: Mask(vector.n))
+_operator(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), lambda vector: Mask(vector.n))
+_operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), lambda vector: Mask(vector.n))
+
+
+@intrinsic
+def fma(typing, x, y, z):
+    """x · y + z, rounded once."""
+    if not isinstance(x, Vector) or not x == y == z:
+        raise numba.TypingError(f"fma: expected three vectors of one type, got {x}, {y}, {z}")
+    return x(x, y, z), lambda context, builder, signature, args: _fma(builder, x, *args)
+
+
+@intrinsic
+def where(typing, mask, x, y):
+    """x where the mask says yes, else y."""
+    return x(mask, x, y), lambda context, builder, signature, args: builder.select(*args)
+
+
+@intrinsic
+def both(typing, mask, other):
+    """Yes where both masks say yes."""
+    return mask(mask, other), lambda context, builder, signature, args: builder.and_(*args)
+
+
+@intrinsic
+def least(typing, x, top):
+    """The smaller of x and top; where x is NaN, NaN."""
+
+    def code(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("<", args[1], args[0]), args[1], args[0])
+
+    return x(x, top), code
+
+
+@intrinsic
+def most(typing, x, bottom):
+    """The larger of x and bottom; where x is NaN, NaN."""
+
+    def code(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", args[1], args[0]), args[1], args[0])
+
+    return x(x, bottom), code
+
+
+@intrinsic
+def double(typing, x):
+    """The same numbers as float64."""
+    vector = Vector(types.float64, x.n)
+    if x.dtype == types.float64:
+        return x(x), lambda context, builder, signature, args: args[0]
+    return vector(x), lambda context, builder, signature, args: builder.fpext(args[0], vector.llvm)
+
+
+@intrinsic
+def _power_of_two(typing, x):
+    """2ˣ for whole numbers x: the exponent's bits are put together as an integer."""
+    bits, bias, place = (32, 127, 23) if x.dtype == types.float32 else (64, 1023, 52)
+    whole = ir.VectorType(ir.IntType(bits), x.n)
+
+    def code(context, builder, signature, args):
+        exponent = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, [bias] * x.n))
+        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [place] * x.n)), x.llvm)
+
+    return x(x), code
+
+
+# ---------------------------------------------------------------------------------------------- tiles of registers
+# R × V vectors that a product keeps in registers are a tuple, row after row. ``starts``, a tuple of V places, says where
+# in a row of memory its vectors begin; rows lie ``step`` numbers apart.
+
+
+def _literal(n, what):
+    if not isinstance(n, types.IntegerLiteral):
+        raise numba.TypingError(f"{what}: expected a constant number of rows and vectors, got {n}")
+    return n.literal_value
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typing, a, rows, vectors, v):
+    """A tile of rows × vectors zeros, of the dtype of the array a; rows and vectors are constants."""
+    count = _literal(rows, "zeros") * _literal(vectors, "zeros")
+    tile = types.UniTuple(Vector(a.dtype, v.n), count)
+
+    def code(context, builder, signature, args):
+        nought = ir.Constant(tile.dtype.llvm, [0.0] * v.n)
+        return context.make_tuple(builder, tile, [nought] * count)
+
+    return tile(a, rows, vectors, v), code
+
+
+@intrinsic(prefer_literal=True)
+def repeat(typing, vectors, rows):
+    """A tile of so many rows, each the tuple ``vectors``; rows is a constant."""
+    count = _literal(rows, "repeat")
+    tile = types.UniTuple(vectors.dtype, len(vectors) * count)
+
+    def code(context, builder, signature, args):
+        row = [builder.extract_value(args[0], i) for i in range(len(vectors))]
+        return context.make_tuple(builder, tile, row * count)
+
+    return tile(vectors, rows), code
+
+
+@intrinsic
+def _load_tile_any(typing, like, a, at, step, starts):
+    rows = len(like) // len(starts)
+
+    def code(context, builder, signature, args):
+        first = _place(context, builder, signature.args[1], args[1], args[2])
+        values = []
+        for r in range(rows):
+            row = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
+            for i in range(len(starts)):
+                values.append(_load(builder, builder.gep(row, [builder.extract_value(args[4], i)]), like.dtype))
+        return context.make_tuple(builder, like, values)
+
+    _array(a)
+    return like(like, a, types.intp, types.intp, starts), code
+
+
+@intrinsic
+def _store_tile_any(typing, tile, a, at, step, starts):
+    rows = len(tile) // len(starts)
+
+    def code(context, builder, signature, args):
+        first = _place(context, builder, signature.args[1], args[1], args[2])
+        for r in range(rows):
+            row = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
+            for i in range(len(starts)):
+                place = builder.gep(row, [builder.extract_value(args[4], i)])
+                _store(builder, builder.extract_value(args[0], r * len(starts) + i), place, tile.dtype)
+        return context.get_dummy_value()
+
+    _array(a, True)
+    return types.void(tile, a, types.intp, types.intp, starts), code
+
+
+@intrinsic
+def _add_outer_any(typing, tile, a, at, step, vectors):
+    rows, count = len(tile) // len(vectors), len(vectors)
+
+    def code(context, builder, signature, args):
+        first = _place(context, builder, signature.args[1], args[1], args[2])
+        sums = []
+        for r in range(rows):
+            place = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
+            number = _spread(builder, builder.load(place), tile.dtype)
+            for i in range(count):
+                old = builder.extract_value(args[0], r * count + i)
+                sums.append(_fma(builder, tile.dtype, number, builder.extract_value(args[4], i), old))
+        return context.make_tuple(builder, tile, sums)
+
+    _array(a)
+    return tile(tile, a, types.intp, types.intp, vectors), code
+
+
+# ---------------------------------------------------------------------------------------------- public names of memory
+
+
+def _inside(a, at, count):
+    if at < 0 or at + count > a.size:
+        raise IndexError("vectors: index out of bounds")
+
+
+if PLAIN:
+    from numnet.kernels._plain import *  # noqa: F403  the same names on NumPy arrays
+elif CHECK:
+    _inside = numba.njit(_inside)
+
+    @numba.njit
+    def load(a, at, v):
+        _inside(a, at, width(v))
+        return _load_any(a, at, v)
+
+    @numba.njit
+    def store(a, at, x):
+        _inside(a, at, width(x))
+        _store_any(a, at, x)
+
+    @numba.njit
+    def spread_at(a, at, v):
+        _inside(a, at, 1)
+        return _spread_at_any(a, at, v)
+
+    @numba.njit
+    def load_tile(like, a, at, step, starts):
+        rows = len(like) // len(starts)
+        for start in starts:
+            _inside(a, at + start, width(like[0]))
+            _inside(a, at + start + (rows - 1) * step, width(like[0]))
+        return _load_tile_any(like, a, at, step, starts)
+
+    @numba.njit
+    def store_tile(tile, a, at, step, starts):
+        rows = len(tile) // len(starts)
+        for start in starts:
+            _inside(a, at + start, width(tile[0]))
+            _inside(a, at + start + (rows - 1) * step, width(tile[0]))
+        _store_tile_any(tile, a, at, step, starts)
+
+    @numba.njit
+    def add_outer(tile, a, at, step, vectors):
+        _inside(a, at, 1)
+        _inside(a, at + (len(tile) // len(vectors) - 1) * step, 1)
+        return _add_outer_any(tile, a, at, step, vectors)
+
+else:
+    load, store, spread_at = _load_any, _store_any, _spread_at_any
+    load_tile, store_tile, add_outer = _load_tile_any, _store_tile_any, _add_outer_any
