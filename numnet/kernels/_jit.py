@@ -9,16 +9,11 @@ price of the promise: a row function never works in place.
 
 What each choice is for:
 
-* **Flags.** ``{"contract"}`` alone lets a·b + c become one fused multiply-add; without it there is none.
-  ``reassoc=True`` is asked for, kernel by kernel, where a sum must be reordered to vectorise. Never
-  ``fastmath=True``: it makes ``isnan`` answer no.
-* **Vectors.** LLVM prefers vectors of 256 bits on processors that have 512 (the first of these slowed their clock for
-  them). Our loops are short of loads, not of clock: 512 bits are worth 1.3 to 1.5×. The preference belongs to Numba's
-  target, which the first compiled function of a process makes: a program that compiled its own before importing
-  numnet keeps the narrower vectors, with the same bits. $NUMBA_CPU_FEATURES, if set, is left as it is.
+* **Flags.** None. Numba's ``contract`` would merge products and sums as it likes, those of ``vectors`` too, and the
+  bits would depend on the processor; ``fma`` says where one is meant. ``fastmath=True`` makes ``isnan`` answer no.
 * **Cache.** Numba looks only at the file of the cached function: edit a row function in another file and it
-  would run the old machine code. Our folder's name is a hash of all kernel sources, Numba's version and the CPU,
-  so an edit anywhere starts a new folder; folders not used for a month are removed. Numba reads its global
+  would run the old machine code. Our folder's name is a hash of all kernel sources, Numba's version, the processor's
+  name and features, the lanes and the check mode, so an edit anywhere starts a new folder; folders not used for a month are removed. Numba reads its global
   ``CACHE_DIR`` only while a function is decorated, so we set it for just that moment and the user's own kernels
   keep theirs.
 * **Check mode.** ``NUMNET_CHECK=1`` compiles every kernel serial and with index checks (inside a ``prange``
@@ -41,13 +36,14 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding as llvm
-from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 from numba.np.ufunc import parallel as layers
 
-CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
-FLAGS = {"contract"}
+from numnet.kernels import vectors
+
+CHECK = vectors.CHECK
 MONTH = 30 * 24 * 3600
 # What Numba may run in parallel: our own prange. Left to itself it also turns each np.zeros into a parallel loop,
 # which costs seconds of compilation and a launch of all threads.
@@ -56,22 +52,13 @@ _ONLY_PRANGE = dict.fromkeys(
 ) | {"prange": True}
 
 
-def _widest_vectors() -> None:
-    """Let LLVM use vectors of 512 bits where the processor has them."""
-    features = get_host_cpu_features()
-    if numba.config.CPU_FEATURES is None and "+avx512f" in features.split(","):
-        numba.config.CPU_FEATURES = features + ",-prefer-256-bit"
-
-
-_widest_vectors()
-
-
 def _fingerprint() -> str:
-    """16 hex digits that change with any kernel source, with Numba, with the CPU and with the check mode."""
+    """16 hex digits that change with any kernel source, with Numba, the processor, the lanes and the check mode."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()} {CHECK}".encode())
+    features = ",".join(sorted(name for name, there in vectors.FEATURES.items() if there))
+    digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()} {features} {vectors.LANES} {CHECK}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -180,8 +167,8 @@ class _KernelCompiler(Compiler):
 def row(function):
     """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode."""
     if CHECK:
-        return numba.njit(boundscheck=True)(function)
-    compiled = numba.njit(fastmath=FLAGS, pipeline_class=_RowCompiler)(function)
+        return numba.njit(boundscheck=True, error_model="numpy")(function)
+    compiled = numba.njit(error_model="numpy", pipeline_class=_RowCompiler)(function)
     if isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
         compiled.__class__ = _Row
     return compiled
@@ -229,20 +216,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def kernel(function=None, *, parallel=True, reassoc=False):
-    """Compile a pass. ``parallel=False`` for short serial work, ``reassoc=True`` where a sum must be reordered."""
+def kernel(function=None, *, parallel=True):
+    """Compile a pass. ``parallel=False`` for short serial work."""
     if function is None:
-        return lambda function: kernel(function, parallel=parallel, reassoc=reassoc)
-    flags = FLAGS | {"reassoc"} if reassoc else FLAGS
+        return lambda function: kernel(function, parallel=parallel)
     numbas_own = numba.config.CACHE_DIR
     if CACHE_FOLDER is not None:
         numba.config.CACHE_DIR = str(CACHE_FOLDER)
     try:
         cache = CACHE_FOLDER is not None
         if CHECK:
-            return numba.njit(boundscheck=True, cache=cache)(function)
+            return numba.njit(boundscheck=True, error_model="numpy", cache=cache)(function)
         only_prange = _ONLY_PRANGE if parallel else False
-        options = {"parallel": only_prange, "fastmath": flags, "cache": cache, "no_cfunc_wrapper": True}
+        options = {"parallel": only_prange, "error_model": "numpy", "cache": cache, "no_cfunc_wrapper": True}
         compiled = numba.njit(pipeline_class=_KernelCompiler, **options)(function)
         if parallel and isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
             _parallel.append(compiled)

@@ -58,7 +58,7 @@ def double(x):
     return x.astype(np.float64)
 
 
-def _power_of_two(x):
+def power_of_two(x):
     return np.ldexp(x.dtype.type(1), x.astype(np.int64)).astype(x.dtype)
 
 
@@ -90,6 +90,14 @@ def add_outer(tile, a, at, step, vectors):
         _inside(a, place, 1)
         sums.append(fma(a[place], vectors[i % len(vectors)], total))
     return tuple(sums)
+
+
+def each(function, code, tile):
+    return tuple(function(code, vector) for vector in tile)
+
+
+def add_tiles(tile, other):
+    return tuple(x + y for x, y in zip(tile, other))
 
 
 def _inside(a, at, count):

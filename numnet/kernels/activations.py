@@ -1,18 +1,20 @@
-"""Activations: a code, a scalar function of it, its derivative, and the passes that apply them to whole arrays.
+"""Activations: a code, a function of a vector, its derivative, and the passes that apply them to whole arrays.
 
-(1)  identity    a = v
-(2)  relu        a = max(v, 0)
-(3)  relu6       a = min(max(v, 0), 6)                      Howard et al. 2017 (MobileNet) as its code has it
-(4)  hsigmoid    a = relu6(v + 3) / 6                       Howard et al. 2019 (V3), section 5.2
-(5)  hswish      a = v · relu6(v + 3) / 6                   the same section, equation of h-swish
-(6)  hsigmoid02  a = min(max(v/5 + 1/2, 0), 1)              the slope that PaddleClas and Keras 2 use
-(7)  sigmoid     a = 1 / (1 + e^−v)
-(8)  swish       a = v / (1 + e^−βv)                        Ramachandran, Zoph and Le 2017
+(1)  identity    a = x
+(2)  relu        a = max(x, 0)
+(3)  relu6       a = min(max(x, 0), 6)                      Howard et al. 2017 (MobileNet) as its code has it
+(4)  hsigmoid    a = relu6(x + 3) / 6                       Howard et al. 2019 (V3), section 5.2
+(5)  hswish      a = x · relu6(x + 3) / 6                   the same section, equation of h-swish
+(6)  hsigmoid02  a = min(max(x/5 + 1/2, 0), 1)              the slope that PaddleClas and Keras 2 use
+(7)  sigmoid     a = 1 / (1 + e^−x)
+(8)  swish       a = x / (1 + e^−βx)                        Ramachandran, Zoph and Le 2017
 
 An activation is an integer code, never a function handed over: a kernel that takes a function compiles anew in each
-process, while the test of a code costs one comparison a row (``activate_row``). The *clipped* family (1)–(6) is
-nothing but min, max and products; the *smooth* pair (7), (8) calls exp, which is not vectorised: 20 times the cost,
-which is why V3 swapped swish for h-swish.
+process. The *clipped* family (1)–(6) is nothing but a smaller, a larger and products; the *smooth* pair (7), (8) needs eˣ:
+a dozen multiply-adds and a division, which is why V3 swapped swish for h-swish.
+
+A new activation is added on this page alone: a code with its name in CODES, a branch in ``activate`` and one in
+``derivative``. Passes of all pages then know it, and the tests run over CODES.
 
 At the kinks the derivatives are PyTorch's: relu'(0) = 0; relu6' is 0 at 0 and at 6; hsigmoid' is 0 at ±3; hswish' is
 0 at −3 and 1 at 3. Constants are float32 and exact there, so that float32 stays float32 and float64 stays float64.
@@ -24,9 +26,10 @@ from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._jit import kernel, row
+from numnet.kernels.exponential import exp
+from numnet.kernels.vectors import both, fma, lanes, least, load, most, spread, store, where, width
 
 IDENTITY, RELU, RELU6, HSIGMOID, HSWISH, HSIGMOID02, SIGMOID, SWISH = 0, 2, 3, 4, 5, 6, 7, 8
-SMOOTH = SIGMOID  # codes from here on call exp
 
 CODES = {
     "identity": IDENTITY,
@@ -39,111 +42,119 @@ CODES = {
     "swish": SWISH,
 }
 
-_0, _HALF, _1, _3, _5, _6, _INFINITY = (np.float32(v) for v in (0, 0.5, 1, 3, 5, 6, np.inf))
-BLOCK = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
+_0, _HALF, _1, _2, _3, _5, _6 = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 5, 6))
+TILE = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
+
+
+# ---------------------------------------------------------------------------------------------- one vector
 
 
 @row
-def clip(v, top):
-    """min(max(v, 0), top), written so that NaN stays NaN: one instruction each, where max() would hide it."""
-    v = _0 if v < _0 else v
-    return top if v > top else v
+def clip(x, top):
+    """min(max(x, 0), top); where x is NaN, NaN."""
+    return least(most(x, spread(_0, x)), spread(top, x))
 
 
 @row
-def clipped_derivative(code, v):
-    """da/dv of equations (1)–(6); 1 for the others."""
+def logistic(x):
+    """(7). The exponent is never positive, so nothing overflows."""
+    one = spread(_1, x)
+    e = exp(least(x, spread(_0, x) - x))
+    return where(x >= spread(_0, x), one, e) / (one + e)
+
+
+@row
+def activate(code, beta, x):
+    """(1)–(8) of a vector; ``beta``, a number: swish's β."""
     if code == RELU6:
-        return _1 if v > _0 and v < _6 else _0
+        return clip(x, _6)
     if code == RELU:
-        return _1 if v > _0 else _0
+        return most(x, spread(_0, x))
     if code == HSWISH:
-        slope = (v + v + _3) / _6
-        slope = _0 if v <= -_3 else slope
-        return _1 if v >= _3 else slope
+        sixth = spread(_1, x) / spread(_6, x)
+        return x * (clip(x + spread(_3, x), _6) * sixth)  # in this order: x · 6 may overflow
     if code == HSIGMOID:
-        return (v * _0 + _1) / _6 if v > -_3 and v < _3 else _0  # v·0 + 1: a one in the precision of v
+        return clip(x + spread(_3, x), _6) * (spread(_1, x) / spread(_6, x))
     if code == HSIGMOID02:
-        return (v * _0 + _1) / _5 if v > -_5 * _HALF and v < _5 * _HALF else _0
-    return _1
-
-
-@row
-def smooth(code, v, beta):
-    """Equations (7) and (8) for one number; the exponent is never positive, so nothing overflows."""
-    t = v if code == SIGMOID else beta * v
-    e = np.exp(-abs(t))
-    s = (_1 if t >= _0 else e) / (_1 + e)
-    return s if code == SIGMOID else v * s
-
-
-@row
-def smooth_derivative(code, v, beta):
-    """sigmoid' = s(1 − s);  swish' = s + βv·s(1 − s) with s the sigmoid of βv."""
-    t = v if code == SIGMOID else beta * v
-    e = np.exp(-abs(t))
-    s = (_1 if t >= _0 else e) / (_1 + e)
-    slope = s * (_1 - s)
+        return clip(x + spread(_5 * _HALF, x), _5) * (spread(_1, x) / spread(_5, x))
     if code == SIGMOID:
-        return slope
-    return s + t * slope if slope > _0 else s  # t may be infinite where the slope is 0
+        return logistic(x)
+    if code == SWISH:
+        return x * logistic(spread(beta, x) * x)
+    return x
 
 
 @row
-def activate_row(code, beta, a):
-    """Equations (1)–(8): a = activation(a) in place, for a row that is hot.
-
-    Every family has a loop of its own. With the test inside, a vector loop works out *all* answers and then takes one:
-    the divisions of (4)–(6), which a relu6 never asks for, were three quarters of its time (0.55 → 0.16 ns a number).
-    """
-    if code == RELU or code == RELU6:
-        top = _6 if code == RELU6 else _INFINITY
-        for i in range(a.size):
-            a[i] = clip(a[i], top)
-    elif code == HSWISH or code == HSIGMOID or code == HSIGMOID02:
-        whole = _5 if code == HSIGMOID02 else _6  # (6) is relu(v + 5/2) / 5, clipped at 1
-        half, part = whole * _HALF, a.dtype.type(1) / a.dtype.type(whole)
-        if code == HSWISH:
-            for i in range(a.size):
-                a[i] = a[i] * (clip(a[i] + half, whole) * part)  # in this order: v · 6 may overflow
-        else:
-            for i in range(a.size):
-                a[i] = clip(a[i] + half, whole) * part
-    elif code >= SMOOTH:
-        for i in range(a.size):
-            a[i] = smooth(code, a[i], beta)
+def between(low, x, high):
+    """1 where low < x < high, else 0."""
+    inside = both(x > spread(low, x), x < spread(high, x))
+    return where(inside, spread(_1, x), spread(_0, x))
 
 
 @row
-def activate(code, beta, v, a):
-    """A row: a = activation(v)."""
-    for i in range(v.size):
-        a[i] = v[i]
-    activate_row(code, beta, a)
+def derivative(code, beta, x):
+    """da/dx of (1)–(8) of a vector."""
+    if code == RELU6:
+        return between(_0, x, _6)
+    if code == RELU:
+        return where(x > spread(_0, x), spread(_1, x), spread(_0, x))
+    if code == HSWISH:
+        slope = (x + x + spread(_3, x)) / spread(_6, x)
+        slope = where(x <= spread(-_3, x), spread(_0, x), slope)
+        return where(x >= spread(_3, x), spread(_1, x), slope)
+    if code == HSIGMOID:
+        return between(-_3, x, _3) / spread(_6, x)
+    if code == HSIGMOID02:
+        return between(-_5 * _HALF, x, _5 * _HALF) / spread(_5, x)
+    if code == SIGMOID:
+        s = logistic(x)
+        return s * (spread(_1, x) - s)
+    if code == SWISH:
+        t = spread(beta, x) * x
+        s = logistic(t)
+        slope = s * (spread(_1, x) - s)
+        return where(slope > spread(_0, x), fma(t, slope, s), s)  # t may be infinite where the slope is 0
+    return spread(_1, x)
 
 
 @row
-def multiply_by_derivative(code, beta, da, v, dv):
-    """A row: dv = da · activation'(v)."""
-    for i in range(v.size):
-        dv[i] = da[i] * clipped_derivative(code, v[i])
-    if code >= SMOOTH:
-        for i in range(v.size):
-            dv[i] = da[i] * smooth_derivative(code, v[i], beta)
+def activate_unit(code, x):
+    """(1)–(8) with β = 1: what a conv–BN–activation unit asks for."""
+    return activate(code, _1, x)
+
+
+# ---------------------------------------------------------------------------------------------- whole arrays
+
+
+@row
+def activate_rows(code, a, v):
+    """a = activation(a) in place, for a flat array that is hot, of at least one vector."""
+    if code == IDENTITY:
+        return
+    end = a.size - width(v)
+    last = activate(code, _1, load(a, end, v))  # before its first numbers are overwritten by the vector it overlaps
+    for i in range(0, end, width(v)):
+        store(a, i, activate(code, _1, load(a, i, v)))
+    store(a, end, last)
 
 
 @kernel
-def _forward(v, code, beta, a):
-    for t in prange((v.size + BLOCK - 1) // BLOCK):  # each tile writes its own stretch of a
-        lo, hi = t * BLOCK, min((t + 1) * BLOCK, v.size)
-        activate(code, beta, v[lo:hi], a[lo:hi])
+def _forward(x, code, beta, a, v):
+    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of a
+        for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
+            at = min(i, x.size - width(v))
+            store(a, at, activate(code, beta, load(x, at, v)))
 
 
 @kernel
-def _backward(da, v, code, beta, dv):
-    for t in prange((v.size + BLOCK - 1) // BLOCK):  # each tile writes its own stretch of dv
-        lo, hi = t * BLOCK, min((t + 1) * BLOCK, v.size)
-        multiply_by_derivative(code, beta, da[lo:hi], v[lo:hi], dv[lo:hi])
+def _backward(da, x, code, beta, dx, v):
+    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx
+        for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
+            at = min(i, x.size - width(v))
+            store(dx, at, load(da, at, v) * derivative(code, beta, load(x, at, v)))
+
+
+# ---------------------------------------------------------------------------------------------- public
 
 
 def code_of(activation) -> int:
@@ -160,7 +171,9 @@ def activation_forward(x, activation, beta=1.0, out=None):
     x = _check.tensor("x", x, x.shape if isinstance(x, np.ndarray) else ())
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x)
-    _forward(x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1))
+    if x.size:
+        v = lanes(x.size, x.dtype)
+        _forward(x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1), v)
     return out
 
 
@@ -170,5 +183,7 @@ def activation_backward(dy, x, activation, beta=1.0, out=None):
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, dy=dy)
-    _backward(dy.reshape(-1), x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1))
+    if x.size:
+        v = lanes(x.size, x.dtype)
+        _backward(dy.reshape(-1), x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1), v)
     return out

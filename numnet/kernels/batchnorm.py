@@ -28,26 +28,70 @@ index order by Chan, Golub and LeVeque 1979 (with δ the difference of two means
 (7)  mean = mean_a + δ·n_b/n,   M2 = M2_a + M2_b + δ²·n_a·n_b/n
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import (
-    SMOOTH,
-    activate_row,
-    clipped_derivative,
-    code_of,
-    smooth_derivative,
-)
-from numnet.kernels.rows import GROUP, add, fold, line_up, repeated, row_length, share
+from numnet.kernels.activations import IDENTITY, activate, code_of, derivative
+from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
+from numnet.kernels.vectors import double, fma, lanes, load, spread, store, width, zero
 
 _1 = np.float32(1)
-_u = np.uint64
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
 PARTS = 8  # partial sums: fixed, so that the bits do not depend on the number of threads; 8 keep 8 cores busy
 TILE = 16384  # numbers a tile holds: 64 KiB of float32
+GROUP = 8  # pixels for which a channel's numbers of the pack are loaded once
+CHAIN = 256  # pixels that are summed in float32 before float64 takes over
+
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(x, gamma, beta, eps, y, mean, inv_std):
+    pixels, channels = x.shape
+    for c in range(channels):
+        mean[c] = 0
+        for r in range(pixels):
+            mean[c] += x[r, c] / pixels  # (1)
+        variance = 0.0
+        for r in range(pixels):
+            variance += (x[r, c] - mean[c]) ** 2 / pixels
+        inv_std[c] = 1 / np.sqrt(variance + eps)
+        for r in range(pixels):
+            y[r, c] = (x[r, c] - mean[c]) * inv_std[c] * gamma[c] + beta[c]  # (2), (3)
+
+
+@kernel(parallel=False)
+def _definition_backward(dy, x, gamma, mean, inv_std, dx, dgamma, dbeta):
+    pixels, channels = x.shape
+    for c in range(channels):
+        dbeta[c] = dgamma[c] = 0
+        for r in range(pixels):
+            dbeta[c] += dy[r, c]  # (5)
+            dgamma[c] += dy[r, c] * (x[r, c] - mean[c]) * inv_std[c]
+        for r in range(pixels):
+            normal = (x[r, c] - mean[c]) * inv_std[c]
+            dx[r, c] = gamma[c] * inv_std[c] * (dy[r, c] - dbeta[c] / pixels - normal * dgamma[c] / pixels)  # (6)
+
+
+def definition(x, gamma, beta, eps=1e-3):
+    """y (…, C), mean (C,) and inv_std (C,): (1) to (3) as they are written, in training and without an activation."""
+    y, (mean, inv_std) = np.empty_like(x), np.empty((2, x.shape[-1]), x.dtype)
+    _definition(x.reshape(-1, x.shape[-1]), gamma, beta, eps, y.reshape(-1, x.shape[-1]), mean, inv_std)
+    return y, mean, inv_std
+
+
+def definition_backward(dy, x, gamma, mean, inv_std):
+    """dx (…, C), dgamma (C,), dbeta (C,): (5) and (6) as they are written."""
+    dx, (dgamma, dbeta) = np.empty_like(x), np.empty((2, x.shape[-1]), x.dtype)
+    rows = (-1, x.shape[-1])
+    _definition_backward(dy.reshape(rows), x.reshape(rows), gamma, mean, inv_std, dx.reshape(rows), dgamma, dbeta)
+    return dx, dgamma, dbeta
 
 
 def empty_pack(dtype) -> np.ndarray:
@@ -56,159 +100,149 @@ def empty_pack(dtype) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------- row functions
+# A tile is a flat array of whole pixels. A pixel is ``vectors_of`` vectors of channels; the last may overlap.
+
+
+class Norm(NamedTuple):
+    """One vector of channels of a pack, in registers."""
+
+    mean: object
+    inv_std: object
+    gamma: object
+    beta: object
 
 
 @row
-def normalise_activate_row(x, pack, code, a):
-    """Equations (2) and (3) for one row of at most L numbers; ``pack`` (4, L). (In groups it is not vectorised.)"""
-    for i in range(x.size):
-        a[i] = (x[i] - pack[MEAN, i]) * pack[INV_STD, i] * pack[GAMMA, i] + pack[BETA, i]
-    activate_row(code, _1, a)
+def norm_of(pack, c, v):
+    """The vectors of a pack (4, C) for the channels from c."""
+    flat, channels = pack.reshape(-1), pack.shape[1]
+    return Norm(
+        load(flat, MEAN * channels + c, v),
+        load(flat, INV_STD * channels + c, v),
+        load(flat, GAMMA * channels + c, v),
+        load(flat, BETA * channels + c, v),
+    )
 
 
 @row
-def normalise_activate(x, pack, code, a):
-    """Equations (2) and (3) for a stretch of whole pixels, row by row; ``pack`` is repeated to (4, L)."""
-    for lo in range(0, x.size, pack.shape[1]):
-        hi = min(lo + pack.shape[1], x.size)
-        normalise_activate_row(x[lo:hi], pack, code, a[lo:hi])
+def normalise_activate(x, source, a):
+    """Equations (2) and (3) for a tile: a = finished(x), by the pack and the activation of ``source``.
 
-
-@row
-def finish(y, folded, code, skip):
-    """Inference: y = activation(y · scale + shift) in place, plus ``skip`` where it has a size; whole pixels.
-
-    ``folded`` (2, L) holds scale = γ · inv_std and shift = β − mean · scale, (2) and (3) in one multiplication and one
-    addition a number, since the running statistics do not depend on y.
+    GROUP pixels share the loads of the pack; they are read in order, as memory likes it.
     """
-    for lo in range(0, y.size, folded.shape[1]):
-        hi = min(lo + folded.shape[1], y.size)
-        finish_row(y[lo:hi], folded[0], folded[1], code, skip[lo:hi] if skip.size else skip)
+    channels, v = source.pack.shape[1], source.lanes
+    for first in range(0, x.size, GROUP * channels):
+        end = min(first + GROUP * channels, x.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            norm = norm_of(source.pack, c, v)
+            for i in range(first + c, end, channels):
+                normal = (load(x, i, v) - norm.mean) * norm.inv_std
+                store(a, i, activate(source.code, _1, fma(normal, norm.gamma, norm.beta)))
 
 
 @row
-def finish_row(y, scale, shift, code, skip):
-    """The same for one row."""
-    for i in range(y.size):
-        y[i] = y[i] * scale[i] + shift[i]
-    activate_row(code, _1, y)
-    if skip.size:
-        add(y, skip)
+def unit_gradient(dy, x, upstream, dx):
+    """Equation (6) for a tile, with the activation's part: dy is the gradient of activation(u), x the raw tile."""
+    pack, v = upstream.pack, upstream.lanes
+    channels, means = pack.shape[1], upstream.means.reshape(-1)
+    for first in range(0, x.size, GROUP * channels):
+        end = min(first + GROUP * channels, x.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            norm = norm_of(pack, c, v)
+            mean_beta, mean_gamma = load(means, c, v), load(means, channels + c, v)
+            scale = norm.gamma * norm.inv_std
+            for i in range(first + c, end, channels):
+                normal = (load(x, i, v) - norm.mean) * norm.inv_std
+                du = load(dy, i, v) * derivative(upstream.code, _1, fma(normal, norm.gamma, norm.beta))
+                store(dx, i, scale * (du - mean_beta - normal * mean_gamma))
 
 
 @row
-def slope(code, is_smooth, u):
-    """activation'(u). Every caller writes ``is_smooth`` as a constant, so that a loop has exp in it only if it must."""
-    return smooth_derivative(code, u, _1) if is_smooth else clipped_derivative(code, u)
+def add_gradient_sums(dy, x, source, sums):
+    """Equation (5) for a tile that is hot: sums (2, C) in float64 gains Σ du and Σ du · x̂.
 
-
-@row
-def unit_gradient_rows(dy, x, pack, means, code, is_smooth, dx, n, group):
-    """Activation and normalisation backwards, (6), for a group of rows; ``means`` (2, L)."""
-    length = _u(pack.shape[1])
-    for i in range(_u(n)):
-        for g in range(_u(group)):
-            j = g * length + i
-            normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[j] * slope(code, is_smooth, normal * pack[GAMMA, i] + pack[BETA, i])
-            dx[j] = pack[GAMMA, i] * pack[INV_STD, i] * (du - means[0, i] - normal * means[1, i])
-
-
-@row
-def unit_gradient(dy, x, pack, means, code, dx):
-    """Equation (6) for a stretch of whole pixels; ``pack`` and ``means`` are repeated along L."""
-    length, lo = pack.shape[1], 0
-    while code < SMOOTH and lo + GROUP * length <= x.size:
-        unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, False, dx[lo:], length, GROUP)
-        lo += GROUP * length
-    while lo < x.size:
-        n = min(length, x.size - lo)
-        if code < SMOOTH:
-            unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, False, dx[lo:], n, 1)
-        else:
-            unit_gradient_rows(dy[lo:], x[lo:], pack, means, code, True, dx[lo:], n, 1)
-        lo += length
-
-
-@row
-def add_gradient_sums_rows(dy, x, pack, code, is_smooth, dbeta, dgamma, n, group):
-    """Equation (5), a group of rows into rows of sums (L,)."""
-    length = _u(pack.shape[1])
-    for i in range(_u(n)):
-        total_beta, total_gamma = dbeta[i], dgamma[i]
-        for g in range(_u(group)):
-            j = g * length + i
-            normal = (x[j] - pack[MEAN, i]) * pack[INV_STD, i]
-            du = dy[j] * slope(code, is_smooth, normal * pack[GAMMA, i] + pack[BETA, i])
-            total_beta += du
-            total_gamma += du * normal
-        dbeta[i], dgamma[i] = total_beta, total_gamma
-
-
-@row
-def add_gradient_sums(dy, x, pack, code, sums):
-    """Equation (5) for a stretch of whole pixels: sums (2, C) in float64 gains Σ du and Σ du · x̂."""
-    length, lo = pack.shape[1], 0
-    dbeta, dgamma = line_up(length, x), line_up(length, x)
-    while code < SMOOTH and lo + GROUP * length <= x.size:
-        add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, False, dbeta, dgamma, length, GROUP)
-        lo += GROUP * length
-    while lo < x.size:
-        n = min(length, x.size - lo)
-        if code < SMOOTH:
-            add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, False, dbeta, dgamma, n, 1)
-        else:
-            add_gradient_sums_rows(dy[lo:], x[lo:], pack, code, True, dbeta, dgamma, n, 1)
-        lo += length
-    fold(dbeta, sums[0])
-    fold(dgamma, sums[1])
-
-
-@row
-def add_deviations(x, centre, first, second, n, group):
-    """first += x − centre,  second += (x − centre)², for a group of rows."""
-    length = _u(centre.size)
-    for i in range(_u(n)):
-        total, squares = first[i], second[i]
-        for g in range(_u(group)):
-            d = x[g * length + i] - centre[i]
-            total += d
-            squares += d * d
-        first[i], second[i] = total, squares
-
-
-@row
-def add_moments(x, channels, moments):
-    """Merge a hot tile of whole pixels into moments (3, C) = count, mean, M2 of each channel, float64; (1) and (7).
-
-    The tile is summed once, around a centre near its mean: the mean of all tiles so far, for the first tile that of its
-    first row. What cancels in Σd² − (Σd)²/n is then no more than the centres' own scatter, which is part of M2 anyway.
+    A vector of channels goes down the tile with its two sums in registers.
     """
-    length = row_length(channels)
-    first, second, centre = line_up(length, x), line_up(length, x), line_up(length, x)
-    row_size = min(length, x.size)
+    channels, v = source.pack.shape[1], source.lanes
+    tile = np.empty(2 * channels, x.dtype)
+    for first in range(0, x.size, CHAIN * channels):
+        end = min(first + CHAIN * channels, x.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            norm = norm_of(source.pack, c, v)
+            dbeta = dgamma = zero(x, v)
+            for i in range(first + c, end, channels):
+                normal = (load(x, i, v) - norm.mean) * norm.inv_std
+                du = load(dy, i, v) * derivative(source.code, _1, fma(normal, norm.gamma, norm.beta))
+                dbeta = dbeta + du
+                dgamma = fma(du, normal, dgamma)
+            store(tile, c, dbeta)
+            store(tile, channels + c, dgamma)
+        for c in range(channels):
+            sums[0, c] += tile[c]
+            sums[1, c] += tile[channels + c]
+
+
+@row
+def add_deviations(x, first, end, centre, tile, v):
+    """tile (2·C) = Σ (x − centre), Σ (x − centre)² over the pixels first … end − 1 of flat x, channel by channel."""
+    channels = centre.size
+    for j in range(vectors_of(channels, v)):
+        c = begin_of(j, channels, v)
+        middle = load(centre, c, v)
+        total0 = total1 = square0 = square1 = zero(x, v)  # two pixels at a time: two sums wait for less than one
+        i = first + c
+        while i + channels < end:
+            d, e = load(x, i, v) - middle, load(x, i + channels, v) - middle
+            total0, total1 = total0 + d, total1 + e
+            square0, square1 = fma(d, d, square0), fma(e, e, square1)
+            i += 2 * channels
+        if i < end:
+            d = load(x, i, v) - middle
+            total0, square0 = total0 + d, fma(d, d, square0)
+        store(tile, c, total0 + total1)
+        store(tile, channels + c, square0 + square1)
+
+
+@row
+def add_moments(x, moments, v):
+    """Merge a hot tile into moments (3, C) = count, mean, M2 of each channel, float64; equations (1) and (7).
+
+    The tile is summed once, around the mean of all tiles so far; a part's first pixels are summed twice, the first time
+    around their first pixel, for their mean. What cancels in Σd² − (Σd)²/n is then no more than the scatter of the
+    centres, which is part of M2 anyway.
+    """
+    channels = moments.shape[1]
+    centre, tile = np.empty(channels, x.dtype), np.empty(2 * channels, x.dtype)
+    for first in range(0, x.size, CHAIN * channels):
+        end = min(first + CHAIN * channels, x.size)
+        count, before = (end - first) // channels, moments[0, 0]
+        if before == 0:
+            centre[:] = x[:channels]
+            add_deviations(x, first, end, centre, tile, v)
+            for c in range(channels):
+                centre[c] += tile[c] / count
+        else:
+            for c in range(channels):
+                centre[c] = moments[1, c]
+        add_deviations(x, first, end, centre, tile, v)
+        merge_tile(moments, count, centre, tile)
+
+
+@row
+def merge_tile(moments, count, centre, tile):
+    """Equation (7): moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels."""
+    channels, total = centre.size, moments[0, 0] + count
+    part, cross = count / total, moments[0, 0] * count / total
     for c in range(channels):
-        mean = moments[1, c]
-        if moments[0, c] == 0:
-            for i in range(c, row_size, channels):
-                mean += x[i] / (row_size // channels)
-        for lo in range(c, length, channels):
-            centre[lo] = mean
-    lo = 0
-    while lo + GROUP * length <= x.size:
-        add_deviations(x[lo:], centre, first, second, length, GROUP)
-        lo += GROUP * length
-    while lo < x.size:
-        add_deviations(x[lo:], centre, first, second, min(length, x.size - lo), 1)
-        lo += length
-    tile = np.zeros((2, channels))  # Σ(x − centre), Σ(x − centre)²
-    fold(first, tile[0])
-    fold(second, tile[1])
-    count = x.size // channels
-    for c in range(channels):
-        slip = tile[0, c] / count
-        m2 = tile[1, c] - tile[0, c] * slip
-        merge(moments, c, count, np.float64(centre[c]) + slip, 0.0 if m2 < 0 else m2)
+        slip = np.float64(tile[c]) / count
+        m2 = max(np.float64(tile[channels + c]) - tile[c] * slip, 0.0)
+        delta = centre[c] + slip - moments[1, c]
+        moments[0, c] = total
+        moments[1, c] += delta * part
+        moments[2, c] += m2 + delta * delta * cross
 
 
 @row
@@ -225,50 +259,45 @@ def merge(moments, c, count, mean, m2):
 
 
 @kernel
-def _add_moments(x, moments):
-    """(R, C) → moments (parts, 3, C), zero before."""
-    rows, channels = x.shape
+def _add_moments(x, moments, v):
+    """Flat x → moments (parts, 3, C), zero before."""
+    channels = moments.shape[2]
     step = max(1, TILE // channels)
     for part in prange(moments.shape[0]):  # each part adds to its own moments
-        first, last = share(part, moments.shape[0], rows)
+        first, last = share(part, moments.shape[0], x.size // channels)
         for lo in range(first, last, step):
-            hi = min(lo + step, last)
-            add_moments(x[lo:hi].reshape(-1), channels, moments[part])
+            add_moments(x[lo * channels : min(lo + step, last) * channels], moments[part], v)
 
 
 @kernel
-def _normalise_activate(x, pack, code, y):
-    rows, channels = x.shape
-    long = repeated(pack, row_length(channels))
-    step = max(1, TILE // channels)
-    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
-        lo, hi = tile * step, min((tile + 1) * step, rows)
-        normalise_activate(x[lo:hi].reshape(-1), long, code, y[lo:hi].reshape(-1))
+def _normalise_activate(source, y):
+    """Flat y = finished(source)."""
+    step = max(1, TILE // source.pack.shape[1]) * source.pack.shape[1]
+    x = source.raw.reshape(-1)
+    for tile in prange((y.size + step - 1) // step):  # each tile writes its own pixels of y
+        normalise_activate(x[tile * step : (tile + 1) * step], source, y[tile * step : (tile + 1) * step])
 
 
 @kernel
-def _add_gradient_sums(dy, x, pack, code, sums):
-    """sums (parts, 2, C), zero before."""
-    rows, channels = x.shape
-    long = repeated(pack, row_length(channels))
-    step = max(1, TILE // channels)
+def _add_gradient_sums(dy, source, sums):
+    """Flat dy → sums (parts, 2, C), zero before."""
+    channels = sums.shape[2]
+    step, x = max(1, TILE // channels), source.raw.reshape(-1)
     for part in prange(sums.shape[0]):  # each part adds to its own sums
-        first, last = share(part, sums.shape[0], rows)
+        first, last = share(part, sums.shape[0], x.size // channels)
         for lo in range(first, last, step):
-            hi = min(lo + step, last)
-            add_gradient_sums(dy[lo:hi].reshape(-1), x[lo:hi].reshape(-1), long, code, sums[part])
+            here = slice(lo * channels, min(lo + step, last) * channels)
+            add_gradient_sums(dy[here], x[here], source, sums[part])
 
 
 @kernel
-def _unit_gradient(dy, x, pack, means, code, dx):
-    rows, channels = x.shape
-    long, long_means = repeated(pack, row_length(channels)), repeated(means, row_length(channels))
-    step = max(1, TILE // channels)
-    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of dx
-        lo, hi = tile * step, min((tile + 1) * step, rows)
-        unit_gradient(
-            dy[lo:hi].reshape(-1), x[lo:hi].reshape(-1), long, long_means, code, dx[lo:hi].reshape(-1)
-        )
+def _unit_gradient(upstream, dx):
+    """Flat dx by equation (6)."""
+    step = max(1, TILE // upstream.pack.shape[1]) * upstream.pack.shape[1]
+    dy, x = upstream.dy.reshape(-1), upstream.raw.reshape(-1)
+    for tile in prange((dx.size + step - 1) // step):  # each tile writes its own pixels of dx
+        here = slice(tile * step, (tile + 1) * step)
+        unit_gradient(dy[here], x[here], upstream, dx[here])
 
 
 @kernel(parallel=False)
@@ -340,35 +369,46 @@ def parts_of(items: int, least: int = 1) -> int:
     return max(1, min(PARTS, items // least))
 
 
+def source_of(x, pack=None, code=IDENTITY) -> Source:
+    """The Source of a map (…, C): raw with its pack and code, or finished without."""
+    return Source(x, empty_pack(x.dtype) if pack is None else pack, code, lanes(x.shape[-1], x.dtype))
+
+
+def upstream_of(dy, raw=None, pack=None, means=None, code=IDENTITY) -> Upstream:
+    """The Upstream of dy (…, F): the gradient of what is made of ``raw``, or of the raw output itself."""
+    if pack is None:
+        raw, pack, means = dy, empty_pack(dy.dtype), empty_pack(dy.dtype)
+    return Upstream(dy, raw, pack, means, code, lanes(dy.shape[-1], dy.dtype))
+
+
 def moments_of(x) -> np.ndarray:
     """Moments (parts, 3, C) of x (…, C), float64: the read-only pass of (1), for maps whose producer did not add them."""
-    rows = x.reshape(-1, x.shape[-1])
-    moments = np.zeros((parts_of(len(rows)), 3, x.shape[-1]))
-    _add_moments(rows, moments)
+    channels = x.shape[-1]
+    moments = np.zeros((parts_of(x.size // channels), 3, channels))
+    _add_moments(x.reshape(-1), moments, lanes(channels, x.dtype))
     return moments
 
 
-def normalised(x, pack, code, out=None):
-    """The finished activation of a raw map x (…, C): equations (2) and (3) with ``pack`` (4, C) of the same dtype."""
-    out = _check.output("out", out, x.shape, x.dtype)
-    channels = x.shape[-1]
-    _normalise_activate(x.reshape(-1, channels), pack, code, out.reshape(-1, channels))
+def normalised(source, out=None):
+    """The finished activation of a raw map (…, C): equations (2) and (3)."""
+    out = _check.output("out", out, source.raw.shape, source.raw.dtype)
+    _normalise_activate(source._replace(raw=source.raw.reshape(-1)), out.reshape(-1))
     return out
 
 
-def gradient_sums_of(dy, x, pack, code, parts=None) -> np.ndarray:
+def gradient_sums_of(dy, source, parts=None) -> np.ndarray:
     """Sums (parts, 2, C) of (5), float64: a read-only pass, for maps whose consumer did not add them."""
-    rows = x.reshape(-1, x.shape[-1])
-    sums = np.zeros((parts or parts_of(len(rows)), 2, x.shape[-1]))
-    _add_gradient_sums(dy.reshape(rows.shape), rows, pack, code, sums)
+    channels = source.raw.shape[-1]
+    sums = np.zeros((parts or parts_of(dy.size // channels), 2, channels))
+    _add_gradient_sums(dy.reshape(-1), source._replace(raw=source.raw.reshape(-1)), sums)
     return sums
 
 
-def unit_gradient_of(dy, x, pack, means, code, out=None):
+def unit_gradient_of(upstream, out=None):
     """dx of (6) as a map of its own, for convolutions that do not apply it to their hot tile."""
-    out = _check.output("out", out, x.shape, x.dtype)
-    rows = (-1, x.shape[-1])
-    _unit_gradient(dy.reshape(rows), x.reshape(rows), pack, means, code, out.reshape(rows))
+    dy, raw = upstream.dy, upstream.raw
+    out = _check.output("out", out, raw.shape, raw.dtype)
+    _unit_gradient(upstream._replace(dy=dy.reshape(-1), raw=raw.reshape(-1)), out.reshape(-1))
     return out
 
 
@@ -420,7 +460,7 @@ def batchnorm_forward(
     else:
         running = _vectors(x, channels, running_mean=running_mean, running_variance=running_variance)
         running_pack(*running, gamma, beta, eps, pack)
-    return normalised(x, pack, code, out), pack
+    return normalised(source_of(x, pack, code), out), pack
 
 
 def batchnorm_backward(dy, x, pack, *, activation="identity", training=True, out=None):
@@ -441,8 +481,8 @@ def batchnorm_backward(dy, x, pack, *, activation="identity", training=True, out
     dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     means = np.empty((2, channels), x.dtype)
     count = x.size // channels if training else 0
-    close_gradient_sums(gradient_sums_of(dy, x, pack, code), count, dgamma, dbeta, means)
-    return unit_gradient_of(dy, x, pack, means, code, out), dgamma, dbeta
+    close_gradient_sums(gradient_sums_of(dy, source_of(x, pack, code)), count, dgamma, dbeta, means)
+    return unit_gradient_of(upstream_of(dy, x, pack, means, code), out), dgamma, dbeta
 
 
 def _vectors(x, channels, **vectors):

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numnet.kernels.vectors import Lanes
+from numnet.kernels._jit import row
+from numnet.kernels.vectors import Lanes, width
 
 
 class Window(NamedTuple):
@@ -54,3 +55,21 @@ class Upstream(NamedTuple):
     means: np.ndarray
     code: int
     lanes: Lanes
+
+
+@row
+def vectors_of(count, v):
+    """How many vectors ``count`` numbers are, at least one vector's; the last vector may overlap the one before."""
+    return (count + width(v) - 1) // width(v)
+
+
+@row
+def begin_of(j, count, v):
+    """Where vector j of ``count`` numbers begins."""
+    return min(j * width(v), count - width(v))
+
+
+@row
+def share(part, parts, count):
+    """Items lo … hi − 1 of part number ``part`` when ``count`` items are cut into ``parts`` near-equal parts."""
+    return count * part // parts, count * (part + 1) // parts

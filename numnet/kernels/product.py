@@ -1,148 +1,284 @@
-"""The product of two tiles, cut into blocks that BLAS multiplies where they lie.
+"""The matrix product: nine tenths of the arithmetic of every net here, on one page and near the processor's peak.
 
-(1)  y[r, f]  = Σ_c x[r, c] · w[c, f]         a tile of rows r, all channels c, the filters f of one part
-(2)  dw[c, f] = Σ_r x[r, c] · dy[r, f]        the gradient of (1), a tile's rows r
+With x (R, C), w (C, F), y (R, F), and dx, dw, dy shaped like x, w, y:
 
-A BLAS is made for large matrices: it first copies both factors into an order of its own ("packing"), which pays when
-every number is used many hundreds of times. A tile of a MobileNet is not like that: 49 pixels of a 7×7 map meet a
-million weights, and each weight that was copied is used 49 times. OpenBLAS, SciPy's BLAS, multiplies in place while
-rows · channels · filters ≤ 1,000,000. So a tile is cut into blocks below that size, and the blocks of one sum are
-added by BLAS itself (its β = 1). What bounds a block:
+(1)  y[r, f]  = Σ_c x[r, c] · w[c, f]        Y  = X W       forward
+(2)  dx[r, c] = Σ_f dy[r, f] · w[c, f]       dX = dY Wᵀ
+(3)  dw[c, f] = Σ_r x[r, c] · dy[r, f]       dW = Xᵀ dY
 
-* **Filters**, a multiple of 64: OpenBLAS takes 64 filters and 4 pixels at a time, 16 sums in registers. A rest of 16
-  filters keeps 4 sums, too few to hide an addition behind the next.
-* **Channels**, 128: the 64 columns of w that are in use then fit the first-level cache (32 KiB) while all pixels of the
-  block go by. More do not, least of all where F is a power of two, whose columns fall into few places of the cache.
-* **Order**: channels outermost, so that w is read in long stretches, once, and y waits in the second-level cache.
+All three are one loop, y[i, j] = Σ_k a[i, k] · b[k, j]; what differs is how a is walked through (``Strided``) and what is
+packed as b. The definition is ``definition`` below, three lines. The rest of the page is why it is slow, and the cure.
 
-One core, GFLOP/s, the weights not in the cache; medians on a noisy machine:
+**What bounds it.** A core of today multiplies and adds two registers a cycle, and each result is ready 4 cycles later. So
+8 sums must be under way at any time, none waiting for another. And it loads two registers a cycle: if each
+multiply-add loaded both its factors, it would wait for loads half of the time.
 
-    rows × C → F    49 × 192 → 1152    49 × 1024 → 1024    196 × 576 → 96    392 × 24 → 144    392 × 128 → 256
-    ``np.dot``                   46                  38               80               73                 131
-    in blocks                   111                  73              102              109                 154
+**A tile of registers** answers both. Keep R × V registers of sums, for R rows of a and V·LANES columns of b. Each step of
+k then loads V registers of b and R single numbers of a (spread to all lanes by the instruction itself), and makes R·V
+multiply-adds: with 6 × 2, 12 of them for 8 loads. AVX2 has 16 registers: 12 sums, 2 of b, 1 number of a; one is left.
+12 sums also cover the latency. ARM's NEON has 32 registers, narrower ones, and up to four units: 6 × 4 there.
 
-Training multiplies many rows by the same weights, (2) and the gradient of x too. There packing pays for itself from
-some 65,536 weights on (512 → 512: 1.2 times as fast whole), and blocks win below: 64 → 64 at 16×16 forward 4.1 → 3.3 ms,
-backward 11.3 → 8.7 ms; 19 shapes of V1 and V2, one core in turn, by geometric mean 1.09 and 1.16 times as fast.
+    for k: b0, b1 = b[k, 0:LANES], b[k, LANES:2·LANES]        one core of a Zen 5 (AVX-512), peak 282 GFLOP/s:
+        for r in 0 … 5: s = a[r, k]                           6 × 2 reaches 265, 6 × 4 262, 12 × 2 (addresses no
+            c[r, 0] += s · b0;  c[r, 1] += s · b1             longer fit the 16 integer registers) 189
 
-The blocks depend on the shapes alone, so the bits do too.
+**Panels.** For all rows of a the same 2·LANES columns of b are walked through, so they are copied (``pack``) to lie one step
+of k after another: then they are read in order, at full speed, and from the first-level cache if K is small, from the
+second otherwise (two lines in 6 cycles: no wait). A copy costs one load and one store a number; each packed number is used once a row
+of a. Packed weights of a net that is not training are kept (see the page ``inverted``).
 
-This is ``np.dot`` without its rules (whole arrays, nothing added): Numba's own binding of xGEMM, called with strides.
+**Rows that 6 does not divide** end in tiles of 2 and of 1 row. **Columns** that LANES does not divide end in a vector
+that overlaps the one before (see ``vectors``): some columns are computed twice, with equal results.
+
+**Same bits.** Each sum is one chain of fused multiply-adds in the order of k, starting from 0, from a bias, or from what y
+holds. So its bits depend on no tile, no lanes, no thread and no library.
+
+MACs: R·C·F in each of the three.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from numba.core.extending import overload
-from numba.np.linalg import _BLAS, get_blas_kind
+from numba import prange
 
-from numnet.kernels._jit import row
+from numnet.kernels import _check, vectors
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.activations import IDENTITY, activate_unit
+from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.rows import line_up
+from numnet.kernels.vectors import add_outer, add_tiles, each, load, load_tile, repeat, store, store_tile, width, zeros
 
-SMALL = 1_000_000  # rows · channels · filters up to which OpenBLAS does not pack
-ROWS = 200  # of a block at most
-CHANNELS = 128  # of a block at most: its weights share the first two levels of the cache with its rows
-FILTERS = 128  # of a block at most
-THIN = 65536  # weights up to which blocks are faster for many rows, too: 256 KiB of float32, an eighth of the L2 cache
-PANEL = 64  # filters that OpenBLAS takes in one sweep of four registers; narrower rests run at half the speed
+ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
+VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
+
+
+class Strided(NamedTuple):
+    """A matrix in a flat array: entry (i, k) is values[at + i·row + k·deep]."""
+
+    values: np.ndarray
+    at: int
+    row: int
+    deep: int
+
+
+class Packed(NamedTuple):
+    """b (K, columns) in panels, as ``pack`` leaves it; K is ``deep``."""
+
+    values: np.ndarray
+    deep: int
+    columns: int
+    lanes: vectors.Lanes
+
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def definition(x, w, y):
+    """(1) as it is written: y (R, F) = x (R, C) · w (C, F)."""
+    for r in range(x.shape[0]):
+        for f in range(w.shape[1]):
+            y[r, f] = 0
+            for c in range(x.shape[1]):
+                y[r, f] += x[r, c] * w[c, f]
+
+
+@kernel(parallel=False)
+def definition_dx(dy, w, dx):
+    """(2): dx (R, C) = dy (R, F) · wᵀ."""
+    for r in range(dy.shape[0]):
+        for c in range(w.shape[0]):
+            dx[r, c] = 0
+            for f in range(w.shape[1]):
+                dx[r, c] += dy[r, f] * w[c, f]
+
+
+@kernel(parallel=False)
+def definition_dw(x, dy, dw):
+    """(3): dw (C, F) = xᵀ · dy."""
+    for c in range(x.shape[1]):
+        for f in range(dy.shape[1]):
+            dw[c, f] = 0
+            for r in range(x.shape[0]):
+                dw[c, f] += x[r, c] * dy[r, f]
+
+
+# ---------------------------------------------------------------------------------------------- panels
 
 
 @row
-def multiply(x, w, y):
-    """(1): y = x · w for x (R, C), w (C, F), y (R, F), each row contiguous."""
-    deep, wide, high = edges(*x.shape, w.shape[1])
-    for c in range(0, x.shape[1], deep):
-        for f in range(0, w.shape[1], wide):
-            for r in range(0, x.shape[0], high):
-                multiply_block(
-                    x[r : r + high, c : c + deep],
-                    w[c : c + deep, f : f + wide],
-                    y[r : r + high, f : f + wide],
-                    c > 0,
-                    False,
-                )
+def packed_size(deep, columns, v):
+    """Numbers of a packed matrix (deep, columns)."""
+    return deep * vectors_of(columns, v) * width(v)
 
 
 @row
-def multiply_many(x, w, y):
-    """(1) for a tile of many rows, all contiguous: in blocks where w is ``thin``, else whole."""
-    if thin(*w.shape):
-        multiply(x, w, y)
+def held_by(j, count):
+    """How many vectors the panel that begins with vector j holds: VECTORS, or at the end 1."""
+    return VECTORS if j + VECTORS <= count else 1
+
+
+@row
+def pack(b, deep, columns, out, v):
+    """Copy b, rows of ``columns`` numbers in a flat array, panel by panel."""
+    count, j, to = vectors_of(columns, v), 0, 0
+    while j < count:
+        held = held_by(j, count)
+        for k in range(deep):
+            for i in range(j, j + held):
+                store(out, to, load(b, k * columns + begin_of(i, columns, v), v))
+                to += width(v)
+        j += held
+
+
+@row
+def pack_turned(w, deep, columns, out, v):
+    """The same of wᵀ: w (columns, deep) in a flat array. Eight rows of w at a time: as many lines of the cache."""
+    count, n, j, to = vectors_of(columns, v), width(v), 0, 0
+    while j < count:
+        held = held_by(j, count)
+        for i in range(held):
+            column = begin_of(j + i, columns, v)
+            for low in range(0, n, 8):
+                for k in range(deep):
+                    for lane in range(low, min(low + 8, n)):
+                        out[to + (k * held + i) * n + lane] = w[(column + lane) * deep + k]
+        to += deep * held * n
+        j += held
+
+
+# ---------------------------------------------------------------------------------------------- the product
+
+
+@row
+def add_products(tile, a, r, b, at, places, row_of_b):
+    """tile[i] += Σ_k a[r + i, k] · b[k], for a panel of b that begins at ``at``: the loop in which the time is spent."""
+    numbers, step = a.at + r * a.row, len(places) * width(b.lanes)
+    for _ in range(b.deep):
+        tile = add_outer(tile, a.values, numbers, a.row, load_tile(row_of_b, b.values, at, 0, places))
+        numbers += a.deep
+        at += step
+    return tile
+
+
+class Ending(NamedTuple):
+    """What inference does to a product: sums begin with a bias (F,), then an activation by its code, then + skip, or empty."""
+
+    bias: np.ndarray
+    code: int
+    skip: np.ndarray
+
+
+class Panel(NamedTuple):
+    """A panel's place in ``Packed``, those of its vectors in a step of it and in a row of y, and what sums begin with."""
+
+    at: int
+    places: tuple
+    columns: tuple
+    begin: tuple
+
+
+@row
+def multiply_rows(tile, a, r, b, y, panel, adds):
+    """Some rows of y, from row r: as many as ``tile``, which holds what the sums begin with, has."""
+    if adds:
+        tile = load_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
+    tile = add_products(tile, a, r, b, panel.at, panel.places, panel.begin)
+    store_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
+
+
+@row
+def finish_panel(y, rows, panel, ending):
+    """y = activation(y) + skip for the rows of a panel, just stored; skip lies like y.
+
+    All vectors of a row are loaded before the first is stored: two of them may overlap.
+    """
+    for i in range(rows):
+        at = y.at + i * y.row
+        tile = each(activate_unit, ending.code, load_tile(panel.begin, y.values, at, 0, panel.columns))
+        if ending.skip.size:
+            tile = add_tiles(tile, load_tile(panel.begin, ending.skip, at, 0, panel.columns))
+        store_tile(tile, y.values, at, 0, panel.columns)
+
+
+@row
+def multiply_panel(a, rows, b, y, panel, ending, adds):
+    """All rows of y in the columns of one panel."""
+    if ending is not None:
+        begin = load_tile(panel.begin, ending.bias, 0, 0, panel.columns)
+        panel = Panel(panel.at, panel.places, panel.columns, begin)
+    r = 0
+    while rows - r >= ROWS:
+        multiply_rows(repeat(panel.begin, ROWS), a, r, b, y, panel, adds)
+        r += ROWS
+    while rows - r >= FEW:
+        multiply_rows(repeat(panel.begin, FEW), a, r, b, y, panel, adds)
+        r += FEW
+    while rows > r:
+        multiply_rows(repeat(panel.begin, 1), a, r, b, y, panel, adds)
+        r += 1
+    if ending is not None:
+        finish_panel(y, rows, panel, ending)
+
+
+@row
+def multiply(a, rows, b, y, span, ending, adds):
+    """y = a · b for ``rows`` rows of a and y, both Strided, and the vectors first … last − 1 = span of b's columns.
+
+    ending: an Ending, or None; ``adds``: y += a · b. Then no two vectors of y may overlap, since what is added to memory is
+    added once: give b a number of columns that the lanes divide, and y rows of that length.
+    """
+    j, count, n = span[0], vectors_of(b.columns, b.lanes), width(b.lanes)
+    while j < span[1]:
+        columns = (column(b, j), column(b, j + 1), column(b, j + 2), column(b, j + 3))
+        at, places = j * n * b.deep, (0, n, 2 * n, 3 * n)
+        if held_by(j, count) == VECTORS:
+            wide = zeros(b.values, 1, VECTORS, b.lanes)
+            multiply_panel(a, rows, b, y, Panel(at, places[:VECTORS], columns[:VECTORS], wide), ending, adds)
+        else:
+            single = zeros(b.values, 1, 1, b.lanes)
+            multiply_panel(a, rows, b, y, Panel(at, places[:1], columns[:1], single), ending, adds)
+        j += held_by(j, count)
+
+
+@row
+def column(b, j):
+    """The column of b at which its vector j begins."""
+    return begin_of(j, b.columns, b.lanes)
+
+
+@row
+def multiply_all(a, rows, b, y, adds):
+    """y = a · b, or y += a · b, in all columns."""
+    multiply(a, rows, b, y, (0, vectors_of(b.columns, b.lanes)), None, adds)
+
+
+# ---------------------------------------------------------------------------------------------- whole matrices
+
+TILE = 128  # rows of a whole product's tile
+
+
+@kernel
+def _product(x, w, y, turned, v):
+    """y (R, F) = x (R, C) · w (C, F); of w (F, C), turned."""
+    (rows, deep), columns = x.shape, y.shape[1]
+    b = Packed(line_up(packed_size(deep, columns, v), x), deep, columns, v)
+    if turned:
+        pack_turned(w.reshape(-1), deep, columns, b.values, v)
     else:
-        np.dot(x, w, y)
+        pack(w.reshape(-1), deep, columns, b.values, v)
+    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
+    for tile in prange((rows + TILE - 1) // TILE):  # each tile writes its own rows of y
+        first, last = tile * TILE, min((tile + 1) * TILE, rows)
+        a, out = Strided(flat_x, first * deep, deep, 1), Strided(flat_y, first * columns, columns, 1)
+        multiply_all(a, last - first, b, out, False)
 
 
-@row
-def multiply_transposed(x, d, dw, adds):
-    """(2): dw (C, F) = xᵀ · d for x (R, C) and d (R, F), rows contiguous; added to what is there if ``adds``."""
-    if not thin(*dw.shape):
-        multiply_block(x, d, dw, adds, True)
-        return
-    deep, wide, high = edges(*x.shape, d.shape[1])
-    for c in range(0, x.shape[1], deep):
-        for f in range(0, d.shape[1], wide):
-            for r in range(0, x.shape[0], high):
-                multiply_block(
-                    x[r : r + high, c : c + deep],
-                    d[r : r + high, f : f + wide],
-                    dw[c : c + deep, f : f + wide],
-                    adds or r > 0,
-                    True,
-                )
-
-
-@row
-def thin(channels, filters):
-    """True for weights so few that many rows are multiplied faster in blocks; else packing pays for itself."""
-    return channels * filters <= THIN
-
-
-@row
-def turned(w):
-    """wᵀ (F, C) of w (C, F), rows contiguous: BLAS multiplies by a transposed matrix in place at half the speed."""
-    channels, filters = w.shape
-    out = np.empty((filters, channels), w.dtype)
-    for lo in range(0, channels, 16):  # sixteen rows of w at a time: a line of the cache of each row of out
-        hi = min(lo + 16, channels)
-        for f in range(filters):
-            for c in range(lo, hi):
-                out[f, c] = w[c, f]
-    return out
-
-
-@row
-def edges(rows, channels, filters):
-    """Channels, filters and rows of a block."""
-    deep, wide = block(channels, CHANNELS, 16), block(filters, FILTERS, PANEL)
-    return deep, wide, block(rows, min(SMALL // (deep * wide), ROWS), 4)
-
-
-@row
-def block(size, most, lanes):
-    """The edge of near-equal blocks, none longer than ``most``; a multiple of ``lanes`` unless one block is enough."""
-    if size <= most:
-        return size
-    blocks = (size + most - 1) // most
-    even = (size + blocks - 1) // blocks
-    return min((even + lanes - 1) // lanes * lanes, most // lanes * lanes)
-
-
-def multiply_block(x, w, y, adds, turns):
-    """y = x · w, or xᵀ · w if it ``turns``; added to what is there if it ``adds``."""
-    part = np.dot(x.T if turns else x, w)
-    y[:] = y + part if adds else part
-
-
-@overload(multiply_block, inline="never")
-def _multiply_block(x, w, y, adds, turns):
-    """The same by xGEMM, whose matrices stand column by column: yᵀ = wᵀ xᵀ."""
-    gemm, kind = _BLAS().numba_xxgemm(x.dtype), ord(get_blas_kind(x.dtype, "multiply"))
-    plain, turned, like = ord("n"), ord("t"), np.dtype(str(x.dtype))
-    one, zero, size = np.ones(1, like), np.zeros(1, like), like.itemsize
-
-    def call(x, w, y, adds, turns):
-        (inner, filters), rows = w.shape, y.shape[0]
-        beta = one if adds else zero
-        gemm(
-            kind, plain, turned if turns else plain, filters, rows, inner, one.ctypes, w.ctypes, w.strides[0] // size,
-            x.ctypes, x.strides[0] // size, beta.ctypes, y.ctypes, y.strides[0] // size,
-        )  # fmt: skip
-
-    return call
+def product(x, w, turned=False):
+    """x (R, C) · w (C, F), or x · wᵀ for w (F, C): float32 or float64, contiguous. Raises ValueError for other arrays."""
+    x = _check.tensor("x", x, (None, None))
+    w = _check.tensor("w", w, (None, x.shape[1]) if turned else (x.shape[1], None), x.dtype)
+    y = np.zeros((len(x), w.shape[0 if turned else 1]), x.dtype)
+    if y.size and w.size:
+        _product(x, w, y, turned, vectors.lanes(y.shape[1], x.dtype))
+    return y

@@ -23,7 +23,8 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``least(x, top)``, ``most(x, bottom)`` | the smaller, the larger; where x is NaN, NaN |
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer`` | tiles of registers, for the product page |
+| ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for the product page |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
@@ -337,7 +338,7 @@ def double(typing, x):
 
 
 @intrinsic
-def _power_of_two(typing, x):
+def power_of_two(typing, x):
     """2ˣ for whole numbers x: the exponent's bits are put together as an integer."""
     bits, bias, place = (32, 127, 23) if x.dtype == types.float32 else (64, 1023, 52)
     whole = ir.VectorType(ir.IntType(bits), x.n)
@@ -437,6 +438,31 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
 
     _array(a)
     return tile(tile, a, types.intp, types.intp, vectors), code
+
+
+@intrinsic
+def each(typing, function, code, tile):
+    """The tile whose vectors are function(code, vector)."""
+    kind = function.get_call_type(typing, (types.unliteral(code), tile.dtype), {})
+
+    def compile_(context, builder, signature, args):
+        call = context.get_function(function, kind)
+        context.add_linking_libs(getattr(call, "libs", ()))
+        values = [call(builder, (args[1], builder.extract_value(args[2], i))) for i in range(len(tile))]
+        return context.make_tuple(builder, tile, values)
+
+    return tile(function, types.unliteral(code), tile), compile_
+
+
+@intrinsic
+def add_tiles(typing, tile, other):
+    """The sum of two tiles of one type."""
+
+    def code(context, builder, signature, args):
+        pairs = [[builder.extract_value(arg, i) for arg in args] for i in range(len(tile))]
+        return context.make_tuple(builder, tile, [builder.fadd(*pair) for pair in pairs])
+
+    return tile(tile, other), code
 
 
 # ---------------------------------------------------------------------------------------------- public names of memory
