@@ -18,6 +18,7 @@ Biases and β are 0, γ is 1.
 import numpy as np
 
 from numnet.kernels import random
+from numnet.quantiles import normal_quantile, normal_share
 
 
 def fill(array, spec, scheme, seed, tensor):
@@ -40,10 +41,8 @@ def _symmetric(seed, purpose, step, count):
 
 def _truncated(seed, purpose, step, count):
     """Standard normal numbers between −2 and 2: the inverse of Φ at uniform numbers between Φ(−2) and Φ(2)."""
-    from scipy.special import ndtr, ndtri
-
-    low, high = ndtr(-2.0), ndtr(2.0)
-    return ndtri(low + (high - low) * random.uniforms(seed, purpose, step, count))
+    low, high = normal_share(-2.0), normal_share(2.0)
+    return normal_quantile(low + (high - low) * random.uniforms(seed, purpose, step, count))
 
 
 def _glorot_uniform(spec):

@@ -14,6 +14,7 @@ ROOMS = [  # from the top of the house down
     "_version",
     "pickles",
     "kernels",
+    "quantiles",
     "initialisers",
     "layers",
     "blocks",

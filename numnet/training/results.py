@@ -19,6 +19,7 @@ from numnet import checkpoint
 from numnet.data.feed import OPTIONS as AUGMENT
 from numnet.errors import NumnetError
 from numnet.models import describe
+from numnet.quantiles import student_quantile
 
 COLUMNS = (
     "name",
@@ -180,13 +181,11 @@ def least_significant_difference(rows) -> dict | None:
     that a row has, be it 1. Between many rows some difference is larger by chance. What other test images would do
     is not in it.
     """
-    from scipy.special import stdtrit
-
     several = [row for row in rows if row["deviation"] is not None]
     if not several:
         return None
     freedom = sum(row["runs"] - 1 for row in several)
     squares = sum((row["runs"] - 1) * row["deviation"] ** 2 for row in several)
     deviation, fewest = math.sqrt(squares / freedom), min(row["runs"] for row in rows)
-    difference = float(stdtrit(freedom, 0.975)) * deviation * math.sqrt(2 / fewest)
+    difference = student_quantile(freedom, 0.975) * deviation * math.sqrt(2 / fewest)
     return {"deviation": deviation, "freedom": freedom, "runs": fewest, "difference": difference}
