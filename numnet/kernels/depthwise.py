@@ -7,35 +7,10 @@ is 1 in every MobileNet). With x = 0 outside the image, and i = p·s + u − top
 (2)  dx[i, j, c]  = Σ_uvm dy[p, q, o] · w[u, v, o]                     over the (p, q) that reach (i, j) by tap (u, v)
 (3)  dw[u, v, o]  = Σ_npq x[i, j, c] · dy[p, q, o]
 
-**A row is a vector.** In NHWC an image row of W pixels is W·C numbers, side by side, and a shift by v pixels is a shift
-by v·C numbers. With the weights of a tap repeated along the row, an output row is K·K multiply-adds of long vectors,
-each a shifted stretch of an input row. So are both gradients, with the roles swapped:
-
-    (1)  y[p]      +=  x[i], shifted   ·  w[u, v]         ``sum_rows``
-    (2)  dx[i]     +=  dy[p], shifted  ·  w[u, v]         ``sum_rows`` again, at stride 1; else ``sum_phase``
-    (3)  dw[u, v]  +=  x[i], shifted   ·  dy[p]           ``correlate_rows``
-
-The page ``windows`` has all three, and what makes them fast: two rows of y, of dx or of dy go through one sweep with all K·K
-taps. (2) is (1) with the taps turned around, on rows of dy between zeros.
-
-**The ring.** Shifted stretches are read from padded copies of the last few rows, in a ring that stays in the cache
-whatever the size of the image. While a row is copied it is normalised and activated (batchnorm's equations 2 and 3),
-so that the raw output of the unit before is all that this one reads. Forward, where there is nothing to be finished, the
-copy is saved: windows inside the image are read where they lie, and only those that reach over its border from the ring.
-The pair and the saved copy together made (1) 1.4 to 1.6 times as fast.
-
-**Strides.** For dx at stride s the roles are swapped: row i takes the taps u ≡ i + top (mod s), its columns ≡ j (mod s)
-the taps v ≡ j: a stride-s convolution backwards is s·s small ones of stride 1, 2×2 to 1×1 for K = 3, whose results are
-interleaved.
-
-In backward the rows of dx that no later dy can reach leave the ring at once, and while they are hot their share of the
-previous batch norm's sums (its equation 5) is taken, after the gradient of another reader of x (``more``), if it has
-one, was added.
-
-MACs: K·K·C·M·N·P·Q in each nest, taps on the padding counted, as the papers do. (1) and (3) multiply exactly that
-often; (2) takes all taps of each pixel of x, of dy or of the zeros around it: K·K·C·M·N·H·W at stride 1.
-Not supported: dilation, different strides along H and W.
+x (N, H, W, C), w (K, K, C, M), y and dy (N, P, Q, C·M). Not supported: dilation, different strides along H and W.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -44,414 +19,416 @@ from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY
+from numnet.kernels.activations import activate_rows
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
-    empty_pack,
-    finish,
     normalise_activate,
-    parts_of,
     unit_gradient,
+    empty_pack,
+    parts_of,
 )
+from numnet.kernels.maps import Source, Upstream, Window, share
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, line_up, repeated, row_length, share, zero
-from numnet.kernels.windows import (
-    PAIR,
-    add_table,
-    correlate_rows,
-    empty_table,
-    stretch,
-    sum_phase,
-    sum_rows,
-    together,
+from numnet.kernels.rows import add, copy, line_up, zero_row
+from numnet.kernels.vectors import Lanes, add_products, lanes, load, load_tile, store_tile, width, zeros
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _y(x, w, y, window):
+    for n, p, q, u, v, c, m in np.ndindex(*y.shape[:3], *w.shape):
+        i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * w.shape[3] + m
+        if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
+            y[n, p, q, o] += x[n, i, j, c] * w[u, v, c, m]
+
+
+@kernel(parallel=False)
+def _dx(dx, w, dy, window):
+    for n, p, q, u, v, c, m in np.ndindex(*dy.shape[:3], *w.shape):
+        i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * w.shape[3] + m
+        if 0 <= i < dx.shape[1] and 0 <= j < dx.shape[2]:
+            dx[n, i, j, c] += dy[n, p, q, o] * w[u, v, c, m]
+
+
+@kernel(parallel=False)
+def _dw(x, dw, dy, window):
+    for n, p, q, u, v, c, m in np.ndindex(*dy.shape[:3], *dw.shape):
+        i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * dw.shape[3] + m
+        if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
+            dw[u, v, c, m] += x[n, i, j, c] * dy[n, p, q, o]
+
+
+# ---------------------------------------------------------------------------------------------- row functions
+
+HOT = (
+    16384  # numbers of finished rows after which their sums are taken: 64 KiB of float32, still in the cache
 )
 
-HOT = 16384  # numbers of finished images after which their sums are taken: 64 KiB of float32, still in the cache
+
+class Line(NamedTuple):
+    pixels: int
+    taps: int
+    channels: int
+    read: int
+    write: int
+    lanes: Lanes
 
 
-# ---------------------------------------------------------------------------------------------- rows in and out
-
-
-@row
-def spread(line, multiplier, out):
-    """Every number M times: input channel c for its outputs c·M … c·M + M − 1."""
-    o = 0
-    for i in range(line.size):
-        for _ in range(multiplier):
-            out[o] = line[i]
-            o += 1
-
-
-@row
-def gather(out, multiplier, line):
-    """The way back, the M copies of a channel added up."""
-    o = 0
-    for i in range(line.size):
-        total = out[o]
-        for m in range(1, multiplier):
-            total += out[o + m]
-        line[i] = total
-        o += multiplier
+class Ring(NamedTuple):
+    flat: np.ndarray
+    slot: int
+    at: np.ndarray
+    next: np.ndarray
+    spare: np.ndarray
 
 
 @row
-def fill_slot(image, h, channels, pack, code, left, finished, slot, outputs, head, tail):
-    """Row h of an image (H, W·C), finished on the way, into a slot that is zero on its padding.
-
-    Of a row that needs nothing done to it, only the first ``head`` and the last ``tail`` numbers.
-    """
-    if h < 0 or h >= image.shape[0]:
-        zero(slot)
-        return
-    line = image[h]
-    multiplier = outputs // channels
-    place = slot[left * outputs : left * outputs + line.size * multiplier]
-    if pack.size:
-        done = place if multiplier == 1 else finished
-        normalise_activate(line, pack, code, done)
-        line = done
-    elif multiplier == 1:
-        copy(line[:head], place[:head])
-        copy(line[line.size - tail :], place[line.size - tail :])
-    if multiplier > 1:
-        spread(line, multiplier, place)
+def convolve_pixels(tile, ring, at, taps, shift, line, y, q):
+    n = width(line.lanes)
+    for k in range((line.channels + n - 1) // n):
+        c = min(k * n, line.channels - n)
+        sums, t = load_tile(tile, shift, c, 0, (0,)), c
+        for u in range(at.size):
+            first = at[u] + q * line.read + c
+            for place in range(first, first + line.taps * line.channels, line.channels):
+                sums = add_products(sums, ring, place, line.read, (0,), load(taps, t, line.lanes))
+                t += line.channels
+        store_tile(sums, y, q * line.write + c, line.write, (0,))
 
 
 @row
-def slot_pixels(width, left, columns_out, side_v, stride):
-    """Pixels of a padded row: the image's, and those of the last window."""
-    return max(left + width, (columns_out - 1) * stride + side_v)
+def convolve(ring, at, taps, shift, line, y):
+    """(1) y[q] = shift + Σ_uv ring[at[u] + …] · taps[u, v] for the pixels of a line."""
+    most = line.pixels // 4 * 4
+    for q in range(0, most, 4):
+        convolve_pixels(zeros(y, 4, 1, line.lanes), ring, at, taps, shift, line, y, q)
+    for q in range(most, line.pixels):
+        convolve_pixels(zeros(y, 1, 1, line.lanes), ring, at, taps, shift, line, y, q)
 
 
 @row
-def convolve_pair(
-    image, pack, code, taps, length, shape, outputs, flat, slots, filled, finished, at, y, p, count
-):
-    """(1): rows p … p + count − 1 of y (P, Q·C·M), from an image (H, W·C). Gives the new ``filled``."""
-    channels, side_u, side_v, stride, top, left = shape
-    height, line_size = image.shape
-    size, slot_size = y.shape[1], flat.size // (slots + 1)  # the last slot is zero, for rows outside
-    lines, y0, y1 = image.reshape(-1), y[p], y[p + count - 1]
-    first, last = p * stride, (p + count - 1) * stride + side_u  # the padded rows of these windows
-    begin, end = inner_columns(line_size // channels, size // outputs, left, side_v, stride)
-    direct = pack.size == 0 and outputs == channels and 2 * (end - begin) * outputs > size
-    inside = direct and first >= top and last <= top + height
-    new = first if direct and not inside else max(first, filled)
-    head, tail = line_size, 0
-    los, his = (0, 0, 0), (0, size, 0)
-    if inside:  # straight from the image; the ring is for the first and the last columns
-        head = max((begin - 1) * stride + side_v - left, 0) * channels
-        tail = max(line_size - (end * stride - left) * channels, 0)
-        los, his = (begin * outputs, 0, end * outputs), (end * outputs, begin * outputs, size)
-    for piece in range(3):
-        lo, hi = los[piece], his[piece]
-        if piece == 0:
-            source, origin = lines, lo * stride - left * outputs
-            for r in range(first, last):
-                at[r - first] = (r - top) * line_size
+def correlate_taps(tile, ring, starts, d, line, sums, places):
+    step = len(places)
+    tile = load_tile(tile, sums, 0, places[0], places[1])
+    at = 0
+    for q in range(0, line.pixels * line.channels, line.channels):
+        tile = add_products(tile, ring, at, line.channels, starts, load(d, q, line.lanes))
+        at += line.read
+    store_tile(tile, sums, 0, places[0], places[1])
+
+
+@row
+def correlate(ring, d, line, sums):
+    """(3) for one row of dy."""
+    v, n, at, rows = line.lanes, width(line.lanes), ring.at, ring.at.size
+    for k in range((line.channels + n - 1) // n):
+        c = min(k * n, line.channels - n)
+        flat, dc, own = ring.flat[c:], d[c:], sums[k * rows * line.taps * n :]
+        if rows == 3 and line.taps == 3:
+            correlate_taps(
+                zeros(d, 3, 3, v), flat, (at[0], at[1], at[2]), dc, line, own, (3 * n, (0, n, 2 * n))
+            )
+        elif line.taps == 5:
+            for u in range(0, rows - 1, 2):
+                correlate_taps(
+                    zeros(d, 5, 2, v), flat, (at[u], at[u + 1]), dc, line, own[u * n :], (rows * n, (0, n))
+                )
+            for u in range(rows // 2 * 2, rows):
+                correlate_taps(zeros(d, 5, 1, v), flat, (at[u],), dc, line, own[u * n :], (rows * n, (0,)))
         else:
-            source, origin = flat, lo * stride
-            for r in range(max(new, top), min(last, top + height)):
-                slot = flat[r % slots * slot_size : (r % slots + 1) * slot_size]
-                fill_slot(image, r - top, channels, pack, code, left, finished, slot, outputs, head, tail)
-            new = last
-            for r in range(first, last):
-                slot_number = r % slots if top <= r < top + height else slots
-                at[r - first] = slot_number * slot_size
-        if hi > lo:
-            sum_rows(
-                y0, y1, lo, hi, count == PAIR, source, at, origin, outputs, taps, length, stride, side_u, side_v
-            )  # fmt: skip
-    return last
+            for u in range(rows):
+                for tap in range(line.taps):
+                    place = flat[at[u] + tap * line.channels :]
+                    correlate_taps(
+                        zeros(d, 1, 1, v), place, (0,), dc, line, own[(tap * rows + u) * n :], (n, (0,))
+                    )
 
 
 @row
-def inner_columns(width, columns_out, left, side_v, stride):
-    """The columns of y whose windows lie inside the image: from the first to the one after the last."""
-    begin = (left + stride - 1) // stride
-    return begin, min((width + left - side_v) // stride + 1, columns_out)
+def flush(sums, side, n, dw):
+    """dw (K·K, C·M) in float64 gains the sums, each channel from one vector only; they are zero then."""
+    taps, channels = dw.shape
+    rows = taps // side
+    for k in range((channels + n - 1) // n):
+        c = min(k * n, channels - n)
+        for u in range(rows):
+            for v in range(side):
+                place = ((k * side + v) * rows + u) * n
+                for lane in range(k * n - c, n):
+                    dw[u * side + v, c + lane] += sums[place + lane]
+    for i in range(sums.size):
+        sums[i] = 0
+
+
+@row
+def ring_of(rows, pixels, channels, spare, like):
+    slot = (pixels * channels + 15) // 16 * 16
+    flat = line_up((rows + 1) * slot, like)
+    zero_row(flat)
+    return Ring(flat, slot, np.empty(rows, np.int64), np.zeros(1, np.int64), line_up(spare, like))
+
+
+@row
+def x_ring(rows, image, window, y_line, channels_in, channels):
+    width_in = image.shape[1] // channels_in
+    pixels = max(window.left + width_in, (y_line // channels - 1) * window.stride + window.side)
+    return ring_of(rows, pixels, channels, image.shape[1] if channels > channels_in else 0, image)
+
+
+@row
+def slot_of(r, rows, inside):
+    return r % rows if inside else rows
+
+
+@row
+def fill(ring, image, source, window, channels, p):
+    """The rows of the image (H, W·C) that output row p sees, finished, and where they lie: ring.at."""
+    rows, first = ring.at.size, p * window.stride
+    for r in range(max(first, ring.next[0]), first + rows):
+        i = r - window.top
+        if 0 <= i < image.shape[0]:
+            line = image[i]
+            place = ring.flat[r % rows * ring.slot + window.left * channels :]
+            out = ring.spare if ring.spare.size else place[: line.size]
+            if source.pack.size:
+                normalise_activate(line, source, out)
+            else:
+                copy(line, out)
+            if ring.spare.size:
+                multiplier = channels // source.raw.shape[3]
+                for o in range(line.size * multiplier):
+                    place[o] = out[o // multiplier]
+    ring.next[0] = first + rows
+    for u in range(rows):
+        r = first + u
+        inside = 0 <= r - window.top < image.shape[0]
+        ring.at[u] = (r % rows if inside else rows) * ring.slot
+
+
+@row
+def convolve_row(ring, image, source, taps, shift, window, p, y):
+    """(1) for row p of y."""
+    channels = shift.size
+    fill(ring, image, source, window, channels, p)
+    line = Line(y.size // channels, window.side, channels, window.stride * channels, channels, source.lanes)
+    convolve(ring.flat, ring.at, taps, shift, line, y)
+
+
+@row
+def meeting(side, stride, phase):
+    """How many of the taps 0 … side − 1 are phase, phase + stride, …"""
+    return max(side - phase + stride - 1, 0) // stride
+
+
+@row
+def dx_row(ring, rows, turned, shift, window, r, v, dx):
+    """(2) for padded row r of x, from rows of dy in the ring."""
+    channels, s, left = shift.size, window.stride, window.left
+    side_u, pixels = turned.size // channels // window.side, dx.size // channels
+    up = meeting(side_u, s, r % s)
+    before = meeting(window.side, s, 0) - 1
+    for k in range(up):
+        p = r // s - up + 1 + k
+        ring.at[k] = (p % ring.at.size if 0 <= p < rows else ring.at.size) * ring.slot
+    first = 0
+    for phase in range(r % s):
+        first += meeting(side_u, s, phase) * window.side
+    for phase in range(s):
+        across = meeting(window.side, s, phase)
+        lo = max(left - phase + s - 1, 0) // s
+        hi = (left + pixels - 1 - phase) // s + 1
+        if lo < hi:
+            line = Line(hi - lo, across, channels, channels, s * channels, v)
+            flat = ring.flat[(before + lo - across + 1) * channels :]
+            convolve(
+                flat,
+                ring.at[:up],
+                turned[first * channels :],
+                shift,
+                line,
+                dx[(lo * s + phase - left) * channels :],
+            )
+        first += up * across
 
 
 # ---------------------------------------------------------------------------------------------- passes
-# x (N, H, W·C), y and dy (N, P, Q·C·M), dx like x; ``shape`` = C, K, K, stride, top, left.
+# Maps are rows here: source.raw (N, H, W·C), y (N, P, Q·C·M).
 
 
 @kernel
-def _forward(x, x_pack, code, taps, shape, y, moments, parts):
-    """(1). x finished (pack empty) or raw; taps (K·K, C·M); moments (parts, 3, C·M), zero, or empty."""
-    channels, side_u, side_v, stride, _, left = shape
-    images, rows, size = y.shape
-    outputs = taps.shape[1]
-    length = stretch(outputs, stride, taps.shape[0])
-    long_taps = repeated(taps, length).reshape(-1)
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
-    slots = (PAIR - 1) * stride + side_u
-    unspread = x.shape[2] if outputs > channels else 0  # a row that waits for its channels to be repeated
+def _forward(source, taps, shift, window, y, moments, parts):
+    x, (images, rows, size) = source.raw, y.shape[:3]
     flat_y = y.reshape(-1)
+    size = y.shape[2] * y.shape[3]
+    channels = shift.size
     for part in prange(parts):  # each part writes its own images of y and its own moments
-        flat = line_up((slots + 1) * slot_size, x)
-        finished = np.empty(unspread, x.dtype)
-        at = np.empty(slots, np.int64)
+        ring = x_ring(
+            taps.size // channels // window.side,
+            x[0].reshape(x.shape[1], -1),
+            window,
+            size,
+            x.shape[3],
+            channels,
+        )
         first, last = share(part, parts, images)
-        counted = first  # images whose moments have been taken
+        counted = first * rows
         for n in range(first, last):
-            filled = 0  # padded rows of this image that have been put into the ring
-            for p in range(0, rows, PAIR):
-                count = min(PAIR, rows - p)
-                filled = convolve_pair(
-                    x[n],
-                    pack,
-                    code,
-                    long_taps,
-                    length,
-                    shape,
-                    outputs,
-                    flat,
-                    slots,
-                    filled,
-                    finished,
-                    at,
-                    y[n],
-                    p,
-                    count,
+            ring.next[0] = 0
+            image = x[n].reshape(x.shape[1], -1)
+            for p in range(rows):
+                here = n * rows + p
+                convolve_row(
+                    ring, image, source, taps, shift, window, p, flat_y[here * size : (here + 1) * size]
                 )
-            if moments.size and ((n + 1 - counted) * rows * size >= HOT or n + 1 == last):
-                add_moments(flat_y[counted * rows * size : (n + 1) * rows * size], outputs, moments[part])
-                counted = n + 1
+                if moments.size and ((here + 1 - counted) * size >= HOT or here + 1 == last * rows):
+                    add_moments(flat_y[counted * size : (here + 1) * size], moments[part], source.lanes)
+                    counted = here + 1
 
 
 @kernel
-def _inference(x, taps, folded, code, shape, y, band):
-    """(1), batch norm and activation in the row: folded (2, C·M) = scale and shift; ``band`` rows of y a tile."""
-    channels, side_u, side_v, stride, _, left = shape
-    images, rows, size = y.shape
-    outputs = taps.shape[1]
-    length = stretch(outputs, stride, taps.shape[0])
-    long_taps = repeated(taps, length).reshape(-1)
-    long = repeated(folded, row_length(outputs))
-    slot_size = slot_pixels(x.shape[2] // channels, left, size // outputs, side_v, stride) * outputs
-    slots = (PAIR - 1) * stride + side_u
+def _inference(source, taps, shift, code, window, y, band):
+    x, (images, rows) = source.raw, y.shape[:2]
+    size = y.shape[2] * y.shape[3]
+    flat_y = y.reshape(-1)
+    channels = shift.size
     bands = (rows + band - 1) // band
-    none = np.empty((0, 0), x.dtype)
-    nothing = np.empty(0, x.dtype)
     for tile in prange(images * bands):  # each tile writes its own rows of y
         n, first = tile // bands, tile % bands * band
-        flat = line_up((slots + 1) * slot_size, x)
-        at = np.empty(slots, np.int64)
-        filled, last = 0, min(first + band, rows)
-        for p in range(first, last, PAIR):
-            count = min(PAIR, last - p)
-            filled = convolve_pair(
-                x[n],
-                none,
-                0,
-                long_taps,
-                length,
-                shape,
-                outputs,
-                flat,
-                slots,
-                filled,
-                nothing,
-                at,
-                y[n],
-                p,
-                count,
-            )
-            finish(y[n, p : p + count].reshape(-1), long, code, nothing)
+        ring = x_ring(
+            taps.size // channels // window.side,
+            x[0].reshape(x.shape[1], -1),
+            window,
+            size,
+            x.shape[3],
+            channels,
+        )
+        image = x[n].reshape(x.shape[1], -1)
+        for p in range(first, min(first + band, rows)):
+            line = flat_y[(n * rows + p) * size : (n * rows + p + 1) * size]
+            convolve_row(ring, image, source, taps, shift, window, p, line)
+            activate_rows(code, line, source.lanes)
 
 
 @kernel
-def _backward(dy, y, y_pack, means, y_code, x, x_pack, x_code, taps, shape, dx, more, dw, x_sums):
-    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx and more like x, or empty; the rest as on the pointwise page."""
-    channels, side_u, side_v, stride, top, left = shape
-    images, rows, size = dy.shape
-    height, line_size = x.shape[1:]
-    outputs = taps.shape[1]
-    length, at_once = stretch(outputs, stride, taps.shape[0]), together(outputs, stride)
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    pack_y = repeated(y_pack, row_length(outputs) if y_pack.size else 0)
-    means_y = repeated(means, row_length(outputs) if y_pack.size else 0)
-    order, start = taps_by_phase(repeated(taps, length), side_u, side_v, stride)
-    back_u = (side_u + stride - 1) // stride  # rows of dy that meet in a row of dx, and columns
-    back_v = (side_v + stride - 1) // stride
-    slots = (PAIR - 1) * stride + side_u
-    slot_size = slot_pixels(line_size // channels, left, size // outputs, side_v, stride) * outputs
-    back_slots = (
-        (back_u + 2 * PAIR - 1) // PAIR * PAIR
-    )  # whole pairs, one for a row of dx that waits for its partner
-    before = (back_v - 1) * outputs  # zeros before and after a row of dy
-    unspread = line_size if outputs > channels else 0  # rows whose channels are not repeated yet, or any more
-    flat_x, flat_dx = x.reshape(-1), dx.reshape(-1)
+def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
+    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx and more like x, or empty."""
+    x, (images, rows, columns, channels) = source.raw, upstream.dy.shape
+    height, inputs, size = x.shape[1], x.shape[3], columns * channels
+    flat_dy, flat_y, flat_x, flat_dx, flat_more = (
+        upstream.dy.reshape(-1),
+        upstream.raw.reshape(-1),
+        x.reshape(-1),
+        dx.reshape(-1),
+        more.reshape(-1),
+    )
+    line_size = x.shape[2] * inputs
+    s, v = window.stride, upstream.lanes
+    n_v = width(v)
+    taps = dw.shape[1]
+    line = Line(columns, window.side, channels, s * channels, channels, v)
+    multiplier = channels // inputs
+    nothing = np.zeros(channels, x.dtype)
+    before = (meeting(window.side, s, 0) - 1) * channels
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        flat = line_up(slots * slot_size, x)
-        dring = line_up((back_slots + 1) * (before + size + before), x)
-        dring = dring.reshape(back_slots + 1, -1)  # the last slot stays zero, for rows outside
-        finished = np.empty(unspread, x.dtype)
-        wide = np.empty((PAIR, unspread // channels * outputs), x.dtype)
-        at, back = np.empty(slots, np.int64), np.empty(side_u * side_v + PAIR, np.int64)
-        dtable = empty_table(side_u * side_v, at_once, x)
+        ring = x_ring(taps // window.side, x[0].reshape(height, -1), window, size, inputs, channels)
+        pixels = max(columns, (window.left + x.shape[2] - 1) // s + 1)
+        dring = ring_of(
+            meeting(taps // window.side, s, 0),
+            pixels + before // channels,
+            channels,
+            x.shape[2] * channels if multiplier > 1 else 0,
+            x,
+        )
+        sums = line_up((channels + n_v - 1) // n_v * n_v * taps, x)
+        zero_row(sums)
         first, last = share(part, dw.shape[0], images)
-        counted = first
+        counted, summed = first * rows, first * height
         for n in range(first, last):
-            filled, written = 0, top  # padded rows of x in the ring; of dx, written or above the image
-            for p in range(0, rows, PAIR):
-                count = min(PAIR, rows - p)
-                while filled < (p + count - 1) * stride + side_u:
-                    slot = flat[filled % slots * slot_size : (filled % slots + 1) * slot_size]
-                    fill_slot(
-                        x[n], filled - top, channels, pack, x_code, left, finished, slot, outputs, line_size, 0
-                    )  # fmt: skip
-                    filled += 1
-                for r in range(slots):
-                    at[r] = (p * stride + r) % slots * slot_size
-                for r in range(p, p + count):
-                    d = dring[r % back_slots, before : before + size]
-                    if pack_y.size:
-                        unit_gradient(dy[n, r], y[n, r], pack_y, means_y, y_code, d)
+            ring.next[0] = 0
+            image = x[n].reshape(height, -1)
+            written = window.top
+            for p in range(rows):
+                here = n * rows + p
+                fill(ring, image, source, window, channels, p)
+                d = dring.flat[p % dring.at.size * dring.slot + before :][:size]
+                if upstream.pack.size:
+                    unit_gradient(
+                        flat_dy[here * size : (here + 1) * size],
+                        flat_y[here * size : (here + 1) * size],
+                        upstream,
+                        d,
+                    )
+                else:
+                    copy(flat_dy[here * size : (here + 1) * size], d)
+                correlate(ring, d, line, sums)
+                if (here + 1 - counted) * size >= HOT or here + 1 == last * rows:
+                    flush(sums, window.side, n_v, dw[part])
+                    counted = here + 1
+                done = min((p + 1) * s, window.top + height) if p + 1 < rows else window.top + height
+                while dx.size and written < done:
+                    at = n * height + written - window.top
+                    out = flat_dx[at * line_size : (at + 1) * line_size]
+                    if multiplier == 1:
+                        dx_row(dring, rows, turned, nothing, window, written, v, out)
                     else:
-                        copy(dy[n, r], d)
-                d0 = dring[p % back_slots, before : before + size]
-                d1 = dring[(p + count - 1) % back_slots, before : before + size]
-                correlate_rows(  # (3)
-                    d0,
-                    d1,
-                    0,
-                    size,
-                    count == PAIR,
-                    flat,
-                    at,
-                    0,
-                    outputs,
-                    dtable,
-                    at_once,
-                    stride,
-                    side_u,
-                    side_v,
-                )
-                done = min((p + count) * stride, top + height) if p + count < rows else top + height
-                while dx.size and written < done:  # rows that no later row of dy reaches
-                    ready = min(PAIR, done - written) if stride == 1 else 1
-                    if stride == 1 and ready < PAIR and p + count < rows:
-                        break  # its partner comes with the next pair of dy
-                    lines = dx[n, written - top : written - top + ready]
-                    dx_rows(dring, before, rows, written, order, start, shape, outputs, back, wide, lines)
+                        dx_row(dring, rows, turned, nothing, window, written, v, dring.spare)
+                        for i in range(line_size):
+                            total = dring.spare[i * multiplier]
+                            for m in range(1, multiplier):
+                                total += dring.spare[i * multiplier + m]
+                            out[i] = total
                     if more.size:
-                        for r in range(ready):
-                            add(lines[r], more[n, written - top + r])
-                    written += ready
-            if (n + 1 - counted) * height * line_size >= HOT or n + 1 == last:
-                add_table(dtable, at_once, dw[part])
-                if x_sums.size:
-                    lo, hi = counted * height * line_size, (n + 1) * height * line_size
-                    add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], pack, x_code, x_sums[part])
-                counted = n + 1
-
-
-@row
-def taps_by_phase(taps, side_u, side_v, stride):
-    """The rows of taps (K·K, L) in the order in which dx needs them, and where each (row phase, column phase) starts."""
-    order, start = line_up(taps.size, taps).reshape(taps.shape), np.empty((stride, stride), np.int64)
-    count = 0
-    for row_phase in range(stride):
-        for phase in range(stride):
-            start[row_phase, phase] = count
-            for u in range((side_u - 1 - row_phase) // stride * stride + row_phase, -1, -stride):
-                for v in range((side_v - 1 - phase) // stride * stride + phase, -1, -stride):
-                    copy(taps[u * side_v + v], order[count])
-                    count += 1
-    return order, start
-
-
-@row
-def dx_rows(dring, before, rows, r, order, start, shape, outputs, at, wide, lines):
-    """(2) for padded row r of x, at stride 1 for a pair of rows, too: lines (count, W·C) from rows of dy in the ring.
-
-    For each phase of the columns it is (1), at stride 1, on padded rows of dy, with the phase's taps turned around.
-    """
-    channels, side_u, side_v, stride, _, left = shape
-    slots, slot_size = dring.shape[0] - 1, dring.shape[1]
-    count, width = lines.shape[0], lines.shape[1] // channels
-    last = (slot_size - before) // outputs  # columns m·s + phase with m ≥ last: no window reaches them
-    out = wide if outputs > channels else lines
-    if left + width > last * stride or stride > min(side_u, side_v):
-        for g in range(count):
-            zero(out[g])  # some of its pixels are reached by no window
-    flat, length = dring.reshape(-1), order.shape[1]
-    back_u = (side_u - 1 - r % stride) // stride + 1  # rows of dy that reach this one
-    for k in range(count - 1 + back_u):
-        p = r // stride - back_u + 1 + k
-        at[k] = (p % slots if 0 <= p < rows else slots) * slot_size
-    for phase in range(stride):
-        back_v = (side_v - 1 - phase) // stride + 1
-        lo = max(left - phase + stride - 1, 0) // stride  # padded columns lo·s + phase … lie in the image
-        hi = min((left + width - 1 - phase) // stride + 1, last)
-        if hi > lo and back_u > 0 and back_v > 0:
-            begin = (lo * stride + phase - left) * outputs
-            end = begin + ((hi - 1 - lo) * stride + 1) * outputs
-            taps = order[start[r % stride, phase] :].reshape(-1)
-            origin = before + (lo - back_v + 1) * outputs
-            if stride == 1:
-                sum_rows(
-                    out[0], out[count - 1], begin, end, count == PAIR, flat, at, origin, outputs, taps, length, 1,
-                    back_u, back_v,
-                )  # fmt: skip
-            else:
-                sum_phase(
-                    out[0], begin, end, stride * outputs, flat, at, origin, outputs, taps, back_u, back_v
-                )
-    if outputs > channels:
-        for g in range(count):
-            gather(wide[g], outputs // channels, lines[g])
+                        add(out, flat_more[at * line_size : (at + 1) * line_size])
+                    if x_sums.size and ((at + 1 - summed) * line_size >= HOT or at + 1 == last * height):
+                        lo, hi = summed * line_size, (at + 1) * line_size
+                        add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], source, x_sums[part])
+                        summed = at + 1
+                    written += 1
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
 
 
-def unit_forward(x, x_pack, x_code, w, stride, pads, y, moments):
+def unit_forward(source, w, window, y, moments):
     """y (N, P, Q, C·M) from finished(x) and w (K, K, C, M); ``moments`` as for pointwise. No checks."""
-    parts = moments.shape[0] or parts_of(len(x))
-    _forward(_lines(x), x_pack, x_code, _taps(w), _shape(w, stride, pads), _lines(y), moments, parts)
+    parts = moments.shape[0] or parts_of(len(y))
+    _forward(source, w.reshape(-1), np.zeros(y.shape[3], y.dtype), window, y, moments, parts)
 
 
-def unit_backward(
-    dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, more, dw, x_sums, partial
-):
-    """dw (K, K, C, M), and where dx has a size dx, plus ``more`` where that has one, and x_sums. No checks.
-
-    ``partial`` (parts, K·K, C·M) float64 is scratch.
-    """
+def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     partial.fill(0)
-    upstream = _lines(dy), _lines(y), y_pack, means, y_code
-    source = _lines(x), x_pack, x_code
-    _backward(
-        *upstream, *source, _taps(w), _shape(w, stride, pads), _lines(dx), _lines(more), partial, x_sums
-    )
-    dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
+    s, taps = window.stride, w.reshape(*w.shape[:2], -1)
+    turned = [taps[u::s, v::s][::-1, ::-1].reshape(-1) for u in range(s) for v in range(s)]
+    _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
 
 
-def unit_inference(x, w, folded, code, stride, pads, y):
+def unit_inference(source, w, folded, code, window, y):
     """y (N, P, Q, C·M) = activation(depthwise(x) · scale + shift). No checks."""
     rows = y.shape[1]
-    band = max(4, min(rows, -(-rows * len(x) // 16)))  # 16 tiles or more, of 4 rows or more
-    _inference(_lines(x), _taps(w), folded, code, _shape(w, stride, pads), _lines(y), min(band, rows))
-
-
-def _lines(x):
-    """Images (N, H, W, C) as rows (N, H, W·C)."""
-    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-
-
-def _taps(w):
-    return w.reshape(w.shape[0] * w.shape[1], w.shape[2] * w.shape[3])
-
-
-def _shape(w, stride, pads):
-    return w.shape[2], w.shape[0], w.shape[1], stride, pads[0][0], pads[1][0]
+    band = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
+    taps = w.reshape(-1, y.shape[3]) * folded[0]
+    _inference(source, taps.reshape(-1), folded[1], code, window, y, min(band, rows))
 
 
 # ---------------------------------------------------------------------------------------------- public
+
+
+def definition(x, w, stride=1, padding="same"):
+    x, w, window, shape = _arguments(x, w, stride, padding)
+    y = np.zeros(shape, x.dtype)
+    _y(x, w, y, window)
+    return y
+
+
+def definition_backward(dy, x, w, stride=1, padding="same"):
+    x, w, window, shape = _arguments(x, w, stride, padding)
+    dy = _check.tensor("dy", dy, shape, x.dtype)
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    _dx(dx, w, dy, window)
+    _dw(x, dw, dy, window)
+    return dx, dw
 
 
 def depthwise_forward(x, w, stride=1, padding="same", out=None):
@@ -460,28 +437,31 @@ def depthwise_forward(x, w, stride=1, padding="same", out=None):
     stride ≥ 1; padding: see the padding page. float32 or float64, C-contiguous; N may be 0. Raises ValueError naming
     the argument that is wrong.
     """
-    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    x, w, window, shape = _arguments(x, w, stride, padding)
     out = _check.output("out", out, shape, x.dtype)
     _check.apart(out, x=x, w=w)
     if out.size:
-        unit_forward(x, empty_pack(x.dtype), IDENTITY, w, stride, pads, out, np.empty((0, 3, 0)))
+        unit_forward(_finished(x), w, window, out, np.empty((0, 3, 0)))
     return out
 
 
 def depthwise_backward(dy, x, w, stride=1, padding="same", out=None):
     """dx (N, H, W, C) by (2) and dw (K, K, C, M) by (3), for dy (N, P, Q, C·M). Raises like forward."""
-    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    x, w, window, shape = _arguments(x, w, stride, padding)
     dy = _check.tensor("dy", dy, shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, w=w, dy=dy)
     dw = np.zeros(w.shape, x.dtype)
     if out.size:
-        none, sums = empty_pack(x.dtype), np.empty((0, 2, 0))
-        partial = np.zeros((parts_of(len(x)), w.shape[0] * w.shape[1], w.shape[2] * w.shape[3]))
-        unit_backward(
-            dy, dy, none, none, IDENTITY, x, none, IDENTITY, w, stride, pads, out, x[:0], dw, sums, partial
-        )
+        none, partial = empty_pack(x.dtype), np.empty((parts_of(len(x)), w.shape[0] * w.shape[1], shape[3]))
+        upstream = Upstream(dy, dy, none, none, IDENTITY, lanes(shape[3], x.dtype))
+        unit_backward(upstream, _finished(x), w, window, out, x[:0], np.empty((0, 2, 0)), partial)
+        dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
     return out, dw
+
+
+def _finished(x):
+    return Source(x, empty_pack(x.dtype), IDENTITY, lanes(x.shape[3], x.dtype))
 
 
 def _arguments(x, w, stride, padding):
@@ -492,7 +472,8 @@ def _arguments(x, w, stride, padding):
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]
-    return x, w, stride, pads, (x.shape[0], *sides, w.shape[2] * w.shape[3])
+    window = Window(w.shape[1], stride, pads[0][0], pads[1][0])
+    return x, w, window, (x.shape[0], *sides, w.shape[2] * w.shape[3])
 
 
 def depthwise_cost(n: int, p: int, q: int, k: int, c: int, m: int = 1, *, h: int, w: int) -> Cost:

@@ -24,7 +24,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for the product page |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for products; ``add_products``, ``add_taps`` for windows |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
@@ -162,7 +162,12 @@ class _MaskModel(models.PrimitiveModel):
 def _array(a, writes=False):
     """Refuse, while typing, what load and store would read or write wrongly."""
     a = types.unliteral(a)
-    if not isinstance(a, types.Array) or a.ndim != 1 or a.layout != "C" or a.dtype not in (types.float32, types.float64):
+    if (
+        not isinstance(a, types.Array)
+        or a.ndim != 1
+        or a.layout != "C"
+        or a.dtype not in (types.float32, types.float64)
+    ):
         raise numba.TypingError(f"vectors: expected a contiguous float array of one dimension, got {a}")
     if writes and not a.mutable:
         raise numba.TypingError(f"vectors: store into a read-only array: {a}")
@@ -195,7 +200,9 @@ def _store(builder, value, place, vector):
 def _spread(builder, number, vector):
     nothing = ir.Constant(vector.llvm, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.n), [0] * vector.n))
+    return builder.shuffle_vector(
+        first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.n), [0] * vector.n)
+    )
 
 
 def _fma(builder, vector, x, y, z):
@@ -232,7 +239,9 @@ def _spread_at_any(typing, a, at, v):
     vector = Vector(_array(a).dtype, v.n)
 
     def code(context, builder, signature, args):
-        return _spread(builder, builder.load(_place(context, builder, signature.args[0], args[0], args[1])), vector)
+        return _spread(
+            builder, builder.load(_place(context, builder, signature.args[0], args[0], args[1])), vector
+        )
 
     return vector(a, types.intp, v), code
 
@@ -397,7 +406,9 @@ def _load_tile_any(typing, like, a, at, step, starts):
         for r in range(rows):
             row = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
             for i in range(len(starts)):
-                values.append(_load(builder, builder.gep(row, [builder.extract_value(args[4], i)]), like.dtype))
+                values.append(
+                    _load(builder, builder.gep(row, [builder.extract_value(args[4], i)]), like.dtype)
+                )
         return context.make_tuple(builder, like, values)
 
     _array(a)
@@ -465,6 +476,43 @@ def add_tiles(typing, tile, other):
     return tile(tile, other), code
 
 
+@intrinsic
+def _add_products_any(typing, tile, a, at, step, starts, x):
+    rows = len(tile) // len(starts)
+
+    def code(context, builder, signature, args):
+        first, sums = _place(context, builder, signature.args[1], args[1], args[2]), []
+        places = [builder.gep(first, [builder.extract_value(args[4], i)]) for i in range(len(starts))]
+        for r in range(rows):
+            for i in range(len(starts)):
+                old = builder.extract_value(args[0], r * len(starts) + i)
+                sums.append(_fma(builder, x, _load(builder, places[i], x), args[5], old))
+            places = [builder.gep(place, [args[3]]) for place in places]
+        return context.make_tuple(builder, tile, sums)
+
+    if tile.dtype != x:
+        raise numba.TypingError(f"add_products: expected a vector like the tile's {tile.dtype}, got {x}")
+    _array(a)
+    return tile(tile, a, types.intp, types.intp, starts, x), code
+
+
+@intrinsic
+def _add_taps_any(typing, tile, a, at, step, tap, weights):
+    def code(context, builder, signature, args):
+        first = _place(context, builder, signature.args[1], args[1], args[2])
+        sums = [builder.extract_value(args[0], r) for r in range(len(tile))]
+        for t in range(len(weights)):
+            place, weight = first, builder.extract_value(args[5], t)
+            for r in range(len(tile)):
+                sums[r] = _fma(builder, tile.dtype, _load(builder, place, tile.dtype), weight, sums[r])
+                place = builder.gep(place, [args[3]])
+            first = builder.gep(first, [args[4]])
+        return context.make_tuple(builder, tile, sums)
+
+    _array(a)
+    return tile(tile, a, types.intp, types.intp, types.intp, weights), code
+
+
 # ---------------------------------------------------------------------------------------------- public names of memory
 
 
@@ -515,6 +563,23 @@ elif CHECK:
         _inside(a, at + (len(tile) // len(vectors) - 1) * step, 1)
         return _add_outer_any(tile, a, at, step, vectors)
 
+    @numba.njit
+    def add_products(tile, a, at, step, starts, x):
+        """Row r, vector i of the tile gains load(a, at + r · step + starts[i]) · x."""
+        rows = len(tile) // len(starts)
+        for start in starts:
+            _inside(a, at + start, width(x))
+            _inside(a, at + start + (rows - 1) * step, width(x))
+        return _add_products_any(tile, a, at, step, starts, x)
+
+    @numba.njit
+    def add_taps(tile, a, at, step, tap, weights):
+        """Vector r of the tile gains Σ_t load(a, at + r · step + t · tap) · weights[t]."""
+        _inside(a, at, width(tile[0]))
+        _inside(a, at + (len(tile) - 1) * step + (len(weights) - 1) * tap, width(tile[0]))
+        return _add_taps_any(tile, a, at, step, tap, weights)
+
 else:
     load, store, spread_at = _load_any, _store_any, _spread_at_any
     load_tile, store_tile, add_outer = _load_tile_any, _store_tile_any, _add_outer_any
+    add_products, add_taps = _add_products_any, _add_taps_any
