@@ -5,6 +5,7 @@ import oracle
 import pytest
 from kernel_shapes import DIFFERENCES, ORACLE, TORCH, both_dtypes, close, differences, draw
 
+from numnet.kernels import loss as page
 from numnet.kernels import softmax, softmax_cross_entropy
 
 SHAPES = [(1, 1), (1, 2), (5, 10), (3, 1000), (130, 3)]
@@ -30,6 +31,27 @@ def test_against_the_oracle(shape, smoothing):
     close(loss, want_loss, ORACLE, "loss")
     close(dlogits, want_dlogits, ORACLE, "dlogits")
     close(softmax(logits), oracle.softmax(logits), ORACLE, "softmax")
+
+
+@both_dtypes
+@each_smoothing
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+def test_against_the_definition(shape, smoothing, dtype):
+    logits, labels = arrays(shape, dtype)
+    loss, dlogits = softmax_cross_entropy(logits, labels, smoothing)
+    want_loss, want_dlogits = page.definition(logits, labels, smoothing)
+    bound = {"float64": ORACLE, "float32": 1e-6}[dtype]  # the definition computes in the dtype of the logits
+    close(loss, want_loss, bound, "loss")
+    close(dlogits, want_dlogits, bound, "dlogits")
+
+
+def test_the_logarithm():
+    """Two or three last bits of what NumPy's says."""
+    spread = 1000 ** np.random.default_rng(0).uniform(size=1000)
+    for x in [1 + 2.0**-52, 2.0, np.sqrt(0.5), 1e300, *spread]:
+        assert abs(page.logarithm.py_func(x) / np.log(x) - 1) <= 5e-16, x
+    assert page.logarithm.py_func(1.0) == 0
+    assert np.isnan(page.logarithm.py_func(float("nan")))
 
 
 @both_dtypes

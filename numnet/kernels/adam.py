@@ -21,35 +21,46 @@ ZeroDivisionError, whose test would keep the loop off the vector unit.
 """
 
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.sgd import CHUNK, step_arrays
+from numnet.kernels.sgd import TILE, step_arrays
+
+
+class Rule(NamedTuple):
+    """The numbers of a step, of the vectors' dtype: those of (8), and l2 = 1 for (1), shrink = η for (2), or 0."""
+
+    a: float
+    b: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    l2: float
+    shrink: float
 
 
 @row
-def adam_stretch(w, g, m, s, decay, a, b, beta1, beta2, epsilon, l2, shrink):
-    """Equations (1) to (4) and (8) for a stretch of the vectors: l2 = 1 for (1), shrink = η for (2)."""
+def adam_row(w, g, m, s, decay, rule):
+    """Equations (1) to (4) and (8) for rows of the vectors. w, m and s change."""
     one = w.dtype.type(1)
     for i in range(w.size):
-        gi = g[i] + l2 * decay[i] * w[i]
-        wi = w[i] - shrink * decay[i] * w[i]
-        mi = beta1 * m[i] + (one - beta1) * gi
-        si = beta2 * s[i] + (one - beta2) * gi * gi
+        gi = g[i] + rule.l2 * decay[i] * w[i]
+        wi = w[i] - rule.shrink * decay[i] * w[i]
+        mi = rule.beta1 * m[i] + (one - rule.beta1) * gi
+        si = rule.beta2 * s[i] + (one - rule.beta2) * gi * gi
         m[i] = mi
         s[i] = si
-        w[i] = wi - np.divide(a * mi, b * sqrt(si) + epsilon)
+        w[i] = wi - np.divide(rule.a * mi, rule.b * sqrt(si) + rule.epsilon)
 
 
 @kernel
-def _adam(w, g, m, s, decay, a, b, beta1, beta2, epsilon, l2, shrink):
-    for chunk in prange((w.size + CHUNK - 1) // CHUNK):  # each chunk writes its own stretch of w, m and s
-        lo, hi = chunk * CHUNK, min((chunk + 1) * CHUNK, w.size)
-        adam_stretch(
-            w[lo:hi], g[lo:hi], m[lo:hi], s[lo:hi], decay[lo:hi], a, b, beta1, beta2, epsilon, l2, shrink
-        )
+def _adam(w, g, m, s, decay, rule):
+    for tile in prange((w.size + TILE - 1) // TILE):  # each tile writes its own numbers of w, m and s
+        lo, hi = tile * TILE, min((tile + 1) * TILE, w.size)
+        adam_row(w[lo:hi], g[lo:hi], m[lo:hi], s[lo:hi], decay[lo:hi], rule)
 
 
 def adam_step(
@@ -71,4 +82,5 @@ def adam_step(
         raise ValueError(f"style: expected 'pytorch' or 'tensorflow', got {style!r}")
     l2, shrink = (0.0, rate) if decoupled else (1.0, 0.0)
     scalar = w.dtype.type
-    _adam(w, g, m, s, decay, *(scalar(v) for v in (a, b, beta1, beta2, epsilon, l2, shrink)))
+    numbers = (a, b, beta1, beta2, epsilon, l2, shrink)
+    _adam(w, g, m, s, decay, Rule(*(scalar(number) for number in numbers)))

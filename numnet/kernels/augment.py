@@ -27,19 +27,31 @@ argument that is wrong. Not supported: other than three channels, and no gradien
 the input.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.random import AUGMENT, uniform
-from numnet.kernels.rows import repeated, row_length
 
 BORDERS = ("zero", "reflect")
 FLIPS = False, True, "alternate"
 DRAWN, IN_TURN = 1, 2  # places in FLIPS
 DRAWS = 8  # numbers set aside for an image in (5)
 TILE = 16384  # bytes that a tile of the plain scaling holds
+
+
+class Moves(NamedTuple):
+    """What may happen to an image, and what decides it: the arguments of ``augment`` of these names."""
+
+    seed: int
+    epoch: int
+    padding: int
+    flip: int  # a place in FLIPS
+    reflect: bool
+    cutout: int
 
 
 # ---------------------------------------------------------------------------------------------- row functions
@@ -91,24 +103,25 @@ def drawn(seed, epoch, index, k, count):
 
 
 @kernel
-def _augment(images, indices, seed, epoch, padding, flip, reflect, cutout, ab, y):
+def _augment(images, indices, moves, ab, y):
     N, H, W = images.shape[0], images.shape[1], images.shape[2] // 3
+    seed, epoch, padding, cutout = moves.seed, moves.epoch, moves.padding, moves.cutout
     for n in prange(N):  # an image is written by its own turn only
         index = indices[n]
         down = drawn(seed, epoch, index, 0, 2 * padding + 1) - padding
         right = drawn(seed, epoch, index, 1, 2 * padding + 1) - padding
-        mirrored = flip == DRAWN and drawn(seed, epoch, index, 2, 2) == 1
-        if flip == IN_TURN:
+        mirrored = moves.flip == DRAWN and drawn(seed, epoch, index, 2, 2) == 1
+        if moves.flip == IN_TURN:
             mirrored = drawn(seed, 0, index, 2, 2) != epoch % 2
         top = drawn(seed, epoch, index, 3, H) - cutout // 2
         left = drawn(seed, epoch, index, 4, W) - cutout // 2
 
         places, shown = np.empty(3 * W, np.uint32), ab.copy()  # unsigned: no test for indices from the end
-        place_row(right, mirrored, reflect, places, shown)
+        place_row(right, mirrored, moves.reflect, places, shown)
         holed = shown.copy()  # for the rows that meet the square
         holed[:, 3 * max(left, 0) : 3 * max(left + cutout, 0)] = 0
         for h in range(H):
-            s = source(h + down, H, reflect)
+            s = source(h + down, H, moves.reflect)
             if s < 0:
                 y[n, h] = 0
             elif top <= h < top + cutout:
@@ -119,13 +132,12 @@ def _augment(images, indices, seed, epoch, padding, flip, reflect, cutout, ab, y
 
 @kernel
 def _scale(x, ab, y):
-    length = row_length(3)
-    long = repeated(ab, length)
-    tile = TILE // length * length
-    for t in prange((x.size + tile - 1) // tile):  # each tile writes its own stretch of y
-        for lo in range(t * tile, min((t + 1) * tile, x.size), length):
-            hi = min(lo + length, x.size)
-            scale_row(x[lo:hi], long[0], long[1], y[lo:hi])
+    """(1) for x and y (rows, 3W)."""
+    rows, length = x.shape
+    step = max(1, TILE // max(length, 1))
+    for tile in prange((rows + step - 1) // step):  # each tile writes its own rows of y
+        for r in range(tile * step, min((tile + 1) * step, rows)):
+            scale_row(x[r], ab[0], ab[1], y[r])
 
 
 # ------------------------------------------------------------------------------------------- public functions
@@ -170,9 +182,8 @@ def augment(
     y = _check.output("out", out, images.shape, _float(dtype))
     ab = np.tile(_scaling(mean, std, y.dtype), (1, W))
     indices = indices.astype(np.int64, copy=False)
-    rows = images.reshape(N, H, 3 * W), y.reshape(N, H, 3 * W)
-    flip = FLIPS.index(flip)
-    _augment(rows[0], indices, seed, epoch, padding, flip, border == "reflect", cutout, ab, rows[1])
+    moves = Moves(seed, epoch, padding, FLIPS.index(flip), border == "reflect", cutout)
+    _augment(images.reshape(N, H, 3 * W), indices, moves, ab, y.reshape(N, H, 3 * W))
     return y
 
 
@@ -180,7 +191,9 @@ def scale(images, mean, std, dtype=np.float32, out=None):
     """Equation (1) alone: the batch as the net sees it in use. Arguments and errors as in ``augment``."""
     images = _images(images)
     y = _check.output("out", out, images.shape, _float(dtype))
-    _scale(images.reshape(-1), _scaling(mean, std, y.dtype), y.reshape(-1))
+    N, H, W, _ = images.shape
+    ab = np.tile(_scaling(mean, std, y.dtype), (1, W))
+    _scale(images.reshape(N * H, 3 * W), ab, y.reshape(N * H, 3 * W))
     return y
 
 

@@ -19,14 +19,15 @@ from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel
 from numnet.kernels.random import DROPOUT, uniform
 
+TILE = 4096  # numbers a tile holds
+
 
 @kernel
 def _apply(x, rate, seed, step, first, y):
     """Equations (1) and (2) are the same function."""
     keep = x.dtype.type(1 / (1 - rate))
-    block = 4096
-    for t in prange((x.size + block - 1) // block):  # each tile writes its own stretch of y
-        for i in range(t * block, min((t + 1) * block, x.size)):
+    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of y
+        for i in range(tile * TILE, min((tile + 1) * TILE, x.size)):
             y[i] = x[i] * keep if uniform(seed, DROPOUT, step, first + i) >= rate else 0
 
 

@@ -10,34 +10,121 @@ For logits z (N, F), the softmax π and a target distribution t:
 (4) is all that remains of the chain through the logarithm and the softmax: what the net said minus what it should have
 said. A new net that knows nothing says 1/F everywhere, so its first loss is log F (2.303 for ten classes): the first
 thing to check in any training.
+
+**Same bits.** Exponentials are those of the page ``exponential``, whatever the dtype in float64, sums run in the order of
+the classes, and the logarithm is made of additions and products, too:
+
+(5)  log x = k·ln 2 + 2·(s + s³/3 + s⁵/5 + …),   x = 2ᵏ·m,  s = (m − 1)/(m + 1)       m between √½ and √2, so |s| ≤ 0.172
+
+Cost: N·F exponentials, next to nothing beside the layer that made the logits.
 """
+
+from math import frexp
 
 import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
-from numnet.kernels._jit import kernel
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.exponential import exp
+from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.vectors import double, lanes, load, spread, store
+
+LN2 = 0.6931471805599453
+TERMS = 11  # of (5): s²² / 23 is 1e-18
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(logits, labels, smoothing, dlogits):
+    images, classes = logits.shape
+    loss = 0.0
+    for n in range(images):
+        top, total = logits[n].max(), 0.0
+        for f in range(classes):
+            total += np.exp(logits[n, f] - top)
+        for f in range(classes):
+            p = np.exp(logits[n, f] - top) / total  # (1)
+            t = (1 - smoothing) * (f == labels[n]) + smoothing / classes  # (2)
+            loss -= t * (logits[n, f] - top - np.log(total)) / images  # (3): log π, without a logarithm of 0
+            dlogits[n, f] = (p - t) / images  # (4)
+    return loss
+
+
+def definition(logits, labels, smoothing=0.0):
+    """The mean loss and dlogits (N, F), (1) to (4) as they are written."""
+    dlogits = np.empty_like(logits)
+    return _definition(logits, labels, smoothing, dlogits), dlogits
+
+
+# ---------------------------------------------------------------------------------------------- row functions
+
+
+@row
+def logarithm(x):
+    """(5), for a finite x ≥ 1; of NaN it is NaN."""
+    m, k = frexp(x)  # m in [½, 1)
+    if m < 0.7071067811865476:
+        m, k = 2 * m, k - 1
+    s = (m - 1) / (m + 1)
+    series = 0.0
+    for term in range(TERMS, -1, -1):
+        series = series * s * s + 1 / (2 * term + 1)
+    return k * LN2 + 2 * s * series
+
+
+@row
+def exponentials(z, top, out, v):
+    """out = e^(z − top) in float64 for a row z, and their sum, added up in index order."""
+    centre = spread(np.float64(top), v)
+    for j in range(vectors_of(z.size, v)):
+        f = begin_of(j, z.size, v)
+        store(out, f, exp(double(load(z, f, v)) - centre))
+    total = 0.0
+    for f in range(z.size):
+        total += out[f]
+    return total
+
+
+@row
+def largest(z):
+    """max z of a row."""
+    top = z[0]
+    for f in range(1, z.size):
+        top = max(top, z[f])
+    return top
+
+
+# ---------------------------------------------------------------------------------------------- passes
 
 
 @kernel
-def _softmax_cross_entropy(logits, labels, smoothing, losses, dlogits):
+def _softmax_cross_entropy(logits, labels, smoothing, losses, dlogits, v):
     images, classes = logits.shape
     share = smoothing / classes
     for n in prange(images):  # each image has its own loss and its own row of dlogits
-        top = logits[n, 0]
-        for f in range(1, classes):
-            top = max(top, logits[n, f])
-        total, linear = 0.0, 0.0
+        z, p, top = logits[n], np.empty(classes), largest(logits[n])
+        total, linear = exponentials(z, top, p, v), 0.0
         for f in range(classes):
-            shifted = np.float64(logits[n, f]) - top
-            total += np.exp(shifted)
-            linear += shifted
-        log_total = np.log(total)
-        right = np.float64(logits[n, labels[n]]) - top
-        losses[n] = log_total - (1 - smoothing) * right - share * linear  # (3)
-        for f in range(classes):
+            linear += np.float64(z[f]) - top
             target = share + (1 - smoothing if f == labels[n] else 0.0)  # (2)
-            dlogits[n, f] = (np.exp(np.float64(logits[n, f]) - top - log_total) - target) / images  # (4)
+            dlogits[n, f] = (p[f] / total - target) / images  # (1), (4)
+        right = np.float64(z[labels[n]]) - top
+        losses[n] = logarithm(total) - (1 - smoothing) * right - share * linear  # (3)
+
+
+@kernel(parallel=False)
+def _softmax(logits, p, v):
+    images, classes = logits.shape
+    e = np.empty(classes)
+    for n in range(images):
+        total = exponentials(logits[n], largest(logits[n]), e, v)
+        for f in range(classes):
+            p[n, f] = e[f] / total  # (1)
+
+
+# ---------------------------------------------------------------------------------------------- public
 
 
 def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
@@ -57,12 +144,15 @@ def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
         raise ValueError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected 0 ≤ s < 1, got {label_smoothing!r}")
-    losses, dlogits = np.empty(images), np.empty_like(logits)
-    _softmax_cross_entropy(logits, np.array(labels, np.int64), float(label_smoothing), losses, dlogits)
-    return float(losses.sum() / images), dlogits
+    losses, dlogits, v = np.empty(images), np.empty_like(logits), lanes(classes, logits.dtype)
+    _softmax_cross_entropy(logits, np.array(labels, np.int64), float(label_smoothing), losses, dlogits, v)
+    return sum(losses.tolist()) / images, dlogits
 
 
 def softmax(logits):
-    """Equation (1): probabilities (N, F) for logits (N, F), in the dtype of the logits."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    """Equation (1): probabilities (N, F) for logits (N, F), in the dtype of the logits. Raises ValueError like the loss."""
+    logits = _check.tensor("logits", np.ascontiguousarray(logits), (None, None))
+    p = np.empty_like(logits)
+    if p.size:
+        _softmax(logits, p, lanes(p.shape[1], p.dtype))
+    return p

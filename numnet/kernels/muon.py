@@ -13,18 +13,19 @@ velocity v, which starts at 0:
 ‖·‖ is the Frobenius norm, the root of the sum of squares. (2) never computes a singular value: with X = U·S·Vᵀ, it is
 U·p(S)·Vᵀ for the odd polynomial p(s) = a·s + b·s³ + c·s⁵, which lifts every s in (0, 1] towards 1 (a Newton–Schulz
 iteration; these coefficients are Jordan's, steep at 0: after five rounds all from 0.002 to 1 lie within 0.68 and 1.2).
-Whichever of C and F is smaller is the side of A: for C > F the same is done to uᵀ.
+Here X is kept tall, as Z = X or Xᵀ with the smaller of C and F as its ``side``, and A = Zᵀ·Z, Z = a·Z + Z·(b·A + c·A²).
 
 (4) is for weights that batch norm follows: their size changes nothing, so they need no weight decay that holds it; only
 their direction counts, and η is the part of its own length that a matrix moves by. A filter has a length of 1, on
 average. Weights that are no matrix of this kind (depthwise filters, γ and β, the classifier) are left to ``sgd``.
 
 **All matrices at once.** One matrix after another would leave cores idle: the largest is often half of the work, and a
-product of a small one is over in microseconds. So a round is three sweeps over the TILE rows at a time of every matrix:
-A, then b·A + c·A², then the next X. A and A² are symmetric: a tile goes up to its diagonal, and mirrors what it has.
+product of a small one is over in microseconds. So a round is three sweeps over tiles of TILE rows of every matrix: A, then
+P = b·A + c·A², then the next Z; and before each one that packs what all its tiles multiply by (see the page ``product``).
+A and A² are symmetric: a tile goes up to its diagonal, and mirrors what it has. Sides are filled up with columns of zeros
+to a multiple of 16, which stay zeros, so that all matrices have vectors of the same lanes.
 
-Cost: (2) is 5·(3·C²·F + C³) FLOPs for C ≤ F, whatever the batch: 0.34 GFLOP at 256 → 256. All twelve matrices of the recipe
-``cifar10``, two threads: 31 ms beside 250 ms of forward and backward (one matrix after another: 42 beside 233).
+Cost: (2) is 5·(3·C²·F + C³) FLOPs for C ≤ F, whatever the batch: 0.34 GFLOP at 256 → 256.
 
 Source: K. Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024, kellerjordan.github.io/posts/muon;
 (4) as in his CIFAR-10 trainings. There the step is not divided by its length.
@@ -33,116 +34,234 @@ Shapes: w, g, v (n,), float32 or float64; matrices (k, 3) int64: where each star
 whose u is 0 (frozen weights) stays as it is. Raises ValueError for other shapes and dtypes.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
-from numnet.kernels import _check
-from numnet.kernels._blas import one_thread
+from numnet.kernels import _check, vectors
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.product import multiply, turned
-from numnet.kernels.rows import copy
+from numnet.kernels._memory import empty, zeros
+from numnet.kernels.maps import vectors_of
+from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack
 from numnet.kernels.sgd import own
-from numnet.kernels.vector import scale_stretch
+from numnet.kernels.vector import COLUMNS, scale, sum_of_squares
 
 ROUNDS = 5
 POLYNOMIAL = 3.4445, -4.7750, 2.0315
 TILE = 64  # rows of a matrix that a task makes
-HANDS = 16  # that tasks are dealt to, the largest first; a thread takes the next few hands of the row
+PARTS = 16  # that tasks are dealt to, the largest first; a thread takes the next few parts of the row
+
+
+class Matrix(NamedTuple):
+    """A matrix of w, and its scratch: Z (rows, side) begins at z, what is (side, side) at a."""
+
+    start: int
+    channels: int
+    filters: int
+    rows: int
+    side: int
+    z: int
+    a: int
+
+
+class Rule(NamedTuple):
+    """The arguments of ``muon_step`` of these names."""
+
+    rate: float
+    momentum: float
+    nesterov: bool
+
+
+class Work(NamedTuple):
+    """Scratch for all matrices, and the tasks.
+
+    z: two Z, used in turn, and the packed one. a: A, P and the packed one. matrices: a ``Matrix`` a row; squares, tall
+    (t, 3): tasks, the number of a matrix and rows lo … hi − 1 of A and P, or of Z.
+    """
+
+    z: np.ndarray
+    a: np.ndarray
+    matrices: np.ndarray
+    squares: np.ndarray
+    tall: np.ndarray
+    lanes: vectors.Lanes
+    columns: vectors.Lanes
+
+
+# ---------------------------------------------------------------------------------------------- row functions
 
 
 @row
-def momentum_direction(g, v, momentum, nesterov, u):
-    """(1) for one matrix: u from g, and v changes."""
-    for i in range(g.size):
-        v[i] = momentum * v[i] + g[i]
-        u[i] = g[i] + momentum * v[i] if nesterov else v[i]
+def matrix_of(matrices, m):
+    """Row m of the table as a Matrix."""
+    r = matrices[m]
+    return Matrix(r[0], r[1], r[2], r[3], r[4], r[5], r[6])
 
 
 @row
-def length_of(x):
-    """‖x‖ of a vector, summed in float64."""
-    total = 0.0
-    for i in range(x.size):
-        total += np.float64(x[i]) * np.float64(x[i])
-    return np.sqrt(total)
+def z_of(z, matrix):
+    """A matrix's own numbers of scratch as large as Z."""
+    return z[matrix.z : matrix.z + matrix.rows * matrix.side]
 
 
 @row
-def add_scaled(y, x, factor):
-    """y += factor · x."""
-    for i in range(y.size):
-        y[i] += factor * x[i]
+def a_of(a, matrix):
+    """The same of scratch as large as A."""
+    return a[matrix.a : matrix.a + matrix.side * matrix.side]
 
 
 @row
-def gram(x, lo, hi, own, square, out):
-    """Rows lo … hi − 1 of out = own · x + square · x·xᵀ up to column hi − 1, and the mirror image of what is left of lo."""
-    product = np.dot(x[lo:hi], x[:hi].T)
-    for i in range(lo, hi):
-        for j in range(hi):
-            out[i, j] = own * x[i, j] + square * product[i - lo, j]
+def place(matrix, c, f):
+    """Where entry (c, f) lies in Z, which is turned if the matrix is wide."""
+    return c * matrix.side + f if matrix.channels >= matrix.filters else f * matrix.side + c
+
+
+@row
+def momentum_direction(g, v, matrix, rule, z):
+    """(1): v changes, and z = u / ‖u‖. Sixteen rows at a time: as many lines of the cache if z is turned."""
+    momentum = v.dtype.type(rule.momentum)
+    for low in range(0, matrix.channels, 16):
+        for f in range(matrix.filters):
+            for c in range(low, min(low + 16, matrix.channels)):
+                i = matrix.start + c * matrix.filters + f
+                v[i] = momentum * v[i] + g[i]
+                z[place(matrix, c, f)] = g[i] + momentum * v[i] if rule.nesterov else v[i]
+
+
+@row
+def move(w, matrix, z, factor):
+    """w += factor · z, entry by entry of the matrix."""
+    for low in range(0, matrix.channels, 16):
+        for f in range(matrix.filters):
+            for c in range(low, min(low + 16, matrix.channels)):
+                w[matrix.start + c * matrix.filters + f] += factor * z[place(matrix, c, f)]
+
+
+@row
+def mirror(a, side, lo, hi):
+    """Of a symmetric matrix (side, side): rows lo … hi − 1, known up to column hi − 1, give columns lo … hi − 1."""
     for j in range(lo):
         for i in range(lo, hi):
-            out[j, i] = out[i, j]
+            a[j * side + i] = a[i * side + j]
 
 
-@kernel(reassoc=True)  # the sums of squares
-def _muon(w, g, v, matrices, places, tasks, xs, a, p, rate, momentum, nesterov):
-    """matrices (k, 3); places (k, 4): where X and A of each lie in xs[0], xs[1] and a, p, and their rows and columns;
-    tasks (t, 3): a matrix, and the rows lo … hi − 1 of its X."""
+@row
+def gram_rows(z, b, lo, hi, a):
+    """Rows lo … hi − 1 of A = Zᵀ·Z up to column hi − 1, and their mirror image; b is Z, packed."""
+    side = b.columns
+    out = Strided(a, lo * side, side, 1)
+    multiply(Strided(z, lo, 1, side), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, False)
+    mirror(a, side, lo, hi)
+
+
+@row
+def polynomial_rows(a, b, lo, hi, p):
+    """The same of P = b·A + c·A²; b is A, packed."""
+    side, third, fifth = b.columns, a.dtype.type(POLYNOMIAL[1]), a.dtype.type(POLYNOMIAL[2])
+    out = Strided(p, lo * side, side, 1)
+    multiply(Strided(a, lo * side, side, 1), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, False)
+    for i in range(lo, hi):
+        for j in range(i * side, i * side + hi):
+            p[j] = third * a[j] + fifth * p[j]
+    mirror(p, side, lo, hi)
+
+
+@row
+def next_rows(z, b, lo, hi, new):
+    """Rows lo … hi − 1 of the next Z = a·Z + Z·P; b is P, packed."""
+    side, first = b.columns, z.dtype.type(POLYNOMIAL[0])
+    multiply_all(Strided(z, lo * side, side, 1), hi - lo, b, Strided(new, lo * side, side, 1), False)
+    for i in range(lo * side, hi * side):
+        new[i] += first * z[i]
+
+
+# ---------------------------------------------------------------------------------------------- the pass
+
+
+@kernel
+def _muon(w, g, v, work, rule):
     scalar = w.dtype.type
-    first, third, fifth = scalar(POLYNOMIAL[0]), scalar(POLYNOMIAL[1]), scalar(POLYNOMIAL[2])
-    for m in prange(matrices.shape[0]):  # each writes its own stretches of v and X
-        start, channels, filters = matrices[m]
-        size, at = channels * filters, places[m, 0]
-        u = np.empty(size, w.dtype)
-        momentum_direction(g[start : start + size], v[start : start + size], momentum, nesterov, u)
-        length = length_of(u)
-        if channels > filters:
-            u = turned(u.reshape(channels, filters)).reshape(-1)
-        copy(u, xs[0, at : at + size])
-        scale_stretch(xs[0, at : at + size], scalar(1 / length if length > 0 else 0))
+    for m in prange(work.matrices.shape[0]):  # each writes its own numbers of v and Z
+        matrix = matrix_of(work.matrices, m)
+        z = z_of(work.z[0], matrix)
+        momentum_direction(g, v, matrix, rule, z)
+        length = np.sqrt(sum_of_squares(z, work.columns))
+        scale(z, scalar(1 / length if length > 0 else 0))
     for turn in range(ROUNDS):
-        old, new = xs[turn % 2], xs[1 - turn % 2]
-        for t in prange(tasks.shape[0]):  # each task writes its own rows of A, and their mirror image
-            m, lo, hi = tasks[t]
-            x_at, a_at, rows, columns = places[m]
-            x = old[x_at : x_at + rows * columns].reshape(rows, columns)
-            gram(x, lo, hi, scalar(0), scalar(1), a[a_at : a_at + rows * rows].reshape(rows, rows))
-        for t in prange(tasks.shape[0]):  # the same of b·A + c·A²
-            m, lo, hi = tasks[t]
-            a_at, rows = places[m, 1], places[m, 2]
-            square = a[a_at : a_at + rows * rows].reshape(rows, rows)
-            gram(square, lo, hi, third, fifth, p[a_at : a_at + rows * rows].reshape(rows, rows))
-        for t in prange(tasks.shape[0]):  # each task writes its own rows of the next X
-            m, lo, hi = tasks[t]
-            x_at, a_at, rows, columns = places[m]
-            x = old[x_at : x_at + rows * columns].reshape(rows, columns)
-            polynomial = p[a_at : a_at + rows * rows].reshape(rows, rows)
-            lifted = new[x_at + lo * columns : x_at + hi * columns]
-            multiply(polynomial[lo:hi], x, lifted.reshape(hi - lo, columns))
-            add_scaled(lifted, x[lo:hi].reshape(-1), first)
-    for m in prange(matrices.shape[0]):  # each writes its own stretches of w
-        start, channels, filters = matrices[m]
-        size, at = channels * filters, places[m, 0]
-        x = xs[ROUNDS % 2, at : at + size]
-        norm, length = length_of(x), np.sqrt(float(filters))
+        old, new = work.z[turn % 2], work.z[1 - turn % 2]
+        for m in prange(work.matrices.shape[0]):  # each packs its own Z
+            matrix = matrix_of(work.matrices, m)
+            pack(z_of(old, matrix), matrix.rows, matrix.side, z_of(work.z[2], matrix), work.lanes)
+        for t in prange(work.squares.shape[0]):  # each task writes its own rows of A, and their mirror image
+            matrix = matrix_of(work.matrices, work.squares[t, 0])
+            b = Packed(z_of(work.z[2], matrix), matrix.rows, matrix.side, work.lanes)
+            gram_rows(z_of(old, matrix), b, work.squares[t, 1], work.squares[t, 2], a_of(work.a[0], matrix))
+        for m in prange(work.matrices.shape[0]):  # each packs its own A
+            matrix = matrix_of(work.matrices, m)
+            pack(a_of(work.a[0], matrix), matrix.side, matrix.side, a_of(work.a[2], matrix), work.lanes)
+        for t in prange(work.squares.shape[0]):  # each task writes its own rows of P, and their mirror image
+            matrix = matrix_of(work.matrices, work.squares[t, 0])
+            a, b = (
+                a_of(work.a[0], matrix),
+                Packed(a_of(work.a[2], matrix), matrix.side, matrix.side, work.lanes),
+            )
+            polynomial_rows(a, b, work.squares[t, 1], work.squares[t, 2], a_of(work.a[1], matrix))
+        for m in prange(work.matrices.shape[0]):  # each packs its own P
+            matrix = matrix_of(work.matrices, m)
+            pack(a_of(work.a[1], matrix), matrix.side, matrix.side, a_of(work.a[2], matrix), work.lanes)
+        for t in prange(work.tall.shape[0]):  # each task writes its own rows of the next Z
+            matrix = matrix_of(work.matrices, work.tall[t, 0])
+            b = Packed(a_of(work.a[2], matrix), matrix.side, matrix.side, work.lanes)
+            next_rows(z_of(old, matrix), b, work.tall[t, 1], work.tall[t, 2], z_of(new, matrix))
+    for m in prange(work.matrices.shape[0]):  # each writes its own numbers of w
+        matrix = matrix_of(work.matrices, m)
+        z = z_of(work.z[ROUNDS % 2], matrix)
+        norm, length = np.sqrt(sum_of_squares(z, work.columns)), np.sqrt(float(matrix.filters))
         if norm > 0:
-            if channels > filters:
-                x = turned(x.reshape(filters, channels)).reshape(-1)
-            moved = w[start : start + size]
-            add_scaled(moved, x, scalar(-rate * length / norm))  # (3)
-            scale_stretch(moved, scalar(length / length_of(moved)))  # (4)
+            move(w, matrix, z, scalar(-rule.rate * length / norm))  # (3)
+            moved = w[matrix.start : matrix.start + matrix.channels * matrix.filters]
+            scale(moved, scalar(length / np.sqrt(sum_of_squares(moved, work.columns))))  # (4)
+
+
+# ---------------------------------------------------------------------------------------------- public
 
 
 def dealt(tasks):
     """Tasks, the largest first, in an order whose halves, quarters … are about equal work."""
-    hands = sorted(range(HANDS), key=lambda hand: f"{hand:04b}"[::-1])
-    return np.concatenate([tasks[hand::HANDS] for hand in hands])
+    order = sorted(range(PARTS), key=lambda part: f"{part:04b}"[::-1])
+    return np.concatenate([tasks[part::PARTS] for part in order])
+
+
+def tasks_of(matrices, column):
+    """Tasks (t, 3) of TILE rows each, for as many rows as that column of the table says."""
+    found = [
+        (m, lo, min(lo + TILE, row[column]))
+        for m, row in enumerate(matrices)
+        for lo in range(0, row[column], TILE)
+    ]
+    found.sort(key=lambda task: -matrices[task[0], 3] * matrices[task[0], 4])
+    return dealt(np.array(found, np.int64).reshape(-1, 3))
+
+
+def work_of(matrices, dtype):
+    """The Work of matrices (k, 3): start, C and F of each, the largest first."""
+    rows, sides = matrices[:, 1:].max(axis=1), -(-matrices[:, 1:].min(axis=1) // COLUMNS.n) * COLUMNS.n
+    z, a = np.cumsum(rows * sides), np.cumsum(sides**2)
+    table = np.column_stack([matrices, rows, sides, z - rows * sides, a - sides**2])
+    return Work(
+        z=zeros((3, z[-1] if len(z) else 0), dtype),  # what fills up the sides stays 0
+        a=empty((3, a[-1] if len(a) else 0), dtype),
+        matrices=table,
+        squares=tasks_of(table, 4),
+        tall=tasks_of(table, 3),
+        lanes=vectors.lanes(COLUMNS.n, dtype),
+        columns=COLUMNS,
+    )
 
 
 def muon_step(w, g, v, matrices, rate, momentum=0.9, nesterov=True) -> None:
-    """One step of Muon for the matrices in w: equations (1) to (4). Changes their stretches of ``w`` and ``v``."""
+    """One step of Muon for the matrices in w: equations (1) to (4). Changes their numbers in ``w`` and ``v``."""
     own("w", w)
     g = _check.tensor("g", g, w.shape, w.dtype)
     _check.apart(own("v", v, w.shape, w.dtype), w=w, g=g)
@@ -153,16 +272,5 @@ def muon_step(w, g, v, matrices, rate, momentum=0.9, nesterov=True) -> None:
         raise ValueError(
             f"matrices: expected rows (start, C, F) of matrices inside {w.size} weights, got {matrices}"
         )
-    matrices = dealt(matrices[np.argsort(-sizes, kind="stable")])
-    rows, columns = matrices[:, 1:].min(axis=1), matrices[:, 1:].max(axis=1)
-    places = np.stack(
-        [np.cumsum(rows * columns) - rows * columns, np.cumsum(rows**2) - rows**2, rows, columns], 1
-    )
-    tasks = [(m, lo, min(lo + TILE, n)) for m, n in enumerate(rows.tolist()) for lo in range(0, n, TILE)]
-    tasks.sort(key=lambda task: -rows[task[0]] * columns[task[0]])
-    tasks = dealt(np.array(tasks, np.int64).reshape(-1, 3))
-    xs = np.empty((2, (rows * columns).sum()), w.dtype)
-    a, p = np.empty((2, (rows**2).sum()), w.dtype)
-    scalar = w.dtype.type
-    with one_thread():
-        _muon(w, g, v, matrices, places, tasks, xs, a, p, float(rate), scalar(momentum), bool(nesterov))
+    work = work_of(dealt(matrices[np.argsort(-sizes, kind="stable")]), w.dtype)
+    _muon(w, g, v, work, Rule(float(rate), float(momentum), bool(nesterov)))

@@ -19,35 +19,44 @@ whose test would keep the loop off the vector unit.
 """
 
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.sgd import CHUNK, step_arrays
+from numnet.kernels.sgd import TILE, step_arrays
+
+
+class Rule(NamedTuple):
+    """The numbers of (2) and (5), of the vectors' dtype."""
+
+    rate_in: float
+    rate_out: float
+    rho: float
+    momentum: float
+    eps_in: float
+    eps_out: float
 
 
 @row
-def rmsprop_stretch(w, g, s, v, decay, rate_in, rate_out, rho, momentum, eps_in, eps_out):
-    """Equations (1), (2) and (5) for one stretch of the vectors. w, s and v change."""
+def rmsprop_row(w, g, s, v, decay, rule):
+    """Equations (1), (2) and (5) for rows of the vectors. w, s and v change."""
     one = w.dtype.type(1)
     for i in range(w.size):
         gi = g[i] + decay[i] * w[i]
-        si = rho * s[i] + (one - rho) * gi * gi
-        vi = momentum * v[i] + np.divide(rate_in * gi, sqrt(si + eps_in) + eps_out)
+        si = rule.rho * s[i] + (one - rule.rho) * gi * gi
+        vi = rule.momentum * v[i] + np.divide(rule.rate_in * gi, sqrt(si + rule.eps_in) + rule.eps_out)
         s[i] = si
         v[i] = vi
-        w[i] -= rate_out * vi
+        w[i] -= rule.rate_out * vi
 
 
 @kernel
-def _rmsprop(w, g, s, v, decay, rate_in, rate_out, rho, momentum, eps_in, eps_out):
-    for chunk in prange((w.size + CHUNK - 1) // CHUNK):  # each chunk writes its own stretch of w, s and v
-        lo, hi = chunk * CHUNK, min((chunk + 1) * CHUNK, w.size)
-        rmsprop_stretch(
-            w[lo:hi], g[lo:hi], s[lo:hi], v[lo:hi], decay[lo:hi],
-            rate_in, rate_out, rho, momentum, eps_in, eps_out,
-        )  # fmt: skip
+def _rmsprop(w, g, s, v, decay, rule):
+    for tile in prange((w.size + TILE - 1) // TILE):  # each tile writes its own numbers of w, s and v
+        lo, hi = tile * TILE, min((tile + 1) * TILE, w.size)
+        rmsprop_row(w[lo:hi], g[lo:hi], s[lo:hi], v[lo:hi], decay[lo:hi], rule)
 
 
 def rmsprop_step(w, g, s, v, decay, rate, rho=0.9, momentum=0.9, epsilon=1e-3, style="tensorflow") -> None:
@@ -58,12 +67,11 @@ def rmsprop_step(w, g, s, v, decay, rate, rho=0.9, momentum=0.9, epsilon=1e-3, s
     """
     w, g, decay = step_arrays(w, g, decay, s=s, v=v)
     if style == "pytorch":
-        rates_and_eps = 1.0, rate, 0.0, epsilon
+        rates, epsilons = (1.0, rate), (0.0, epsilon)
     elif style == "tensorflow":
-        rates_and_eps = rate, 1.0, epsilon, 0.0
+        rates, epsilons = (rate, 1.0), (epsilon, 0.0)
     else:
         raise ValueError(f"style: expected 'pytorch' or 'tensorflow', got {style!r}")
-    rate_in, rate_out, eps_in, eps_out = rates_and_eps
     scalar = w.dtype.type
-    values = rate_in, rate_out, rho, momentum, eps_in, eps_out
-    _rmsprop(w, g, s, v, decay, *(scalar(value) for value in values))
+    numbers = (*rates, rho, momentum, *epsilons)
+    _rmsprop(w, g, s, v, decay, Rule(*(scalar(number) for number in numbers)))

@@ -22,14 +22,12 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._jit import kernel, row
 
-CHUNK = (
-    16384  # numbers a task works on: four vectors of it are 256 KiB of float32, inside a second-level cache
-)
+TILE = 16384  # numbers a tile holds: of four arrays 256 KiB of float32, inside a second-level cache
 
 
 @row
-def momentum_stretch(w, g, v, decay, rate, momentum, nesterov):
-    """Equations (1) to (4) for one stretch of the vectors. They are distinct arrays; w and v change."""
+def momentum_row(w, g, v, decay, rate, momentum, nesterov):
+    """Equations (1) to (4) for rows of the vectors. They are distinct arrays; w and v change."""
     for i in range(w.size):
         gi = g[i] + decay[i] * w[i]
         vi = momentum * v[i] + gi
@@ -39,9 +37,9 @@ def momentum_stretch(w, g, v, decay, rate, momentum, nesterov):
 
 @kernel
 def _sgd(w, g, v, decay, rate, momentum, nesterov):
-    for chunk in prange((w.size + CHUNK - 1) // CHUNK):  # each chunk writes its own stretch of w and v
-        lo, hi = chunk * CHUNK, min((chunk + 1) * CHUNK, w.size)
-        momentum_stretch(w[lo:hi], g[lo:hi], v[lo:hi], decay[lo:hi], rate, momentum, nesterov)
+    for tile in prange((w.size + TILE - 1) // TILE):  # each tile writes its own numbers of w and v
+        lo, hi = tile * TILE, min((tile + 1) * TILE, w.size)
+        momentum_row(w[lo:hi], g[lo:hi], v[lo:hi], decay[lo:hi], rate, momentum, nesterov)
 
 
 def sgd_step(w, g, v, decay, rate, momentum=0.9, nesterov=True) -> None:
