@@ -24,7 +24,7 @@ from numnet.net import Net as Net
 _LATER = {
     "fit": "numnet.training.loop",
     "load_weights": "numnet.weights",
-}  # what brings more than NumPy, Numba and SciPy with it is loaded when asked for
+}  # what brings more than NumPy and Numba with it is loaded when asked for
 
 
 def __getattr__(name):

@@ -14,6 +14,7 @@ from numnet.bench import comparison, machine, report, worker, workloads
 from numnet.bench.sides import SIDES, size
 from numnet.bench.workloads import WORKLOADS, Workload, depthwise_shapes, find, macs, sweep, traffic
 from numnet.errors import NumnetError
+from numnet.kernels import vectors
 
 TINY = Workload("tiny", "train", "mobilenet_v1", 0.25, 16, 16, classes=10, strides="cifar")
 INFER = Workload("tiny", "infer", "mobilenet_v1", 0.25, 16, 16, classes=10, strides="cifar")
@@ -225,32 +226,31 @@ def test_peak_and_bandwidth():
 
 
 def test_the_peak_kernel_multiplies_and_adds():
-    """Vectors v ← v/2 + 1, CHAINS of them from 1: nothing was left out, as all reach 2 − 2⁻ⁿ."""
-    out = np.zeros(2, np.float32)
-    machine._multiply_add(np.float32(0.5), np.float32(1), 3, out)
-    assert out.tolist() == [machine.CHAINS * 1.875] * 2
-    a, b, c = np.zeros((3, 5), np.float32), np.full((3, 5), 2, np.float32), np.full((3, 5), 7, np.float32)
-    machine._triad(np.float32(3), b, c, a)
+    """Vectors v ← v/2 + 1/2: after three rounds v/8 + 7/8, and no chain was left out of the sum."""
+    v = vectors.lanes(vectors.LANES, np.float32)
+    start, out = np.arange(machine.CHAINS * v.n, dtype=np.float32), np.zeros((2, v.n), np.float32)
+    machine._multiply_add(start, np.float32(0.5), 3, out, v)
+    want = (start / 8 + 7 / 8).reshape(machine.CHAINS, v.n).sum(axis=0)
+    assert (out == want).all()
+    a, b, c = np.zeros((3, 32), np.float32), np.full((3, 32), 2, np.float32), np.full((3, 32), 7, np.float32)
+    machine._triad(np.float32(3), b, c, a, v)
     assert (a == 23).all()
 
 
 def test_warnings(monkeypatch):
-    for name in ("NUMNET_CHECK", "NUMBA_DISABLE_JIT", "NUMBA_OPT", "OPENBLAS_CORETYPE"):
+    for name in ("NUMNET_CHECK", "NUMBA_DISABLE_JIT", "NUMBA_OPT"):
         monkeypatch.delenv(name, raising=False)
-    kernels = {None: ["Haswell"], "OPENBLAS_CORETYPE": ["SkylakeX"]}
-    monkeypatch.setattr(machine, "blas_kernels", lambda without=None: kernels[without])
+    monkeypatch.setattr(vectors, "LANES", vectors.processor_lanes(vectors.FEATURES))
     assert machine.warnings() == []
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("NUMNET_CHECK", "1")
-    check, blas = machine.warnings()
+    (check,) = machine.warnings()
     assert check.startswith("NUMNET_CHECK=1 compiles the kernels serial")
-    assert "its Haswell kernels where SkylakeX ones would fit" in blas and "env -u OPENBLAS_CORETYPE" in blas
-    kernels[None] = ["SkylakeX"]
-    assert len(machine.warnings()) == 1, "a variable that changes nothing is no reason to warn"
-
-
-def test_blas_kernels():
-    assert machine.blas_kernels(without="A_VARIABLE_THAT_IS_NOT_SET") != ["unknown"]
+    monkeypatch.setattr(vectors, "FEATURES", {"avx512f": True})
+    monkeypatch.setattr(vectors, "LANES", 4)
+    monkeypatch.setattr(vectors, "FUSED", False)
+    _, lanes, fused = machine.warnings()
+    assert lanes == "NUMNET_LANES=4 makes vectors of 4 numbers where the processor has 16"
+    assert "no fused multiply-add" in fused
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux can forget the peak")
@@ -389,9 +389,8 @@ def test_a_child_that_fails():
 # ------------------------------------------------------------------------------------------- the command
 
 
-def test_bench(torch, tmp_path, monkeypatch):
+def test_bench(torch, tmp_path):
     """All of it once, processes included."""
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)  # what the machine sets is no fault: test_warnings
     code, out, err = numnet(
         "bench", "infer-v1-0.25", "--resolution", 16, "--batch-size", 2, "--rounds", 1, "--seconds", 0.01,
         "--threads", 1, "--sides", "numnet,pytorch", "--json", "--plot", tmp_path / "roofline.png",
@@ -399,7 +398,7 @@ def test_bench(torch, tmp_path, monkeypatch):
     assert code == 0, err
     facts = json.loads(out)
     assert {"machine", "warnings", "missing", "workloads"} == set(facts)
-    assert {"processor", "cores", "threads", "blas", "flops", "bandwidth"} == set(facts["machine"])
+    assert {"processor", "cores", "threads", "lanes", "flops", "bandwidth"} == set(facts["machine"])
     (result,) = facts["workloads"]
     assert (
         result["name"] == "infer-v1-0.25 resolution=16 batch=2"

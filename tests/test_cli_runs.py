@@ -15,6 +15,7 @@ from PIL import Image
 
 import numnet as library
 from numnet import checkpoint
+from numnet.kernels import vectors
 from numnet.loading import PACKAGED
 from numnet.training.evaluate import evaluate
 
@@ -315,14 +316,27 @@ def test_predict_without_names(here):
 
 
 def test_info_of_the_installation(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "")
+    monkeypatch.delenv("NUMNET_LANES", raising=False)
     facts = json.loads(works("info", "--json"))
     assert facts["versions"]["numnet"] == library.__version__ and facts["versions"]["numpy"] == np.__version__
     assert facts["threads"] >= 1 and facts["threading_layer"] in ("omp", "tbb", "workqueue")
-    assert facts["blas"] and facts["cores"] >= 1 and facts["processor"]
+    assert facts["cores"] >= 1 and facts["processor"]
+    assert facts["lanes"] == vectors.LANES and facts["lanes_asked"] is None
+    assert facts["fused_multiply_add"] is vectors.FUSED
+    assert "scipy" not in facts["versions"] and "blas" not in facts
     assert facts["cache"] is None or os.path.isdir(facts["cache"])
     text = works("info")
-    assert library.__version__ in text and facts["blas"][0] in text and "kernels" in text
+    assert library.__version__ in text and "kernels" in text
+    assert (
+        f"{vectors.LANES} numbers of float32 in a vector (the processor's; $NUMNET_LANES sets 4, 8 or 16)"
+        in text
+    )
+    monkeypatch.setenv("NUMNET_LANES", "8")
+    monkeypatch.setattr(vectors, "LANES", 8)
+    monkeypatch.setattr(vectors, "FUSED", False)
+    text = works("info")
+    assert "8 numbers of float32 in a vector (by $NUMNET_LANES)" in text and "not fused: slow here" in text
+    assert "warning: this processor has no fused multiply-add" in text
 
 
 def test_info_of_a_run(here):

@@ -1,12 +1,11 @@
-"""Padding and output sizes, and the one thread that BLAS has while a kernel runs."""
+"""Padding and output sizes."""
 
 import itertools
-import threading
 
 import oracle
 import pytest
 
-from numnet.kernels import _blas, padding
+from numnet.kernels import padding
 
 
 def test_same_and_symmetric_against_the_oracle():
@@ -52,76 +51,3 @@ def test_anything_else(value):
 def test_no_room_for_the_kernel():
     with pytest.raises(ValueError, match=r"padding: a kernel of 5 does not fit into 2 \+ 1 \+ 1 pixels"):
         padding.resolve(1, (8, 2), (5, 5), 1)
-
-
-# --- SciPy's BLAS -------------------------------------------------------------------------------------------
-
-
-def threads():
-    return [library.get_num_threads() for library in _blas._libraries]
-
-
-def test_blas_has_one_thread_and_then_what_it_had():
-    before = threads()
-    try:
-        for library in _blas._libraries:
-            library.set_num_threads(2)
-        with _blas.one_thread():
-            assert set(threads()) == {1}
-            with _blas.one_thread():
-                assert set(threads()) == {1}
-            assert set(threads()) == {1}
-        assert set(threads()) == {2}
-        with pytest.raises(KeyError), _blas.one_thread():
-            raise KeyError
-        assert set(threads()) == {2}
-    finally:
-        for library, number in zip(_blas._libraries, before):
-            library.set_num_threads(number)
-
-
-def test_two_python_threads_may_hold_it_at_once():
-    """Whoever leaves first must not give BLAS its threads back while the other still computes."""
-    before, inside, leave = threads(), threading.Event(), threading.Event()
-
-    def hold():
-        with _blas.one_thread():
-            inside.set()
-            leave.wait(10)
-
-    other = threading.Thread(target=hold)
-    with _blas.one_thread():
-        other.start()
-        assert inside.wait(10)
-    assert set(threads()) == {1}
-    leave.set()
-    other.join()
-    assert threads() == before
-
-
-def test_another_python_thread_holds_it_too():
-    """threadpoolctl lets only the first thread that ever set a limit set another; a kernel runs in any."""
-    with _blas.one_thread():
-        pass
-    before, seen = threads(), []
-
-    def run():
-        with _blas.one_thread():
-            seen.extend(threads())
-
-    for library in _blas._libraries:
-        library.set_num_threads(2)
-    try:
-        other = threading.Thread(target=run)
-        other.start()
-        other.join()
-        assert set(seen) == {1}
-        assert set(threads()) == {2}
-    finally:
-        for library, number in zip(_blas._libraries, before):
-            library.set_num_threads(number)
-
-
-def test_which_blas_is_in_use():
-    lines = _blas.kernels_in_use()
-    assert lines and all(line.endswith("kernels)") for line in lines)

@@ -12,6 +12,7 @@ from numnet.bench import machine
 from numnet.bench.sides import SIDES
 from numnet.bench.workloads import macs, traffic
 from numnet.errors import NumnetError
+from numnet.kernels import vectors
 
 LEAST = 3  # steps a measurement
 LAYER_STEPS = 5
@@ -27,7 +28,7 @@ def compare(
 ) -> dict:
     """Measure all workloads with all sides that are installed; a JSON-able dict.
 
-    machine      processor, cores, threads, BLAS, measured peak (FLOP/s) and bandwidth (bytes/s)
+    machine      processor, cores, threads, lanes, measured peak (FLOP/s) and bandwidth (bytes/s)
     warnings     lines: what slows numnet here, and sides that do not agree in their results
     missing      {side: why it is not measured}
     workloads    a dict each: see ``measure``
@@ -60,7 +61,7 @@ def _machine(threads, seconds) -> dict:
         "processor": machine.processor(),
         "cores": machine.cores(),
         "threads": threads,
-        "blas": machine.blas_kernels(),
+        "lanes": vectors.LANES,
         **_run(job),
     }
 

@@ -5,88 +5,69 @@ in registers, and bytes a second between the cores and memory. Nothing that comp
 the first; only what stays in the caches exceeds the second.
 """
 
-import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from llvmlite import binding as llvm
-from llvmlite import ir
-from numba import prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import prange
 
-from numnet.kernels._jit import kernel
+from numnet.kernels import vectors
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.vectors import each, fma, lanes, load, load_tile, spread, store, width, zeros
 
-CHAINS = (
-    10  # multiply-adds under way at once: units × latency is 8 to 10, and so many registers exist everywhere
-)
-LANES = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # numbers in the widest register
+# Multiply-adds under way at once: units × latency is 8 to 10, with NEON up to 16, and a result is ready in its turn only.
+CHAINS = 12 if vectors.REGISTERS == 16 else 24
 TRIAD_BYTES = 64 << 20  # of each of the triad's three arrays: more than the caches hold
 TILES = 64
 
 
-@intrinsic
-def _chains(context, a, b, rounds):
-    """CHAINS vectors v ← a·v + b, ``rounds`` times, all in registers; their sum, so that nothing is left out.
+@row
+def multiply_add(factor, x):
+    """factor · x + factor."""
+    return fma(x, factor, factor)
 
-    Written in LLVM's own language: its vectoriser fills only half of a wide register on some processors.
+
+@kernel
+def _multiply_add(start, factor, rounds, out, v):
+    """out (threads, LANES): CHAINS vectors v ← factor·v + factor, ``rounds`` times, all in registers; then their sum.
+
+    They begin with different numbers, those of start, since one chain would do for several that are alike.
     """
-
-    def generate(context, builder, signature, arguments):
-        vector = ir.VectorType(ir.FloatType(), LANES)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{LANES}f32"
-        )
-        a = b = ir.Constant(vector, ir.Undefined)
-        for lane in range(LANES):
-            index = ir.IntType(32)(lane)
-            a = builder.insert_element(a, arguments[0], index)
-            b = builder.insert_element(b, arguments[1], index)
-        chains = [cgutils.alloca_once_value(builder, b) for _ in range(CHAINS)]
-        with cgutils.for_range(builder, arguments[2]):
-            for chain in chains:
-                builder.store(builder.call(multiply_add, [builder.load(chain), a, b]), chain)
-        total = builder.load(chains[0])
-        for chain in chains[1:]:
-            total = builder.fadd(total, builder.load(chain))
-        return builder.extract_element(total, ir.IntType(32)(0))
-
-    return types.float32(types.float32, types.float32, types.int64), generate
+    for t in prange(out.shape[0]):  # each thread writes its own row of out
+        chains, numbers = load_tile(zeros(start, CHAINS, 1, v), start, 0, width(v), (0,)), spread(factor, v)
+        for _ in range(rounds):
+            chains = each(multiply_add, numbers, chains)
+        total = chains[0] - chains[0]
+        for chain in chains:
+            total = total + chain
+        store(out[t], 0, total)
 
 
 @kernel
-def _multiply_add(a, b, rounds, out):
-    """out (threads,): every thread's chains. A prange index owns its number."""
-    for t in prange(out.shape[0]):
-        out[t] = _chains(a, b, rounds)
-
-
-@kernel
-def _triad(s, b, c, a):
-    """a ← b + s·c, all (TILES, n): McCalpin's STREAM triad. A prange index owns its row of a."""
-    for t in prange(a.shape[0]):
-        x, y, out = b[t], c[t], a[t]
-        for i in range(out.size):
-            out[i] = x[i] + s * y[i]
+def _triad(s, b, c, a, v):
+    """a ← b + s·c, all (TILES, n), n a multiple of the lanes: McCalpin's STREAM triad."""
+    for t in prange(a.shape[0]):  # each writes its own row of a
+        x, y, out, factor = b[t], c[t], a[t], spread(s, v)
+        for i in range(0, out.size, width(v)):
+            store(out, i, fma(factor, load(y, i, v), load(x, i, v)))
 
 
 def peak_flops(threads, seconds=1.0, rounds=2_000_000) -> float:
     """Multiply-adds a second in float32, times two: the best of what fits into ``seconds``."""
-    out = np.zeros(threads, np.float32)
-    best = _best(lambda: _multiply_add(np.float32(0.5), np.float32(0.5), rounds, out), seconds)
-    return 2.0 * CHAINS * LANES * rounds * threads / best
+    v = lanes(vectors.LANES, np.float32)
+    start, out = np.arange(CHAINS * v.n, dtype=np.float32), np.zeros((threads, v.n), np.float32)
+    best = _best(lambda: _multiply_add(start, np.float32(0.5), rounds, out, v), seconds)
+    return 2.0 * CHAINS * v.n * rounds * threads / best
 
 
 def bandwidth(seconds=1.0, size=TRIAD_BYTES) -> float:
     """Bytes a second of the triad: two arrays read, one written, what caches fetch besides not counted."""
-    shape = (TILES, size // 4 // TILES)
+    v = lanes(vectors.LANES, np.float32)
+    shape = (TILES, size // 4 // TILES // v.n * v.n)
     a, b, c = (np.full(shape, value, np.float32) for value in (0, 1, 2))
-    return 3.0 * a.nbytes / _best(lambda: _triad(np.float32(3), b, c, a), seconds)
+    return 3.0 * a.nbytes / _best(lambda: _triad(np.float32(3), b, c, a, v), seconds)
 
 
 def _best(work, seconds) -> float:
@@ -124,7 +105,7 @@ def cores() -> int:
 
 
 def warnings() -> list[str]:
-    """A line for each environment variable that makes numnet slower than it could be here."""
+    """A line for each environment variable that makes numnet slower than it could be, and for what the processor lacks."""
     found = []
     for name, effect in (
         ("NUMBA_DISABLE_JIT", "runs the kernels as plain Python"),
@@ -137,27 +118,11 @@ def warnings() -> list[str]:
     for name in ("NUMBA_OPT", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
         if os.environ.get(name):
             found.append(f"{name}={os.environ[name]} decides which machine code Numba makes")
-    name = "OPENBLAS_CORETYPE"
-    if os.environ.get(name):
-        forced, free = blas_kernels(), blas_kernels(without=name)
-        if forced != free:
-            found.append(
-                f"{name}={os.environ[name]} makes the BLAS use its {', '.join(forced)} kernels where "
-                f"{', '.join(free)} ones would fit this processor; compute with "
-                f"`env -u {name} -u OPENBLAS_L2_SIZE numnet …`"
-            )
+    fitting = vectors.processor_lanes(vectors.FEATURES)
+    if vectors.LANES != fitting:
+        found.append(
+            f"NUMNET_LANES={vectors.LANES} makes vectors of {vectors.LANES} numbers where the processor has {fitting}"
+        )
+    if not vectors.FUSED:
+        found.append("this processor has no fused multiply-add: each one is a slow call of a library")
     return found
-
-
-def blas_kernels(without=None) -> list[str]:
-    """The processors that SciPy's BLAS has its kernels for, in a fresh process without that variable."""
-    script = (
-        "import json, scipy.linalg.cython_blas\n"
-        "from threadpoolctl import threadpool_info\n"
-        "blas = [i for i in threadpool_info() if i['user_api'] == 'blas']\n"
-        "own = [i for i in blas if 'scipy.libs' in i['filepath']] or blas\n"
-        "print(json.dumps(sorted({i.get('architecture') or 'unknown' for i in own})))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != without}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    return json.loads(done.stdout) if done.returncode == 0 else ["unknown"]

@@ -34,7 +34,7 @@ COMMANDS = {
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "scale": Command("scale", "how long a step would take on many ranks (MPI), and what more of them bring"),
     "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
-    "info": Command("info", "versions, threads, BLAS, cache; or the settings of a run"),
+    "info": Command("info", "versions, threads, lanes, cache; or the settings of a run"),
 }
 
 RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # by which launchers number

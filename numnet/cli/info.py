@@ -12,7 +12,7 @@ from numnet.errors import NumnetError
 from numnet.loading import read_document
 
 PACKAGES = (
-    "numpy", "numba", "scipy", "threadpoolctl", "matplotlib", "tqdm", "pillow", "safetensors", "pooch",
+    "numpy", "numba", "matplotlib", "tqdm", "pillow", "safetensors", "pooch", "platformdirs",
     "torch", "onnxruntime", "onnx", "h5py", "mpi4py",
 )  # fmt: skip
 
@@ -36,11 +36,11 @@ def info(arguments):
 
 
 def installation() -> dict:
-    """Versions, processor, threads, BLAS, cache, and environment variables that slow it all down."""
+    """Versions, processor, threads, lanes, cache, and what slows it all down."""
     import numba
 
     from numnet.bench import machine
-    from numnet.kernels import _blas, _jit
+    from numnet.kernels import _jit, vectors
 
     versions = {"numnet": __version__, "python": platform.python_version()}
     for package in PACKAGES:
@@ -55,7 +55,9 @@ def installation() -> dict:
         "cores": machine.cores(),
         "threads": numba.get_num_threads(),
         "threading_layer": threading_layer(),
-        "blas": _blas.kernels_in_use(),
+        "lanes": vectors.LANES,
+        "lanes_asked": os.environ.get("NUMNET_LANES") or None,
+        "fused_multiply_add": vectors.FUSED,
         "cache": None if _jit.CACHE_FOLDER is None else str(_jit.CACHE_FOLDER),
         "cache_bytes": _size(_jit.CACHE_FOLDER),
         "check_mode": _jit.CHECK,
@@ -103,10 +105,18 @@ def _installation_text(facts) -> str:
         ("processor", facts["processor"]),
         ("cores", facts["cores"]),
         ("threads", f"{facts['threads']} ({facts['threading_layer']})"),
-        *(("BLAS", line) for line in facts["blas"]),
+        ("lanes", f"{facts['lanes']} numbers of float32 in a vector ({_reason(facts)})"),
+        ("multiply-add", "fused" if facts["fused_multiply_add"] else "not fused: slow here"),
         ("kernels", cache),
     ]
     return "\n".join([columns(lines), *(f"warning: {line}" for line in facts["warnings"])])
+
+
+def _reason(facts) -> str:
+    """Why there are so many lanes, and how to have others."""
+    if facts["lanes_asked"]:
+        return "by $NUMNET_LANES"
+    return "the processor's; $NUMNET_LANES sets 4, 8 or 16"
 
 
 # ----------------------------------------------------------------------------------------- a run
