@@ -48,9 +48,9 @@ class Residual(Sequence):
         y = super().forward(x, training)
         if not self.adds:
             return y
-        a, a_pack, a_code = source(y)
-        total = self.memory.array("sum", a.shape, a.dtype)
-        residual.unit_forward(a, a_pack, a_code, *source(x), total)
+        a = source(y)
+        total = self.memory.array("sum", a.raw.shape, a.raw.dtype)
+        residual.unit_forward(a, source(x), total)
         return total
 
     def backward(self, dy, input_gradient=True):
@@ -140,21 +140,21 @@ class SqueezeExcite(Layer):
         for child in self.children:
             gates = child.forward(gates, training)
         self.gates = gates
-        raw, pack, code = source(x)
-        y = self.memory.array("y", raw.shape, raw.dtype)
-        squeeze_excite.unit_forward(raw, pack, code, gates, y)
+        x = source(x)
+        y = self.memory.array("y", x.raw.shape, x.raw.dtype)
+        squeeze_excite.unit_forward(x, gates, y)
         return y
 
     def backward(self, dy, input_gradient=True):
-        raw, pack, code = source(self.x)
-        pending = isinstance(self.x, Pending)
+        x, pending = source(self.x), isinstance(self.x, Pending)
+        raw = x.raw
         dgates = self.workspace.borrow(self.gates.shape, raw.dtype)
-        squeeze_excite.unit_gate_gradient(dy, raw, pack, code, dgates)
+        squeeze_excite.unit_gate_gradient(dy, x, dgates)
         ds = backward_through(self.children[1:], dgates)
         dx = self.workspace.borrow(raw.shape, raw.dtype)
         parts = self.peers.parts(batchnorm.parts_of(len(raw)))
         sums = np.zeros((parts, 2, raw.shape[3]) if pending else (0, 2, 0))
-        squeeze_excite.unit_backward(dy, self.gates, ds, raw, pack, code, dx, sums)  # and the squeeze's share
+        squeeze_excite.unit_backward(dy, self.gates, ds, x, dx, sums)  # and the squeeze's share
         if pending:
             self.x.sums = sums
         self.workspace.release(dgates)
@@ -188,7 +188,7 @@ class Branches(Layer):
         x = finish(x, self.memory, "finished input")  # once, not in every branch
         y = self.memory.array("y", (len(x), *self.output_shape), x.dtype)
         for start, child in zip(self.starts, self.children):
-            concat.unit_forward(*source(child.forward(x, training)), start, y)
+            concat.unit_forward(source(child.forward(x, training)), start, y)
         return y
 
     def backward(self, dy, input_gradient=True):

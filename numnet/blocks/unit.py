@@ -14,6 +14,7 @@ import numpy as np
 from numnet.kernels import batchnorm, conv, depthwise, pointwise
 from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
+from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
 from numnet.layers.layer import Layer, Pending, Row, source
 
@@ -41,7 +42,7 @@ class Unit(Layer):
         """y and its moments from x, array or Pending."""
         raise NotImplementedError
 
-    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
+    def gradients(self, upstream, x, dx, more, x_sums):
         """grads["weight"], and dx (plus ``more``, where it has a size) and x_sums where they have a size."""
         raise NotImplementedError
 
@@ -107,7 +108,7 @@ class Unit(Layer):
     def backward(self, dy, input_gradient=True, more=None):
         """dx, plus ``more``: what another reader of x makes of it."""
         x, y = self.x, self.y
-        raw = source(x)[0]
+        raw = source(x).raw
         more = raw[:0] if more is None else more
         dx = (
             self.workspace.borrow(raw.shape, raw.dtype)
@@ -118,14 +119,13 @@ class Unit(Layer):
         if input_gradient and isinstance(x, Pending):
             x_sums = np.zeros((self.parts(len(raw)), 2, raw.shape[3]))
         if self.finished:
-            none = batchnorm.empty_pack(raw.dtype)
-            self.gradients(dy, y, none, none, IDENTITY, x, dx, more, x_sums)
+            self.gradients(batchnorm.upstream_of(dy), x, dx, more, x_sums)
         else:
             pack, sums = self.pending.pack, self.pending.sums
             filters = y.shape[3]
             if sums is None:
                 parts = self.peers.parts(batchnorm.parts_of(y.size // filters))
-                sums = batchnorm.gradient_sums_of(dy, y, pack, self.code, parts)
+                sums = batchnorm.gradient_sums_of(dy, source(self.pending), parts)
             means = np.empty((2, filters), raw.dtype)
             spare = np.empty(filters, raw.dtype)
             count = y.size // filters if self.norm is not None and self.training else 0
@@ -137,7 +137,7 @@ class Unit(Layer):
                 self.grads["bn.beta"] if self.norm else self.grads.get("bias", np.empty_like(spare)),
                 means,
             )
-            self.gradients(dy, y, pack, means, self.code, x, dx, more, x_sums)
+            self.gradients(batchnorm.upstream_of(dy, y, pack, means, self.code), x, dx, more, x_sums)
         if len(x_sums):
             x.sums = x_sums
         return dx if input_gradient else None
@@ -190,16 +190,20 @@ class Windowed(Unit):
         self.pads = resolve(self.padding, shape[:2], (k, k), s)
         return tuple(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads))
 
-    def run(self, x, y, moments):
-        self.page.unit_forward(*source(x), self.params["weight"], self.stride, self.pads, y, moments)
+    @property
+    def window(self):
+        return Window(self.kernel, self.stride, self.pads[0][0], self.pads[1][0])
 
-    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
-        w, filters = self.params["weight"], y.shape[3]
-        shape = self.parts(len(dy)), w.size // filters, filters
+    def run(self, x, y, moments):
+        self.page.unit_forward(source(x), self.params["weight"], self.window, y, moments)
+
+    def gradients(self, upstream, x, dx, more, x_sums):
+        w, filters = self.params["weight"], upstream.dy.shape[3]
+        columns = filters if self.sums_dtype else pointwise.padded(filters, w.dtype)
+        shape = self.parts(len(upstream.dy)), w.size // filters, columns
         partial = self.memory.array("partial", shape, self.sums_dtype or w.dtype)
-        upstream, window = (dy, y, pack, means, code), (self.stride, self.pads)
         dw = self.grads["weight"]
-        self.page.unit_backward(*upstream, *source(x), w, *window, dx, more, dw, x_sums, partial)
+        self.page.unit_backward(upstream, source(x), w, self.window, dx, more, dw, x_sums, partial)
         self.peers.weight_sums(self, partial)
 
 
@@ -271,16 +275,13 @@ class Pointwise(Unit):
         return self.peers.parts(batchnorm.parts_of(pixels, pointwise.LEAST))
 
     def run(self, x, y, moments):
-        raw, pack, code = source(x)
-        pointwise.unit_forward(raw, pack, code, self.params["weight"], y, moments)
+        pointwise.unit_forward(source(x), self.params["weight"], y, moments)
 
-    def gradients(self, dy, y, pack, means, code, x, dx, more, x_sums):
-        raw, x_pack, x_code = source(x)
-        w = self.params["weight"]
-        partial = self.memory.array("partial", (self.parts(len(raw)), *w.shape), w.dtype)
-        pointwise.unit_backward(
-            dy, y, pack, means, code, raw, x_pack, x_code, w, dx, more, self.grads["weight"], x_sums, partial
-        )
+    def gradients(self, upstream, x, dx, more, x_sums):
+        x, w = source(x), self.params["weight"]
+        shape = self.parts(len(x.raw)), len(w), pointwise.padded(w.shape[1], w.dtype)
+        partial = self.memory.array("partial", shape, w.dtype)
+        pointwise.unit_backward(upstream, x, w, dx, more, self.grads["weight"], x_sums, partial)
         self.peers.weight_sums(self, partial)
 
     def convolution_cost(self):

@@ -11,6 +11,7 @@ from math import prod
 from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
 from numnet.kernels.batchnorm import parts_of
+from numnet.kernels.pointwise import padded
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 from numnet.layers.simple import activated
 
@@ -65,7 +66,7 @@ def kept_by(layer, n, pending):
         if isinstance(layer, Depthwise):
             doubles += layer.parts(n) * weights
         else:
-            numbers += layer.parts(n) * weights
+            numbers += layer.parts(n) * weights // shape[2] * padded(shape[2], "float32")
         return numbers, doubles, not layer.finished
     if isinstance(layer, SqueezeExcite):
         return numbers + n * (prod(shape) + shape[2] + 2 * (layer.squeezed + shape[2])), 0, False

@@ -3,9 +3,9 @@
 Everything that depends on shapes alone is decided once for each batch size: the order of the steps, which buffer each
 map lives in, the views of weights and maps that each step gets. Running is then a loop over calls.
 
-**Folding.** With running statistics a batch norm is y · scale + shift, two numbers a channel. They are worked out from
-the net's own vectors at each call (one pass over the channels, not over the weights), and applied while the tile of the
-convolution is hot. So predict sees every change of the weights, and no copy of them exists.
+**Folding.** With running statistics a batch norm goes into the weights before it, which are packed for the product at the
+same time (``folding``, and the kernels' page of that name). The packed copy is made when the first plan runs, and anew when
+the net's own weights or statistics have changed: a checksum of them all is taken at each call.
 
 **Buffers by lifetime.** A map is needed from the step that writes it to the last step that reads it; a buffer whose map
 nobody needs any more is taken again. A MobileNet runs in two or three buffers, the size of its largest maps.
@@ -15,20 +15,11 @@ import numpy as np
 
 from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
-from numnet.blocks.unit import Conv, Pointwise, Unit
-from numnet.kernels import (
-    _memory,
-    batchnorm,
-    concat,
-    conv,
-    depthwise,
-    inverted,
-    pointwise,
-    pooling,
-    squeeze_excite,
-)
-from numnet.kernels._blas import one_thread
+from numnet.blocks.unit import Conv, Depthwise, Unit
+from numnet.inference.folding import Folded
+from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, inverted, pointwise, pooling, squeeze_excite
 from numnet.kernels.activations import IDENTITY
+from numnet.kernels.product import Ending
 from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
 
 
@@ -36,9 +27,8 @@ class Executor:
     """Runs ``layers`` for inference; ``flat`` and ``buffers`` are the net's vectors that hold γ, β and statistics."""
 
     def __init__(self, layers, flat, buffers):
-        self.layers, self.flat, self.buffers = layers, flat, buffers
+        self.layers, self.folded = layers, Folded(layers, flat, buffers)
         self.plans = {}
-        self._index_channels()
 
     def run(self, x):
         """The output (a new array) for finished, contiguous input images x (N, …) of the net's dtype."""
@@ -47,58 +37,10 @@ class Executor:
             if len(self.plans) == 4:  # batch sizes change rarely: forget the oldest plan and its buffers
                 del self.plans[next(iter(self.plans))]
             plan = self.plans[x.shape] = Plan(self, x.shape, x.dtype)
-        batchnorm.fold_all(self.flat, self.buffers, *self.places, self.table)
-        with one_thread():
-            for call, arguments in plan.steps_for(x):
-                call(*arguments)
+        self.folded.refresh()
+        for call, arguments in plan.steps_for(x):
+            call(*arguments)
         return np.array(plan.output)
-
-    def _index_channels(self):
-        """Where each unit's γ, β and statistics lie in the net's vectors, and its scale and shift in our table."""
-        rows, eps, place, self.folded = [], [], 0, {}
-        for unit in _folding(self.layers):
-            f = unit.output_shape[-1]
-            own, norm = np.full((4, f), -1), getattr(unit, "norm", None)
-            if norm is not None:
-                own[0] = _places(self.flat, unit.params["bn.gamma"])
-                own[1] = _places(self.flat, unit.params["bn.beta"])
-                own[2] = _places(self.buffers, unit.buffers["bn.mean"])
-                own[3] = _places(self.buffers, unit.buffers["bn.variance"])
-            elif unit.bias:
-                own[1] = _places(self.flat, unit.params["bias"])
-            rows.append(own)
-            eps.append(np.full(f, norm.eps if norm else 1.0))
-            self.folded[id(unit)] = (place, f)
-            place += 2 * f
-        self.table = np.zeros(place, self.flat.dtype)
-        at = [
-            np.stack([np.arange(p, p + f), np.arange(p + f, p + 2 * f)], axis=1)
-            for p, f in self.folded.values()
-        ]
-        columns = np.concatenate(rows, axis=1) if rows else np.zeros((4, 0), np.int64)
-        self.places = (
-            *(np.ascontiguousarray(column, np.int64) for column in columns),
-            np.concatenate(eps) if eps else np.zeros(0),
-            np.ascontiguousarray(np.concatenate(at), np.int64) if at else np.zeros((0, 2), np.int64),
-        )
-
-    def folded_of(self, unit):
-        """The (2, F) view of the table for a unit."""
-        place, f = self.folded[id(unit)]
-        return self.table[place : place + 2 * f].reshape(2, f)
-
-
-def _folding(layers):
-    """Units and dense layers: whatever ends in a scale and a shift."""
-    for layer in layers:
-        if isinstance(layer, (Unit, Dense)):
-            yield layer
-        yield from _folding(layer.children)
-
-
-def _places(flat, view):
-    start = (view.__array_interface__["data"][0] - flat.__array_interface__["data"][0]) // flat.itemsize
-    return np.arange(start, start + view.size)
 
 
 class Map:
@@ -116,7 +58,7 @@ class Plan:
     def __init__(self, executor, shape, dtype):
         self.executor, self.dtype, self.steps = executor, dtype, []
         self._free, self._sizes = [], []
-        self._nothing = np.empty((0, 0), dtype)
+        self._nothing = np.empty(0, dtype)
         # First with counted sizes, then with memory: buffers grow to the largest map that they will ever hold.
         self._memory = None
         self._lay_out(shape)
@@ -127,8 +69,8 @@ class Plan:
     def steps_for(self, x):
         """The steps for input images x. A first convolution reads them where they lie; any other layer, a copy."""
         if isinstance(self.executor.layers[0], Conv):
-            call, arguments = self.steps[0]
-            return [(call, (x, *arguments[1:])), *self.steps[1:]]
+            call, (source, *more) = self.steps[0]
+            return [(call, (source._replace(raw=x), *more)), *self.steps[1:]]
         self.input[...] = x
         return self.steps
 
@@ -205,61 +147,58 @@ class Plan:
             return self._branches(layer, x)
         if isinstance(layer, GlobalAverage):
             y = self._new((x.array.shape[0], x.array.shape[3]))
-            self._do(pooling.unit_average, x.array, self._nothing, 0, y.array)
+            self._do(pooling.unit_average, self._source(x), y.array)
         else:
             y = self._new((x.array.shape[0], *layer.output_shape))
             self._do(_plain, layer, x.array, y.array)
         self._drop(x)
         return y
 
+    def _source(self, x):
+        return batchnorm.source_of(x.array) if self._memory is not None else None
+
     def _unit(self, unit, x, skip):
-        images = x.array.shape[0]
-        y = self._new((images, *unit.output_shape))
+        y = self._new((x.array.shape[0], *unit.output_shape))
         if self._memory is not None:
-            w, folded = unit.params["weight"], self.executor.folded_of(unit)
-            more = self._nothing if skip is None else skip.array.reshape(-1, w.shape[-1])
-            if isinstance(unit, Pointwise):
-                c, f = w.shape
-                rows = x.array.reshape(-1, c), w, folded, unit.code, more, y.array.reshape(-1, f)
-                self._do(pointwise.unit_inference, *rows)
+            w, bias = self.executor.folded[unit]
+            if isinstance(unit, Depthwise):
+                self._do(depthwise.unit_inference, self._source(x), w, bias, unit.code, unit.window, y.array)
             else:
-                window = x.array, w, folded, unit.code, unit.stride, unit.pads
+                ending = Ending(bias, unit.code, self._nothing if skip is None else skip.array.reshape(-1))
                 if isinstance(unit, Conv):
-                    self._do(conv.unit_inference, *window, more, y.array)
+                    self._do(conv.unit_inference, self._source(x), w, unit.window, ending, y.array)
                 else:
-                    self._do(depthwise.unit_inference, *window, y.array)
+                    self._do(pointwise.unit_inference, x.array.reshape(-1), w, ending, y.array.reshape(-1))
         self._drop(x)
         return y
 
     def _inverted(self, block, x, cut):
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
-            units = [child for child in block.children if isinstance(child, Unit)]
-            expand, depth, project = [None, *units][-3:]
-            se = next((child for child in block.children if isinstance(child, SqueezeExcite)), None)
-            excite = (se.children[1], se.children[3]) if se else (None, None)
-            codes = [
-                unit.code if unit else IDENTITY for unit in (expand, depth, se and se.children[4], project)
-            ]
-            self._do(
-                inverted.unit_inference, x.array, self._tables(expand), self._tables(depth),
-                self._tables(*excite), self._tables(project), tuple(codes),
-                depth.stride, depth.pads, getattr(block, "adds", False), y.array, cut,
-            )  # fmt: skip
+            self._do(inverted.unit_inference, self._source(x), self._steps_of(block), y.array, cut)
         self._drop(x)
         return y
 
-    def _tables(self, *layers):
-        """Weights and folded scale and shift of each layer; empty ones of None."""
-        none = self._nothing, self._nothing
-        pairs = [(u.params["weight"], self.executor.folded_of(u)) if u else none for u in layers]
-        return tuple(table for pair in pairs for table in pair)
+    def _steps_of(self, block):
+        """The block's steps as the fused pass takes them."""
+        units = [child for child in block.children if isinstance(child, Unit)]
+        depth, project = units[-2:]
+        se = next((child for child in block.children if isinstance(child, SqueezeExcite)), None)
+        folded, none = self.executor.folded, self.executor.folded.nothing
+        expand = (*folded[units[0]], units[0].code) if len(units) == 3 else (*none, IDENTITY)
+        reduce, excite = (folded[se.children[1]], folded[se.children[3]]) if se else (none, none)
+        return inverted.Steps(
+            *expand, *folded[depth], depth.code, depth.window,
+            *reduce, *excite, se.children[4].code if se else IDENTITY,
+            *folded[project], project.code, getattr(block, "adds", False),
+        )  # fmt: skip
 
     def _dense(self, layer, activation, x):
         y = self._new((x.array.shape[0], *layer.output_shape))
-        w, folded = layer.params["weight"], self.executor.folded_of(layer)
-        code = activation.code if activation else IDENTITY
-        self._do(pointwise.unit_inference, x.array, w, folded, code, self._nothing, y.array)
+        if self._memory is not None:
+            w, bias = self.executor.folded[layer]
+            ending = Ending(bias, activation.code if activation else IDENTITY, self._nothing)
+            self._do(pointwise.unit_inference, x.array.reshape(-1), w, ending, y.array.reshape(-1))
         self._drop(x)
         return y
 
@@ -267,7 +206,7 @@ class Plan:
         x.readers += 1
         gates = self._through(layer.children, x)
         y = self._new(x.array.shape)
-        self._do(squeeze_excite.unit_forward, x.array, self._nothing, 0, gates.array, y.array)
+        self._do(squeeze_excite.unit_forward, self._source(x), gates.array, y.array)
         self._drop(gates)
         self._drop(x)
         return y
@@ -277,7 +216,7 @@ class Plan:
         x.readers += len(layer.children) - 1
         for start, child in zip(layer.starts, layer.children):
             part = self._add(child, x)
-            self._do(concat.unit_forward, part.array, self._nothing, 0, start, y.array)
+            self._do(concat.unit_forward, self._source(part), start, y.array)
             self._drop(part)
         return y
 

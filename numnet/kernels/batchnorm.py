@@ -331,23 +331,6 @@ def running_pack(running_mean, running_variance, gamma, beta, eps, pack):
 
 
 @kernel(parallel=False)
-def fold_all(flat, buffers, gamma, beta, mean, variance, eps, at, out):
-    """Scale and shift of every channel of a net by its places in the flat vectors; −1: γ = 1, β = 0, no statistics.
-
-    gamma, beta, mean, variance, at (channels,): places; out[at[c, 0]] = scale, out[at[c, 1]] = shift.
-    """
-    for c in range(gamma.size):
-        scale, shift = 1.0, 0.0
-        if gamma[c] >= 0:
-            scale = flat[gamma[c]] / np.sqrt(np.float64(buffers[variance[c]]) + eps[c])
-            shift = -buffers[mean[c]] * scale
-        if beta[c] >= 0:
-            shift += flat[beta[c]]
-        out[at[c, 0]] = scale
-        out[at[c, 1]] = shift
-
-
-@kernel(parallel=False)
 def close_gradient_sums(sums, count, dgamma, dbeta, means):
     """Add the parts in index order: dβ and dγ by (5), and means (2, C) = dβ/M, dγ/M, or 0 if count is 0."""
     for c in range(dgamma.size):

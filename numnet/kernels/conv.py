@@ -1,8 +1,8 @@
 """Standard convolution: every output channel sees every input channel; in the papers' MobileNets, the stem alone.
 
-(1)  y[n, p, q, f]  = Σ_uvc x[n, p·s + u − top, q·s + v − left, c] · w[u, v, c, f]         forward
-(2)  dx[n, p·s + u − top, q·s + v − left, c] += Σ_f dy[n, p, q, f] · w[u, v, c, f]          for every p, q, u, v
-(3)  dw[u, v, c, f] = Σ_npq x[n, p·s + u − top, q·s + v − left, c] · dy[n, p, q, f]
+(1)  y[n, p, q, f]  = Σ_uvc x[n, i, j, c] · w[u, v, c, f]          forward,  i = p·s + u − top,  j = q·s + v − left
+(2)  dx[n, i, j, c] = Σ_uvf dy[n, p, q, f] · w[u, v, c, f]         over the p, q, u, v that reach i, j
+(3)  dw[u, v, c, f] = Σ_npq x[n, i, j, c] · dy[n, p, q, f]
 
 with x = 0 outside the image (Howard et al. 2017, equation 1). The K·K·C numbers that one output pixel sees are its
 *patch*. With the patches of some output rows gathered into a tile X̃ (pixels × K·K·C), all three are products of
@@ -23,285 +23,281 @@ import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
-from numnet.kernels._blas import one_thread
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
-    empty_pack,
-    finish,
     normalise_activate,
     parts_of,
+    source_of,
     unit_gradient,
+    upstream_of,
 )
+from numnet.kernels.maps import Window, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.pointwise import sum_parts
-from numnet.kernels.product import multiply_many, multiply_transposed
-from numnet.kernels.rows import add, copy, repeated, row_length, share, zero
+from numnet.kernels.pointwise import padded, sum_parts
+from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
+from numnet.kernels.rows import add, copy, line_up, zero_row
+from numnet.kernels.vectors import lanes
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
-# Pixels of a tile where these are more. BLAS packs a large w anew for each tile; in training twice as many pixels a tile
-# as in inference, which cuts single images, made forward of 96 → 96 at 8×8 1.34 times, 256 → 256 at 4×4 1.27 times as fast.
-TRAINING, INFERENCE = 256, 128
+TRAINING, INFERENCE = 256, 48  # pixels of a tile at least, where there are so many
+
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(x, w, window, y):
+    for n in range(y.shape[0]):
+        for p in range(y.shape[1]):
+            for q in range(y.shape[2]):
+                for u in range(w.shape[0]):
+                    for v in range(w.shape[1]):
+                        i, j = p * window.stride + u - window.top, q * window.stride + v - window.left
+                        if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
+                            for c in range(w.shape[2]):
+                                for f in range(w.shape[3]):
+                                    y[n, p, q, f] += x[n, i, j, c] * w[u, v, c, f]  # (1)
+
+
+@kernel(parallel=False)
+def _definition_dx(dy, w, window, dx):
+    for n in range(dy.shape[0]):
+        for p in range(dy.shape[1]):
+            for q in range(dy.shape[2]):
+                for u in range(w.shape[0]):
+                    for v in range(w.shape[1]):
+                        i, j = p * window.stride + u - window.top, q * window.stride + v - window.left
+                        if 0 <= i < dx.shape[1] and 0 <= j < dx.shape[2]:
+                            for c in range(w.shape[2]):
+                                for f in range(w.shape[3]):
+                                    dx[n, i, j, c] += dy[n, p, q, f] * w[u, v, c, f]  # (2)
+
+
+@kernel(parallel=False)
+def _definition_dw(dy, x, window, dw):
+    for n in range(dy.shape[0]):
+        for p in range(dy.shape[1]):
+            for q in range(dy.shape[2]):
+                for u in range(dw.shape[0]):
+                    for v in range(dw.shape[1]):
+                        i, j = p * window.stride + u - window.top, q * window.stride + v - window.left
+                        if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
+                            for c in range(dw.shape[2]):
+                                for f in range(dw.shape[3]):
+                                    dw[u, v, c, f] += x[n, i, j, c] * dy[n, p, q, f]  # (3)
+
+
+def definition(x, w, stride=1, padding="same"):
+    """y (N, P, Q, F) by (1), for x (N, H, W, C) and w (K, K, C, F): plain loops, exact and slow. Raises like forward."""
+    x, w, window, shape = _arguments(x, w, stride, padding)
+    y = np.zeros(shape, x.dtype)
+    _definition(x, w, window, y)
+    return y
+
+
+def definition_backward(dy, x, w, stride=1, padding="same"):
+    """dx (N, H, W, C) by (2) and dw (K, K, C, F) by (3), for dy (N, P, Q, F). Raises like forward."""
+    x, w, window, shape = _arguments(x, w, stride, padding)
+    dy = _check.tensor("dy", dy, shape, x.dtype)
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    _definition_dx(dy, w, window, dx)
+    _definition_dw(dy, x, window, dw)
+    return dx, dw
+
+
+# ---------------------------------------------------------------------------------------------- row functions
 
 
 @row
-def rows_of_tile(patch, filters, columns, rows, least):
+def tile_rows(patch, filters, columns, rows, least):
     """Output rows a tile holds: as many as fit CACHE; at least one, and ``least`` pixels where there are so many."""
     pixels = max(CACHE // (patch + filters), least)
     return min(max(pixels // columns, 1), rows)
 
 
 @row
-def stretch(column, taps, width):
+def lines(x):
+    """A map (N, H, W, C) as rows (N, H, W·C)."""
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
+
+
+@row
+def inside(column, taps, width):
     """Taps lo … hi − 1 of a kernel row that starts at this image column fall inside the image."""
     return min(max(-column, 0), taps), max(min(width - column, taps), 0)
 
 
 @row
-def gather_row(image, top, left, stride, channels, patches):
-    """The patches (Q, K, K·C) of one output row. ``image`` (H, W·C); its first tap lies at (top, left)."""
-    height, size = image.shape
-    width = size // channels
-    taps = patches.shape[2] // channels
+def gather_row(image, p, window, channels, patches):
+    """The patches (Q, K, K·C) of output row p. ``image`` (H, W·C)."""
+    height, width = image.shape[0], image.shape[1] // channels
+    top = p * window.stride - window.top
     for q in range(patches.shape[0]):
-        column = left + q * stride
-        lo, hi = stretch(column, taps, width)
+        column = q * window.stride - window.left
+        lo, hi = inside(column, window.side, width)
         for u in range(patches.shape[1]):
             patch = patches[q, u]
             if top + u < 0 or top + u >= height or lo >= hi:
-                zero(patch)
+                zero_row(patch)
             else:
-                zero(patch[: lo * channels])
+                zero_row(patch[: lo * channels])
                 line = image[top + u]
-                copy(
-                    line[(column + lo) * channels : (column + hi) * channels],
-                    patch[lo * channels : hi * channels],
-                )
-                zero(patch[hi * channels :])
+                copy(line[(column + lo) * channels : (column + hi) * channels], patch[lo * channels : hi * channels])
+                zero_row(patch[hi * channels :])
 
 
 @row
-def scatter_row(patches, top, left, stride, channels, image):
-    """The way back: each patch of one output row is added to the pixels it was gathered from."""
-    height, size = image.shape
-    width = size // channels
-    taps = patches.shape[2] // channels
+def scatter_row(patches, p, window, channels, image):
+    """The way back: each patch of output row p is added to the pixels it was gathered from."""
+    height, width = image.shape[0], image.shape[1] // channels
+    top = p * window.stride - window.top
     for q in range(patches.shape[0]):
-        column = left + q * stride
-        lo, hi = stretch(column, taps, width)
+        column = q * window.stride - window.left
+        lo, hi = inside(column, window.side, width)
         for u in range(patches.shape[1]):
             if 0 <= top + u < height and lo < hi:
                 line = image[top + u]
-                add(
-                    line[(column + lo) * channels : (column + hi) * channels],
-                    patches[q, u, lo * channels : hi * channels],
-                )
+                add(line[(column + lo) * channels : (column + hi) * channels], patches[q, u, lo * channels : hi * channels])
 
 
 @row
-def gather_tile(x, pack, code, finished, first, lo, hi, rows, top, left, stride, channels, patches):
-    """The patches (hi − lo, Q, K, K·C) of output rows lo … hi − 1, ``rows`` an image, counted from image ``first`` of x.
+def gather_tile(images, source, finished, rows, span, window, patches):
+    """The patches (rows of the tile, Q, K, K·C) of output rows lo … hi − 1 = span, ``rows`` of them an image.
 
-    A raw image is finished, in scratch, when its first row is asked for; one after another, rows of a tile leave none out.
+    images (N, H, W·C). A raw image is finished, in scratch, when its first row is asked for; one after another, the rows
+    of the tiles leave none out.
     """
-    for r in range(lo, hi):
-        image = x[first + r // rows]
-        if pack.size:
+    channels = patches.shape[3] // window.side
+    for r in range(span[0], span[1]):
+        image = images[r // rows]
+        if source.pack.size:
             if r % rows == 0:
-                normalise_activate(image.reshape(-1), pack, code, finished.reshape(-1))
+                normalise_activate(image.reshape(-1), source, finished.reshape(-1))
             image = finished
-        gather_row(image, r % rows * stride - top, -left, stride, channels, patches[r - lo])
+        gather_row(image, r % rows, window, channels, patches[r - span[0]])
 
 
-@row
-def begin_image(dx, more):
-    """What another reader of x makes of dx, or 0, for the patches to be added to."""
-    if more.size:
-        copy(more, dx)
-    else:
-        zero(dx)
+# ---------------------------------------------------------------------------------------------- passes
+# source.raw, dx and more (N, H, W, C), in the passes as rows (N, H, W·C); y and dy (N, P, Q, F); w (K·K·C, F).
 
 
 @kernel
-def _forward(x, x_pack, x_code, channels, w, side_u, stride, top, left, y, moments, parts):
-    """(1). x (N, H, W·C), finished (x_pack empty) or raw with its pack (4, C); w (K·K·C, F); y (N, P, Q, F); moments
-    (parts, 3, F), zero, or empty."""
-    images, rows, columns, filters = y.shape
-    patch = w.shape[0]
-    step = rows_of_tile(patch, filters, columns, images * rows, TRAINING)
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
+def _forward(source, w, window, y, moments, parts, v):
+    """(1). moments (parts, 3, F), zero, or empty; v: the lanes of F."""
+    x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, w.shape[0]
+    line, step = window.side * source.raw.shape[3], tile_rows(patch, filters, columns, images * rows, TRAINING)
+    b = Packed(line_up(packed_size(patch, filters, v), x), patch, filters, v)
+    pack(w.reshape(-1), patch, filters, b.values, v)
     for part in prange(parts):  # each part writes its own images of y and its own moments
         first, last = share(part, parts, images)
-        patches = np.empty((step * columns, patch), x.dtype)
-        finished = np.empty(x.shape[1:] if pack.size else (0, 0), x.dtype)
-        flat = y[first:last].reshape(-1, filters)
+        patches = line_up(step * columns * patch, x)
+        finished = np.empty(x.shape[1:] if source.pack.size else (0, 0), x.dtype)
+        out = y[first:last].reshape(-1)
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
-            tile = patches[: (hi - lo) * columns]
-            places = tile.reshape(hi - lo, columns, side_u, patch // side_u)
-            gather_tile(x, pack, x_code, finished, first, lo, hi, rows, top, left, stride, channels, places)
-            out = flat[lo * columns : hi * columns]
-            multiply_many(tile, w, out)  # (1)
+            places = patches[: (hi - lo) * columns * patch].reshape(hi - lo, columns, patch // line, line)
+            gather_tile(x[first:last], source, finished, rows, (lo, hi), window, places)
+            at, pixels = lo * columns * filters, (hi - lo) * columns
+            multiply_all(Strided(patches, 0, patch, 1), pixels, b, Strided(out, at, filters, 1), False)  # (1)
             if moments.size:
-                add_moments(out.reshape(-1), filters, moments[part])
+                add_moments(out[at : at + pixels * filters], moments[part], v)
 
 
 @kernel
-def _inference(x, channels, w, side_u, stride, top, left, folded, code, skip, y):
-    """(1), batch norm, activation and addition in the tile: folded (2, F) = scale and shift; skip (N·P·Q, F) or empty."""
-    images, rows, columns, filters = y.shape
-    patch = w.shape[0]
-    step = rows_of_tile(patch, filters, columns, images * rows, INFERENCE)
-    long = repeated(folded, row_length(filters))
-    flat, none = y.reshape(-1, filters), np.empty((0, 0), x.dtype)
-    for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
-        lo, hi = tile * step, min((tile + 1) * step, images * rows)
-        patches = np.empty(((hi - lo) * columns, patch), x.dtype)
-        places = patches.reshape(hi - lo, columns, side_u, patch // side_u)
-        gather_tile(x, none, IDENTITY, none, 0, lo, hi, rows, top, left, stride, channels, places)
-        out = flat[lo * columns : hi * columns]
-        multiply_many(patches, w, out)
-        more = skip[lo * columns : hi * columns] if skip.size else skip
-        finish(out.reshape(-1), long, code, more.reshape(-1))
-
-
-@kernel
-def _backward(
-    dy,
-    y,
-    y_pack,
-    means,
-    y_code,
-    x,
-    x_pack,
-    x_code,
-    channels,
-    w,
-    side_u,
-    stride,
-    top,
-    left,
-    dx,
-    more,
-    dw,
-    x_sums,
-):
-    """(2) and (3). dw (parts, K·K·C, F); dx (N, H, W·C) or empty; the others as on the pointwise page.
+def _backward(upstream, source, w, window, dx, more, dw, x_sums):
+    """(2) and (3). dw (parts, K·K·C, padded F); dx or empty; x_sums (parts, 2, C), zero, or empty.
 
     dx begins as ``more`` where that has a size: what another reader of x makes of it costs no pass of its own.
     """
-    images, rows, columns, filters = dy.shape
-    patch = w.shape[0]
-    step = rows_of_tile(patch, filters, columns, images * rows, TRAINING)
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
-    pack_y = repeated(y_pack, row_length(filters) if y_pack.size else 0)
-    means_y = repeated(means, row_length(filters) if y_pack.size else 0)
+    x, (images, rows, columns, filters), patch = lines(source.raw), upstream.dy.shape, w.shape[0]
+    dxs, mores, line = lines(dx), lines(more), window.side * source.raw.shape[3]
+    vp, vf, step = source.lanes, upstream.lanes, tile_rows(patch, filters, columns, images * rows, TRAINING)
+    back = Packed(line_up(packed_size(filters, patch, vp) if dx.size else 0, x), filters, patch, vp)
+    if dx.size:
+        pack_turned(w.reshape(-1), filters, patch, back.values, vp)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx and its own dw
         first, last = share(part, dw.shape[0], images)
-        patches = np.empty((step * columns, patch), x.dtype)
-        finished = np.empty(x.shape[1:] if pack.size else (0, 0), x.dtype)
-        raw = np.empty((step * columns if pack_y.size else 0, filters), x.dtype)
-        flat_dy, flat_y = dy[first:last].reshape(-1, filters), y[first:last].reshape(-1, filters)
+        patches, panels = line_up(step * columns * patch, x), line_up(packed_size(step * columns, filters, vf), x)
+        finished = np.empty(x.shape[1:] if source.pack.size else (0, 0), x.dtype)
+        raw = line_up(step * columns * filters if upstream.pack.size else 0, x)
+        mine = Strided(dw[part].reshape(-1), 0, dw.shape[2], 1)
+        dys, ys = upstream.dy[first:last].reshape(-1), upstream.raw[first:last].reshape(-1)
         for lo in range(0, (last - first) * rows, step):
             hi = min(lo + step, (last - first) * rows)
-            tile = patches[: (hi - lo) * columns]
-            places = tile.reshape(hi - lo, columns, side_u, patch // side_u)
-            gather_tile(x, pack, x_code, finished, first, lo, hi, rows, top, left, stride, channels, places)
-            d = flat_dy[lo * columns : hi * columns]
-            if pack_y.size:
-                d = raw[: (hi - lo) * columns]
-                here = flat_y[lo * columns : hi * columns]
-                unit_gradient(
-                    flat_dy[lo * columns : hi * columns].reshape(-1),
-                    here.reshape(-1),
-                    pack_y,
-                    means_y,
-                    y_code,
-                    d.reshape(-1),
-                )
-            multiply_transposed(tile, d, dw[part], lo > 0)  # (3)
-            if dx.size:
-                np.dot(d, w.T, tile)  # (2), over the patches, which are used up
-                for r in range(lo, hi):
-                    n = first + r // rows
-                    if r % rows == 0:
-                        begin_image(dx[n].reshape(-1), more[n].reshape(-1) if more.size else more.reshape(-1))
-                    scatter_row(places[r - lo], r % rows * stride - top, -left, stride, channels, dx[n])
-                    # With its last row an image's dx is whole, and still in the cache.
-                    if x_sums.size and r % rows == rows - 1:
-                        add_gradient_sums(dx[n].reshape(-1), x[n].reshape(-1), pack, x_code, x_sums[part])
+            at, pixels = lo * columns * filters, (hi - lo) * columns
+            places = patches[: pixels * patch].reshape(hi - lo, columns, patch // line, line)
+            gather_tile(x[first:last], source, finished, rows, (lo, hi), window, places)
+            d = dys[at : at + pixels * filters]
+            if upstream.pack.size:
+                unit_gradient(d, ys[at : at + pixels * filters], upstream, raw)
+                d = raw
+            pack(d, pixels, filters, panels, vf)
+            b = Packed(panels, pixels, dw.shape[2], vf)
+            multiply_all(Strided(patches, 0, 1, patch), patch, b, mine, lo > 0)  # (3)
+            if dx.size:  # (2), over the patches, which are used up
+                multiply_all(Strided(d, 0, filters, 1), pixels, back, Strided(patches, 0, patch, 1), False)
+                scatter_tile(places, (lo, hi), rows, window, dxs[first:last], mores[first:last])
+                if x_sums.size:
+                    for r in range(lo, hi):
+                        if r % rows == rows - 1:  # with its last row an image's dx is whole, and still in the cache
+                            n = first + r // rows
+                            add_gradient_sums(dxs[n].reshape(-1), x[n].reshape(-1), source, x_sums[part])
+
+
+@row
+def scatter_tile(patches, span, rows, window, dx, more):
+    """Output rows lo … hi − 1 = span of patches are added to dx, whose images begin as ``more`` or 0."""
+    channels = patches.shape[3] // window.side
+    for r in range(span[0], span[1]):
+        n = r // rows
+        if r % rows == 0:
+            if more.size:
+                copy(more[n].reshape(-1), dx[n].reshape(-1))
+            else:
+                zero_row(dx[n].reshape(-1))
+        scatter_row(patches[r - span[0]], r % rows, window, channels, dx[n])
+
+
+@kernel
+def _inference(source, b, window, ending, y):
+    """(1), bias, activation and addition in the tile; b packed, with the batch norm's scale in it."""
+    x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, b.deep
+    line = window.side * source.raw.shape[3]
+    step, flat = tile_rows(4 * patch, filters, columns, images * rows, INFERENCE), y.reshape(-1)
+    none = np.empty((0, 0), x.dtype)
+    for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
+        lo, hi = tile * step, min((tile + 1) * step, images * rows)
+        patches = line_up((hi - lo) * columns * patch, x)
+        places = patches.reshape(hi - lo, columns, patch // line, line)
+        gather_tile(x, source, none, rows, (lo, hi), window, places)
+        a, out = Strided(patches, 0, patch, 1), Strided(flat, lo * columns * filters, filters, 1)
+        multiply(a, (hi - lo) * columns, b, out, (0, vectors_of(filters, b.lanes)), ending, False)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
 
 
-def unit_forward(x, x_pack, x_code, w, stride, pads, y, moments):
-    """y (N, P, Q, F) from x (N, H, W, C), raw or finished, and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
-    images, height = x.shape[:2]
-    with one_thread():
-        _forward(
-            x.reshape(images, height, -1),
-            x_pack,
-            x_code,
-            x.shape[3],
-            w.reshape(-1, w.shape[3]),
-            w.shape[0],
-            stride,
-            pads[0][0],
-            pads[1][0],
-            y,
-            moments,
-            moments.shape[0] or parts_of(images),
-        )
+def unit_forward(source, w, window, y, moments):
+    """y (N, P, Q, F) from the source x (N, H, W, C) and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
+    parts, v = len(moments) or parts_of(len(y)), lanes(w.shape[3], w.dtype)
+    _forward(source, w.reshape(-1, w.shape[3]), window, y, moments, parts, v)
 
 
-def unit_backward(
-    dy, y, y_pack, means, y_code, x, x_pack, x_code, w, stride, pads, dx, more, dw, x_sums, partial
-):
+def unit_backward(upstream, source, w, window, dx, more, dw, x_sums, partial):
     """dw (K, K, C, F), and where dx has a size dx, plus ``more`` where that has one, and x_sums. No checks.
 
-    ``partial`` (parts, K·K·C, F) is scratch.
+    ``partial`` (parts, K·K·C, padded F) is scratch.
     """
-    images, height = x.shape[:2]
-    with one_thread():
-        _backward(
-            dy,
-            y,
-            y_pack,
-            means,
-            y_code,
-            x.reshape(images, height, -1),
-            x_pack,
-            x_code,
-            x.shape[3],
-            w.reshape(-1, w.shape[3]),
-            w.shape[0],
-            stride,
-            pads[0][0],
-            pads[1][0],
-            _lines(dx),
-            _lines(more),
-            partial,
-            x_sums,
-        )
-        sum_parts(partial.reshape(len(partial), -1), dw.reshape(-1))
+    _backward(upstream, source, w.reshape(-1, w.shape[3]), window, dx, more, partial, x_sums)
+    sum_parts(partial, dw)
 
 
-def _lines(x):
-    """A map (N, H, W, C) as (N, H, W·C), or the same number of dimensions of nothing."""
-    return x.reshape(*x.shape[:2], -1) if x.size else x.reshape(0, 0, 0)
-
-
-def unit_inference(x, w, folded, code, stride, pads, skip, y):
-    """y (N, P, Q, F) = activation(conv(x) · scale + shift), plus ``skip`` (N·P·Q, F) where it has a size.
-
-    No checks, and SciPy's BLAS is held by the caller.
-    """
-    lines, matrix = x.reshape(x.shape[0], x.shape[1], -1), w.reshape(-1, w.shape[3])
-    _inference(lines, x.shape[3], matrix, w.shape[0], stride, pads[0][0], pads[1][0], folded, code, skip, y)
+def unit_inference(source, b, window, ending, y):
+    """y (N, P, Q, F) = activation(conv(x) + bias) + skip, for w packed. No checks."""
+    _inference(source, b, window, ending, y)
 
 
 # ---------------------------------------------------------------------------------------------- public
@@ -313,26 +309,25 @@ def conv_forward(x, w, stride=1, padding="same", out=None):
     stride ≥ 1; padding: see the padding page. float32 or float64, C-contiguous; N may be 0. Raises ValueError naming
     the argument that is wrong.
     """
-    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    x, w, window, shape = _arguments(x, w, stride, padding)
     out = _check.output("out", out, shape, x.dtype)
     _check.apart(out, x=x, w=w)
     if out.size:
-        unit_forward(x, empty_pack(x.dtype), IDENTITY, w, stride, pads, out, np.empty((0, 3, 0)))
+        unit_forward(source_of(x), w, window, out, np.empty((0, 3, 0)))
     return out
 
 
 def conv_backward(dy, x, w, stride=1, padding="same", out=None):
     """dx (N, H, W, C) by (2) and dw (K, K, C, F) by (3), for dy (N, P, Q, F). Raises like forward."""
-    x, w, stride, pads, shape = _arguments(x, w, stride, padding)
+    x, w, window, shape = _arguments(x, w, stride, padding)
     dy = _check.tensor("dy", dy, shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, w=w, dy=dy)
     dw = np.zeros(w.shape, x.dtype)
     if out.size and dy.size:
-        none = empty_pack(x.dtype)
-        partial = np.empty((parts_of(len(x)), dw.size // dw.shape[3], dw.shape[3]), x.dtype)
-        ends = dy, dy, none, none, IDENTITY, x, none, IDENTITY
-        unit_backward(*ends, w, stride, pads, out, out[:0], dw, np.zeros((0, 2, 0)), partial)
+        filters = w.shape[3]
+        partial = np.empty((parts_of(len(x)), dw.size // filters, padded(filters, x.dtype)), x.dtype)
+        unit_backward(upstream_of(dy), source_of(x), w, window, out, out[:0], dw, np.zeros((0, 2, 0)), partial)
     return out, dw
 
 
@@ -344,7 +339,8 @@ def _arguments(x, w, stride, padding):
     stride = _check.positive("stride", stride)
     pads = resolve(padding, x.shape[1:3], w.shape[:2], stride)
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]
-    return x, w, stride, pads, (x.shape[0], *sides, w.shape[3])
+    window = Window(w.shape[1], stride, pads[0][0], pads[1][0])
+    return x, w, window, (x.shape[0], *sides, w.shape[3])
 
 
 def conv_cost(n: int, p: int, q: int, k: int, c: int, f: int, *, h: int, w: int) -> Cost:

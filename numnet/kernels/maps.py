@@ -25,7 +25,10 @@ from numnet.kernels.vectors import Lanes, width
 
 
 class Window(NamedTuple):
-    """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image."""
+    """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image.
+
+    ``side``: taps in a row of the window, K; how many rows it has, the weights say.
+    """
 
     side: int
     stride: int

@@ -17,32 +17,32 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import empty_pack, normalise_activate
+from numnet.kernels.batchnorm import normalise_activate, source_of
+from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, fold, repeated, row_length, zero
+from numnet.kernels.rows import copy, zero_row
+from numnet.kernels.vectors import load, spread, store, zero
 
 
 @kernel
-def _average(x, x_pack, code, y):
-    """(1). x (N, H·W, C), finished (pack empty) or raw."""
-    images, pixels, channels = x.shape
-    length = row_length(channels)
-    pack = repeated(x_pack, length if x_pack.size else 0)
+def _average(source, y, v):
+    """(1). source: the map (N, H, W, C), finished or raw; y (N, C). A vector of channels goes over the pixels of an image."""
+    images, height, width_, channels = source.raw.shape
+    pixels, x, out = height * width_, source.raw.reshape(-1), y.reshape(-1)
+    share = spread(x.dtype.type(1) / x.dtype.type(pixels), v)
     for n in prange(images):  # each image has its own row of y
-        long, finished = np.zeros(length, x.dtype), np.empty(length, x.dtype)
-        image = x[n].reshape(-1)
-        for lo in range(0, image.size, length):
-            hi = min(lo + length, image.size)
-            line = image[lo:hi]
-            if pack.size:
-                line = finished[: hi - lo]
-                normalise_activate(image[lo:hi], pack, code, line)
-            add(long[: hi - lo], line)
-        zero(y[n])
-        fold(long, y[n])
-        for c in range(channels):
-            y[n, c] /= pixels
+        begin, size = n * pixels * channels, pixels * channels
+        image = x[begin : begin + size]
+        if source.pack.size:
+            finished = np.empty(size, x.dtype)
+            normalise_activate(image, source, finished)
+            image = finished
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            total = zero(x, v)
+            for i in range(c, size, channels):
+                total = total + load(image, i, v)
+            store(out, n * channels + c, total * share)
 
 
 @kernel
@@ -85,16 +85,16 @@ def _maximum(x, side_u, side_v, stride, top, left, y, where):
 def _maximum_backward(dy, where, dx):
     """dx (N, H·W, C) gains dy (N, P·Q, C) at the winners."""
     for n in prange(dy.shape[0]):  # each image has its own dx
-        zero(dx[n].reshape(-1))
+        zero_row(dx[n].reshape(-1))
         for p in range(dy.shape[1]):
             for c in range(dy.shape[2]):
                 dx[n, where[n, p, c], c] += dy[n, p, c]
 
 
-def unit_average(x, x_pack, code, y):
+def unit_average(source, y):
     """y (N, C): the global average of finished(x). No checks."""
-    n, h, w, c = x.shape
-    _average(x.reshape(n, h * w, c), x_pack, code, y)
+    if y.size:
+        _average(source, y, source.lanes)
 
 
 def global_average_forward(x, out=None):
@@ -102,7 +102,7 @@ def global_average_forward(x, out=None):
     x = _map("x", x)
     out = _check.output("out", out, (x.shape[0], x.shape[3]), x.dtype)
     _check.apart(out, x=x)
-    unit_average(x, empty_pack(x.dtype), IDENTITY, out)
+    unit_average(source_of(x), out)
     return out
 
 

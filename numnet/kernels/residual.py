@@ -13,45 +13,42 @@ the depthwise page). The pass below is for branches, which meet only when all ar
 No multiplications of its own; one addition a number in (1) and in (3), none in (2).
 """
 
+import numpy as np
 from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
-from numnet.kernels._jit import kernel
-from numnet.kernels.activations import IDENTITY
-from numnet.kernels.batchnorm import TILE, empty_pack, normalise_activate
-from numnet.kernels.rows import GROUP, add, copy, line_up, repeated, row_length
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.batchnorm import TILE, normalise_activate, source_of
+from numnet.kernels.pointwise import flat
+from numnet.kernels.rows import add, copy
+
+
+@row
+def finished_tile(source, lo, hi, scratch):
+    """Numbers lo … hi − 1 of the finished map: where they lie, or finished in scratch."""
+    x = source.raw[lo:hi]
+    if source.pack.size:
+        normalise_activate(x, source, scratch)
+        x = scratch[: hi - lo]
+    return x
 
 
 @kernel
-def _sum(a, a_pack, a_code, b, b_pack, b_code, y):
-    """(1). a, b, y (R, C); a pack is empty (finished) or (4, C)."""
-    rows, channels = a.shape
-    length = row_length(channels)
-    pack_a = repeated(a_pack, length if a_pack.size else 0)
-    pack_b = repeated(b_pack, length if b_pack.size else 0)
-    step = max(1, TILE // channels)
-    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
-        lo, hi = tile * step, min((tile + 1) * step, rows)
-        first, second, out = a[lo:hi].reshape(-1), b[lo:hi].reshape(-1), y[lo:hi].reshape(-1)
-        finished = line_up(GROUP * length, a)
-        for i in range(0, out.size, GROUP * length):
-            j = min(i + GROUP * length, out.size)
-            if pack_a.size:
-                normalise_activate(first[i:j], pack_a, a_code, out[i:j])
-            else:
-                copy(first[i:j], out[i:j])
-            if pack_b.size:
-                normalise_activate(second[i:j], pack_b, b_code, finished[: j - i])
-                add(out[i:j], finished[: j - i])
-            else:
-                add(out[i:j], second[i:j])
+def _sum(a, b, y, channels):
+    """(1). a, b: sources of flat maps; y flat."""
+    step = max(1, TILE // channels) * channels
+    for tile in prange((y.size + step - 1) // step):  # each tile writes its own pixels of y
+        lo, hi = tile * step, min((tile + 1) * step, y.size)
+        scratch = np.empty((2, step), y.dtype)
+        copy(finished_tile(a, lo, hi, scratch[0]), y[lo:hi])
+        add(y[lo:hi], finished_tile(b, lo, hi, scratch[1]))
 
 
 @kernel
 def _add_gradient(dx, more):
     """(3): dx += more, vectors."""
-    for tile in prange((dx.size + TILE - 1) // TILE):  # each tile writes its own stretch of dx
+    for tile in prange((dx.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx
         lo, hi = tile * TILE, min((tile + 1) * TILE, dx.size)
         add(dx[lo:hi], more[lo:hi])
 
@@ -59,10 +56,9 @@ def _add_gradient(dx, more):
 # ------------------------------------------------------------------------------------ used by blocks
 
 
-def unit_forward(a, a_pack, a_code, b, b_pack, b_code, y):
-    """y (…, C) = finished(a) + finished(b). No checks."""
-    shape = (a.size // a.shape[-1], a.shape[-1])
-    _sum(a.reshape(shape), a_pack, a_code, b.reshape(shape), b_pack, b_code, y.reshape(shape))
+def unit_forward(a, b, y):
+    """y (…, C) = finished(a) + finished(b), for two sources. No checks."""
+    _sum(flat(a), flat(b), y.reshape(-1), y.shape[-1])
 
 
 def unit_add_gradient(dx, more):
@@ -79,9 +75,8 @@ def add_forward(a, b, out=None):
     b = _check.tensor("b", b, a.shape, a.dtype)
     out = _check.output("out", out, a.shape, a.dtype)
     _check.apart(out, a=a, b=b)
-    none = empty_pack(a.dtype)
     if a.size:
-        unit_forward(a, none, IDENTITY, b, none, IDENTITY, out)
+        unit_forward(source_of(a), source_of(b), out)
     return out
 
 

@@ -25,143 +25,130 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY, RELU
-from numnet.kernels.batchnorm import TILE, add_gradient_sums, empty_pack, finish, normalise_activate, parts_of
-from numnet.kernels.product import multiply
-from numnet.kernels.rows import add, copy, fold, repeated, row_length, share, zero
+from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activate, parts_of, source_of
+from numnet.kernels.maps import begin_of, share, vectors_of
+from numnet.kernels.vectors import fma, load, spread, store, zero
 
 # ---------------------------------------------------------------------------------------------- row functions
+# One image at a time: its numbers are a flat array of whole pixels. A vector of channels goes over the pixels.
 
 
 @row
-def scale_row(a, gate, y):
-    """Equation (3) for one row; ``gate`` (1, L) repeats the C numbers of its image."""
-    for i in range(a.size):
-        y[i] = a[i] * gate[0, i]
+def scale_image(a, gate, y, v):
+    """Equation (3): y = a · gate; gate (C,). Pixels in the order of memory."""
+    channels = gate.size
+    for first in range(0, a.size, GROUP * channels):
+        end = min(first + GROUP * channels, a.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            g = load(gate, c, v)
+            for i in range(first + c, end, channels):
+                store(y, i, load(a, i, v) * g)
 
 
 @row
-def add_gate_gradient_row(dy, a, total):
-    """Equation (4), one row into a row of sums (L,)."""
-    for i in range(a.size):
-        total[i] += dy[i] * a[i]
+def gate_gradient(dy, a, dgate, v):
+    """Equation (4): dgate (C,) = Σ dy · a over the pixels."""
+    channels = dgate.size
+    for j in range(vectors_of(channels, v)):
+        c = begin_of(j, channels, v)
+        total = zero(a, v)
+        for i in range(c, a.size, channels):
+            total = fma(load(dy, i, v), load(a, i, v), total)
+        store(dgate, c, total)
 
 
 @row
-def gradient_row(dy, gate, share_of_mean, da):
-    """Equation (5) for one row; ``gate`` and ``share_of_mean`` = ds/(H·W) are (1, L)."""
-    for i in range(dy.size):
-        da[i] = dy[i] * gate[0, i] + share_of_mean[0, i]
+def image_gradient(dy, gate, dmean, da, v):
+    """Equation (5): da = dy · gate + dmean; gate and dmean = ds/(H·W) (C,)."""
+    channels = gate.size
+    for first in range(0, dy.size, GROUP * channels):
+        end = min(first + GROUP * channels, dy.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            g, m = load(gate, c, v), load(dmean, c, v)
+            for i in range(first + c, end, channels):
+                store(da, i, fma(load(dy, i, v), g, m))
 
 
 @row
-def squeeze_excite(a, pixels, w1, folded1, w2, folded2, gate):
-    """(1) to (3) in place, for inference: whole finished images a (n · pixels, C), a tile that is in the cache.
-
-    w1 (C, R), w2 (R, C); folded (2, ·) hold 1 and the bias of each channel; ``gate``: the code of the last activation.
-    """
-    images, nothing = a.shape[0] // pixels, np.empty(0, a.dtype)
-    means, gates = np.zeros((images, w1.shape[0]), a.dtype), np.empty((images, w2.shape[1]), a.dtype)
-    squeezed = np.empty((images, w1.shape[1]), a.dtype)
-    part = a.dtype.type(1) / a.dtype.type(pixels)
-    for r in range(a.shape[0]):
-        add(means[r // pixels], a[r])
-    for n in range(images):
-        for c in range(means.shape[1]):
-            means[n, c] *= part
-    multiply(means, w1, squeezed)
-    finish(squeezed.reshape(-1), folded1, RELU, nothing)
-    multiply(squeezed, w2, gates)
-    finish(gates.reshape(-1), folded2, gate, nothing)
-    for r in range(a.shape[0]):
-        scale_row(a[r], gates[r // pixels : r // pixels + 1], a[r])
+def squeeze(a, means, v):
+    """Equation (1) for one finished image: means (C,)."""
+    channels = means.size
+    share = spread(a.dtype.type(1) / a.dtype.type(a.size // channels), v)
+    for j in range(vectors_of(channels, v)):
+        c = begin_of(j, channels, v)
+        total = zero(a, v)
+        for i in range(c, a.size, channels):
+            total = total + load(a, i, v)
+        store(means, c, total * share)
 
 
 # ---------------------------------------------------------------------------------------------- passes
+# source.raw (N, H, W, C); y, dy, dx like it; gate, dgate and dmean (N, C).
+
+
+@row
+def image_of(source, n, size, scratch):
+    """Image n of a source as a flat array of ``size`` numbers, finished: where it lies, or in scratch."""
+    image = source.raw.reshape(-1)[n * size : (n + 1) * size]
+    if source.pack.size:
+        normalise_activate(image, source, scratch)
+        image = scratch
+    return image
 
 
 @kernel
-def _scale(x, x_pack, x_code, gate, y):
-    """(3). x, y (N, H·W, C), x finished (pack empty) or raw; gate (N, C)."""
-    images, _, channels = x.shape
-    length = row_length(channels)
-    pack = repeated(x_pack, length if x_pack.size else 0)
-    for n in prange(images):  # each image has its own y
-        long = repeated(gate[n : n + 1], length)
-        finished = np.empty(length, x.dtype)
-        image, out = x[n].reshape(-1), y[n].reshape(-1)
-        for lo in range(0, image.size, length):
-            hi = min(lo + length, image.size)
-            if pack.size:
-                normalise_activate(image[lo:hi], pack, x_code, finished[: hi - lo])
-                scale_row(finished[: hi - lo], long, out[lo:hi])
-            else:
-                scale_row(image[lo:hi], long, out[lo:hi])
+def _scale(source, gate, y):
+    """(3)."""
+    flat, size = y.reshape(-1), y.size // max(len(y), 1)
+    for n in prange(len(gate)):  # each image has its own y
+        scratch = np.empty(size if source.pack.size else 0, y.dtype)
+        scale_image(image_of(source, n, size, scratch), gate[n], flat[n * size : (n + 1) * size], source.lanes)
 
 
 @kernel
-def _gate_gradient(dy, x, x_pack, x_code, dgate):
-    """(4). dy, x (N, H·W, C); dgate (N, C)."""
-    images, _, channels = x.shape
-    length = row_length(channels)
-    pack = repeated(x_pack, length if x_pack.size else 0)
-    for n in prange(images):  # each image has its own row of dgate
-        total, finished = np.zeros(length, x.dtype), np.empty(length, x.dtype)
-        image, d = x[n].reshape(-1), dy[n].reshape(-1)
-        for lo in range(0, image.size, length):
-            hi = min(lo + length, image.size)
-            if pack.size:
-                normalise_activate(image[lo:hi], pack, x_code, finished[: hi - lo])
-            else:
-                copy(image[lo:hi], finished[: hi - lo])
-            add_gate_gradient_row(d[lo:hi], finished[: hi - lo], total[: hi - lo])
-        zero(dgate[n])
-        fold(total, dgate[n])
+def _gate_gradient(dy, source, dgate):
+    """(4)."""
+    flat, size = dy.reshape(-1), dy.size // max(len(dy), 1)
+    for n in prange(len(dgate)):  # each image has its own row of dgate
+        scratch = np.empty(size if source.pack.size else 0, dy.dtype)
+        gate_gradient(flat[n * size : (n + 1) * size], image_of(source, n, size, scratch), dgate[n], source.lanes)
 
 
 @kernel
-def _backward(dy, gate, dmean, x, x_pack, x_code, dx, parts, sums):
-    """(5). dmean (N, C) is ds/(H·W); where x is raw, sums (parts, 2, C), zero before, gain batchnorm's (5), else length 0."""
-    images, _, channels = dx.shape
-    length = row_length(channels)
-    pack = repeated(x_pack, length if x_pack.size else 0)
-    step = length * max(1, TILE // length)
+def _backward(dy, gate, dmean, source, dx, parts, sums):
+    """(5). Where x is raw, sums (parts, 2, C), zero before, gain batchnorm's (5); else they have length 0."""
+    d, x, out, size = dy.reshape(-1), source.raw.reshape(-1), dx.reshape(-1), dx.size // max(len(dx), 1)
     for part in prange(parts):  # each part writes its own images of dx and its own sums
-        first, last = share(part, parts, images)
+        first, last = share(part, parts, len(gate))
         for n in range(first, last):
-            long, long_mean = repeated(gate[n : n + 1], length), repeated(dmean[n : n + 1], length)
-            d, image, out = dy[n].reshape(-1), x[n].reshape(-1), dx[n].reshape(-1)
-            for at in range(0, out.size, step):
-                end = min(at + step, out.size)
-                for lo in range(at, end, length):
-                    hi = min(lo + length, end)
-                    gradient_row(d[lo:hi], long, long_mean, out[lo:hi])
-                if sums.size:
-                    add_gradient_sums(out[at:end], image[at:end], pack, x_code, sums[part])
+            lo, hi = n * size, (n + 1) * size
+            image_gradient(d[lo:hi], gate[n], dmean[n], out[lo:hi], source.lanes)
+            if sums.size:
+                add_gradient_sums(out[lo:hi], x[lo:hi], source, sums[part])
 
 
 # ------------------------------------------------------------------------------------ used by blocks
 
 
-def _flat(x):
-    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
-
-
-def unit_forward(x, x_pack, x_code, gate, y):
+def unit_forward(source, gate, y):
     """y (N, H, W, C) = finished(x) · gate (N, C). No checks."""
-    _scale(_flat(x), x_pack, x_code, gate, _flat(y))
+    if y.size:
+        _scale(source, gate, y)
 
 
-def unit_gate_gradient(dy, x, x_pack, x_code, dgate):
+def unit_gate_gradient(dy, source, dgate):
     """dgate (N, C) by (4). No checks."""
-    _gate_gradient(_flat(dy), _flat(x), x_pack, x_code, dgate)
+    if dy.size:
+        _gate_gradient(dy, source, dgate)
 
 
-def unit_backward(dy, gate, ds, x, x_pack, x_code, dx, sums):
+def unit_backward(dy, gate, ds, source, dx, sums):
     """dx (N, H, W, C) by (5), and the sums (parts, 2, C) of the batch norm of x, or length 0. No checks."""
-    dmean = ds / ds.dtype.type(x.shape[1] * x.shape[2])
-    parts = len(sums) or parts_of(len(x))
-    _backward(_flat(dy), gate, dmean, _flat(x), x_pack, x_code, _flat(dx), parts, sums)
+    dmean = ds / ds.dtype.type(dx.shape[1] * dx.shape[2])
+    if dx.size:
+        _backward(dy, gate, dmean, source, dx, len(sums) or parts_of(len(dx)), sums)
 
 
 # ---------------------------------------------------------------------------------------------- public
@@ -172,7 +159,7 @@ def scale_forward(x, gate, out=None):
     x, gate = _arguments(x, gate)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x)
-    unit_forward(x, empty_pack(x.dtype), IDENTITY, gate, out)
+    unit_forward(source_of(x), gate, out)
     return out
 
 
@@ -182,9 +169,9 @@ def scale_backward(dy, x, gate, out=None):
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, dy=dy)
-    none, dgate = empty_pack(x.dtype), np.empty_like(gate)
-    unit_gate_gradient(dy, x, none, IDENTITY, dgate)
-    unit_backward(dy, gate, np.zeros_like(gate), x, none, IDENTITY, out, np.zeros((0, 2, 0)))
+    source, dgate = source_of(x), np.zeros_like(gate)
+    unit_gate_gradient(dy, source, dgate)
+    unit_backward(dy, gate, np.zeros_like(gate), source, out, np.zeros((0, 2, 0)))
     return out, dgate
 
 

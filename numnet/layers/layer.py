@@ -74,10 +74,10 @@ class Pending:
 
 
 def source(x):
-    """(raw, pack, code) of a map that is pending or finished."""
+    """The Source of a map that is pending or finished: what the kernels read."""
     if isinstance(x, Pending):
-        return x.raw, x.pack, x.code
-    return x, batchnorm.empty_pack(x.dtype), 0
+        return batchnorm.source_of(x.raw, x.pack, x.code)
+    return batchnorm.source_of(x)
 
 
 class Memory:
@@ -224,7 +224,7 @@ def finish(x, memory, name):
     """The finished activation of a map, in the given memory if it has to be computed."""
     if not isinstance(x, Pending):
         return x
-    return batchnorm.normalised(x.raw, x.pack, x.code, memory.array(name, x.shape, x.raw.dtype))
+    return batchnorm.normalised(source(x), memory.array(name, x.shape, x.raw.dtype))
 
 
 def hand(layer, x, training):

@@ -72,9 +72,9 @@ class GlobalAverage(Layer):
 
     def forward(self, x, training):
         self.shape = x.shape
-        raw, pack, code = source(x)
-        y = self.memory.array("y", (x.shape[0], x.shape[3]), raw.dtype)
-        pooling.unit_average(raw, pack, code, y)
+        x = source(x)
+        y = self.memory.array("y", (self.shape[0], self.shape[3]), x.raw.dtype)
+        pooling.unit_average(x, y)
         return y
 
     def backward(self, dy, input_gradient=True):

@@ -74,11 +74,7 @@ class Exact(Peers):
         return self._whole(sums), count * self.size
 
     def weight_sums(self, unit, partial):
-        partial, dw = self._whole(partial).reshape(PARTS, -1), unit.grads["weight"]
-        if partial.dtype == dw.dtype:
-            sum_parts(partial, dw.reshape(-1))
-        else:
-            dw.reshape(-1)[:] = partial.sum(axis=0)
+        sum_parts(self._whole(partial), unit.grads["weight"])
 
     def grains(self, images):
         return [slice(lo, hi) for lo, hi in grains(images, self.own_parts)]
