@@ -202,8 +202,8 @@ class Windowed(Unit):
         columns = filters if self.sums_dtype else pointwise.padded(filters, w.dtype)
         shape = self.parts(len(upstream.dy)), w.size // filters, columns
         partial = self.memory.array("partial", shape, self.sums_dtype or w.dtype)
-        dw = self.grads["weight"]
-        self.page.unit_backward(upstream, source(x), w, self.window, dx, more, dw, x_sums, partial)
+        self.page.unit_backward(upstream, source(x), w, self.window, dx, more, x_sums, partial)
+        pointwise.sum_parts(partial, self.grads["weight"])
         self.peers.weight_sums(self, partial)
 
 
@@ -281,7 +281,8 @@ class Pointwise(Unit):
         x, w = source(x), self.params["weight"]
         shape = self.parts(len(x.raw)), len(w), pointwise.padded(w.shape[1], w.dtype)
         partial = self.memory.array("partial", shape, w.dtype)
-        pointwise.unit_backward(upstream, x, w, dx, more, self.grads["weight"], x_sums, partial)
+        pointwise.unit_backward(upstream, x, w, dx, more, x_sums, partial)
+        pointwise.sum_parts(partial, self.grads["weight"])
         self.peers.weight_sums(self, partial)
 
     def convolution_cost(self):

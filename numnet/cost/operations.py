@@ -34,8 +34,7 @@ from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
 from numnet.kernels.depthwise import HOT
-from numnet.kernels.rows import row_length, share
-from numnet.kernels.windows import together
+from numnet.kernels.maps import share
 
 
 class Operations(NamedTuple):
@@ -59,11 +58,6 @@ class Three(NamedTuple):
 def asked(row_function, *arguments):
     """What a row function gives, asked for outside a kernel."""
     return getattr(row_function, "py_func", row_function)(*arguments)
-
-
-def repeated_length(channels):
-    """L of the page ``rows``."""
-    return asked(row_length, channels)
 
 
 def taps_inside(size, kernel, stride, before, count):
@@ -115,7 +109,7 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
         gathered += pixels * len(range(phase, k, s))
     rows = sum(len(range((i + pads[0][0]) % s, k, s)) for i in range(h))
     back = outputs * n * rows * gathered
-    length, parts = asked(together, outputs, s), parts_of(n)
+    length, parts = outputs, parts_of(n)
     images = -(-HOT // (h * w * c))  # whose sums are moved together
     moves = 0
     for part in range(parts):
@@ -131,8 +125,8 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
 
 
 def global_average(n, h, w, c) -> Three:
-    """A sum along a repeated row, its copies, and a division for each channel."""
-    return Three(Operations(n * c, n * (h * w * c + repeated_length(c))))
+    """A sum over the pixels, and a product with 1/(H·W) for each channel."""
+    return Three(Operations(n * c, n * h * w * c))
 
 
 NORMALISE = Operations(2, 2)  # (x − mean) · inv_std · γ + β

@@ -20,6 +20,7 @@ from numnet.inference.folding import Folded
 from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, inverted, pointwise, pooling, squeeze_excite
 from numnet.kernels.activations import IDENTITY
 from numnet.kernels.product import Ending
+from numnet.kernels.vectors import lanes
 from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
 
 
@@ -175,23 +176,27 @@ class Plan:
     def _inverted(self, block, x, cut):
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
-            self._do(inverted.unit_inference, self._source(x), self._steps_of(block), y.array, cut)
+            depth = next(child for child in block.children if isinstance(child, Depthwise))
+            self._do(inverted.unit_inference, self._source(x), *self._steps_of(block), depth.window, y.array, cut)
         self._drop(x)
         return y
 
     def _steps_of(self, block):
-        """The block's steps as the fused pass takes them."""
+        """The block's weights and activation codes as the fused pass takes them."""
         units = [child for child in block.children if isinstance(child, Unit)]
-        depth, project = units[-2:]
+        expand, depth, project = [None, *units][-3:]
         se = next((child for child in block.children if isinstance(child, SqueezeExcite)), None)
-        folded, none = self.executor.folded, self.executor.folded.nothing
-        expand = (*folded[units[0]], units[0].code) if len(units) == 3 else (*none, IDENTITY)
-        reduce, excite = (folded[se.children[1]], folded[se.children[3]]) if se else (none, none)
-        return inverted.Steps(
-            *expand, *folded[depth], depth.code, depth.window,
-            *reduce, *excite, se.children[4].code if se else IDENTITY,
-            *folded[project], project.code, getattr(block, "adds", False),
+        folded = self.executor.folded
+        w1, r1, r2, w3 = (
+            folded[layer] if layer else folded.nothing
+            for layer in (expand, se and se.children[1], se and se.children[3], project)
+        )
+        steps = inverted.Steps(
+            w1[0].values, w1[1], *folded[depth], r1[0].values, r1[1], r2[0].values, r2[1], w3[0].values, w3[1],
+            *(lanes(len(bias), self.dtype) for bias in (folded[depth][1], r1[1], w3[1])),
         )  # fmt: skip
+        codes = [layer.code if layer else IDENTITY for layer in (expand, depth, se and se.children[4], project)]
+        return steps, inverted.Codes(*codes, bool(getattr(block, "adds", False)))
 
     def _dense(self, layer, activation, x):
         y = self._new((x.array.shape[0], *layer.output_shape))

@@ -14,7 +14,7 @@ process. The *clipped* family (1)–(6) is nothing but a smaller, a larger and p
 a dozen multiply-adds and a division, which is why V3 swapped swish for h-swish.
 
 A new activation is added on this page alone: a code with its name in CODES, a branch in ``activate`` and one in
-``derivative``. Passes of all pages then know it, and the tests run over CODES.
+``times_derivative``. Passes of all pages then know it, and the tests run over CODES.
 
 At the kinks the derivatives are PyTorch's: relu'(0) = 0; relu6' is 0 at 0 and at 6; hsigmoid' is 0 at ±3; hswish' is
 0 at −3 and 1 at 3. Constants are float32 and exact there, so that float32 stays float32 and float64 stays float64.
@@ -85,36 +85,35 @@ def activate(code, beta, x):
 
 
 @row
-def between(low, x, high):
-    """1 where low < x < high, else 0."""
-    inside = both(x > spread(low, x), x < spread(high, x))
-    return where(inside, spread(_1, x), spread(_0, x))
+def between(low, x, high, y):
+    """y where low < x < high, else 0."""
+    return where(both(x > spread(low, x), x < spread(high, x)), y, spread(_0, x))
 
 
 @row
-def derivative(code, beta, x):
-    """da/dx of (1)–(8) of a vector."""
+def times_derivative(dy, code, beta, x):
+    """dy · da/dx of (1)–(8), vectors; where the derivative is 0, 0 whatever dy is."""
     if code == RELU6:
-        return between(_0, x, _6)
+        return between(_0, x, _6, dy)
     if code == RELU:
-        return where(x > spread(_0, x), spread(_1, x), spread(_0, x))
+        return where(x > spread(_0, x), dy, spread(_0, x))
     if code == HSWISH:
-        slope = (x + x + spread(_3, x)) / spread(_6, x)
-        slope = where(x <= spread(-_3, x), spread(_0, x), slope)
-        return where(x >= spread(_3, x), spread(_1, x), slope)
+        slope = (x + x + spread(_3, x)) * (spread(_1, x) / spread(_6, x))
+        rising = where(x >= spread(_3, x), dy, dy * slope)
+        return where(x <= spread(-_3, x), spread(_0, x), rising)
     if code == HSIGMOID:
-        return between(-_3, x, _3) / spread(_6, x)
+        return between(-_3, x, _3, dy * (spread(_1, x) / spread(_6, x)))
     if code == HSIGMOID02:
-        return between(-_5 * _HALF, x, _5 * _HALF) / spread(_5, x)
+        return between(-_5 * _HALF, x, _5 * _HALF, dy * (spread(_1, x) / spread(_5, x)))
     if code == SIGMOID:
         s = logistic(x)
-        return s * (spread(_1, x) - s)
+        return dy * (s * (spread(_1, x) - s))
     if code == SWISH:
         t = spread(beta, x) * x
         s = logistic(t)
         slope = s * (spread(_1, x) - s)
-        return where(slope > spread(_0, x), fma(t, slope, s), s)  # t may be infinite where the slope is 0
-    return spread(_1, x)
+        return dy * where(slope > spread(_0, x), fma(t, slope, s), s)  # t may be infinite where the slope is 0
+    return dy
 
 
 @row
@@ -151,7 +150,7 @@ def _backward(da, x, code, beta, dx, v):
     for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx
         for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
             at = min(i, x.size - width(v))
-            store(dx, at, load(da, at, v) * derivative(code, beta, load(x, at, v)))
+            store(dx, at, times_derivative(load(da, at, v), code, beta, load(x, at, v)))
 
 
 # ---------------------------------------------------------------------------------------------- public

@@ -36,7 +36,7 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY, activate, code_of, derivative
+from numnet.kernels.activations import IDENTITY, activate, code_of, times_derivative
 from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
 from numnet.kernels.vectors import double, fma, lanes, load, spread, store, width, zero
 
@@ -151,12 +151,12 @@ def unit_gradient(dy, x, upstream, dx):
         for j in range(vectors_of(channels, v)):
             c = begin_of(j, channels, v)
             norm = norm_of(pack, c, v)
-            mean_beta, mean_gamma = load(means, c, v), load(means, channels + c, v)
+            mean_beta, minus_gamma = load(means, c, v), zero(x, v) - load(means, channels + c, v)
             scale = norm.gamma * norm.inv_std
             for i in range(first + c, end, channels):
                 normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                du = load(dy, i, v) * derivative(upstream.code, _1, fma(normal, norm.gamma, norm.beta))
-                store(dx, i, scale * (du - mean_beta - normal * mean_gamma))
+                du = times_derivative(load(dy, i, v), upstream.code, _1, fma(normal, norm.gamma, norm.beta))
+                store(dx, i, scale * fma(normal, minus_gamma, du - mean_beta))
 
 
 @row
@@ -175,7 +175,7 @@ def add_gradient_sums(dy, x, source, sums):
             dbeta = dgamma = zero(x, v)
             for i in range(first + c, end, channels):
                 normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                du = load(dy, i, v) * derivative(source.code, _1, fma(normal, norm.gamma, norm.beta))
+                du = times_derivative(load(dy, i, v), source.code, _1, fma(normal, norm.gamma, norm.beta))
                 dbeta = dbeta + du
                 dgamma = fma(du, normal, dgamma)
             store(tile, c, dbeta)

@@ -13,21 +13,21 @@ from numba import prange
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel
 from numnet.kernels.batchnorm import TILE, normalise_activate
-from numnet.kernels.rows import copy, repeated, row_length
+from numnet.kernels.rows import copy
 
 
 @kernel
-def _put(x, x_pack, x_code, before, y):
-    """(1) for one map: x (R, C_b), finished (pack empty) or raw; y (R, C)."""
+def _put(source, before, y):
+    """(1) for one map: source.raw (R, C_b), finished or raw; y (R, C)."""
+    x = source.raw
     rows, channels = x.shape
-    pack = repeated(x_pack, row_length(channels) if x_pack.size else 0)
     step = max(1, TILE // channels)
     for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
         lo, hi = tile * step, min((tile + 1) * step, rows)
-        finished = np.empty((hi - lo if pack.size else 0, channels), x.dtype)
+        finished = np.empty((hi - lo if source.pack.size else 0, channels), x.dtype)
         a = x[lo:hi]
-        if pack.size:
-            normalise_activate(a.reshape(-1), pack, x_code, finished.reshape(-1))
+        if source.pack.size:
+            normalise_activate(a.reshape(-1), source, finished.reshape(-1))
             a = finished
         for r in range(hi - lo):
             copy(a[r], y[lo + r, before : before + channels])
@@ -43,10 +43,11 @@ def _take(dy, before, dx):
             copy(dy[r, before : before + channels], dx[r])
 
 
-def unit_forward(x, x_pack, x_code, before, y):
+def unit_forward(source, before, y):
     """finished(x) (…, C_b) into the channels of y (…, C) from number ``before`` on. No checks."""
+    x = source.raw
     rows = x.size // x.shape[-1]
-    _put(x.reshape(rows, x.shape[-1]), x_pack, x_code, before, y.reshape(rows, y.shape[-1]))
+    _put(source._replace(raw=x.reshape(rows, x.shape[-1])), before, y.reshape(rows, y.shape[-1]))
 
 
 def unit_backward(dy, before, dx):

@@ -286,13 +286,11 @@ def unit_forward(source, w, window, y, moments):
     _forward(source, w.reshape(-1, w.shape[3]), window, y, moments, parts, v)
 
 
-def unit_backward(upstream, source, w, window, dx, more, dw, x_sums, partial):
-    """dw (K, K, C, F), and where dx has a size dx, plus ``more`` where that has one, and x_sums. No checks.
-
-    ``partial`` (parts, K·K·C, padded F) is scratch.
+def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
+    """The parts' dw in ``partial`` (parts, K·K·C, padded F), and where dx has a size dx, plus ``more`` where that has one, and
+    x_sums. No checks.
     """
     _backward(upstream, source, w.reshape(-1, w.shape[3]), window, dx, more, partial, x_sums)
-    sum_parts(partial, dw)
 
 
 def unit_inference(source, b, window, ending, y):
@@ -327,7 +325,8 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
     if out.size and dy.size:
         filters = w.shape[3]
         partial = np.empty((parts_of(len(x)), dw.size // filters, padded(filters, x.dtype)), x.dtype)
-        unit_backward(upstream_of(dy), source_of(x), w, window, out, out[:0], dw, np.zeros((0, 2, 0)), partial)
+        unit_backward(upstream_of(dy), source_of(x), w, window, out, out[:0], np.zeros((0, 2, 0)), partial)
+        sum_parts(partial, dw)
     return out, dw
 
 

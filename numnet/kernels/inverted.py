@@ -19,76 +19,125 @@ before it scales the first number; so a tile of V3 is whole images, and z is squ
 All three steps are the other pages' row functions, called in turn: fusing is nothing but that.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
-from numnet.kernels._jit import kernel
-from numnet.kernels.batchnorm import finish
-from numnet.kernels.depthwise import convolve_pair, slot_pixels
-from numnet.kernels.product import multiply
-from numnet.kernels.rows import line_up, repeated, row_length
-from numnet.kernels.squeeze_excite import squeeze_excite
-from numnet.kernels.windows import PAIR, stretch
+from numnet.kernels._jit import kernel, row
+from numnet.kernels.activations import RELU, activate_rows
+from numnet.kernels.depthwise import convolve_row, x_ring
+from numnet.kernels.maps import Source, Window, vectors_of
+from numnet.kernels.product import Ending, Packed, Strided, multiply
+from numnet.kernels.rows import line_up
+from numnet.kernels.squeeze_excite import scale_image, squeeze
+from numnet.kernels.vectors import Lanes
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
 PIXELS = 48  # of y in a band that the cache did not cut: with fewer a product reads w too often
 
 
-@kernel
-def _inference(
-    x, w1, folded1, taps, folded2, r1, excited1, r2, excited2, w3, folded3, codes, shape, adds, y, cut
-):
-    """(1) to (3). x (N, H, W·C), y (N, P, Q·F); taps (K·K, t·C); folded (2, channels); w1 empty: no expansion.
+class Steps(NamedTuple):
+    """A block's folded weights and biases in the order of (1) to (3), squeeze-excite before (3); w1 … w3 packed.
 
-    r1 (t·C, R), r2 (R, t·C): of the squeeze-excite between (2) and (3), or empty; codes: of (1), (2), its gate, (3);
+    What a block does not have is empty. lanes, lanes_r, lanes_y: of t·C, of the squeeze's R, of F channels.
+    """
+
+    w1: np.ndarray
+    bias1: np.ndarray
+    taps: np.ndarray
+    bias2: np.ndarray
+    r1: np.ndarray
+    bias_r1: np.ndarray
+    r2: np.ndarray
+    bias_r2: np.ndarray
+    w3: np.ndarray
+    bias3: np.ndarray
+    lanes: Lanes
+    lanes_r: Lanes
+    lanes_y: Lanes
+
+
+class Codes(NamedTuple):
+    """Activation codes of (1), (2), the squeeze's gate and (3); and whether x is added at the end."""
+
+    expand: int
+    filter: int
+    gate: int
+    project: int
+    adds: bool
+
+
+@row
+def multiply_to(a, rows, w, ending, y, at):
+    """``rows`` rows of y, from number ``at``, by a · w; a from its number at."""
+    multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, False)
+
+
+@row
+def filter_image(e, ring, source, steps, window, code, z):
+    """(2) for one image or band: rows e (H, W·t·C) to rows z (P, Q·t·C)."""
+    ring.next[0] = 0
+    taps = steps.taps.reshape(-1)
+    for p in range(z.shape[0]):
+        convolve_row(ring, e, source, taps, steps.bias2, window, p, z[p])
+        activate_rows(code, z[p], steps.lanes)
+
+
+@row
+def squeeze_excite(z, images, steps, gate, y):
+    """y = z · gate(excite(relu(reduce(mean of z)))) for whole images, flat."""
+    wide, size, nothing = steps.bias2.size, z.size // images, z[:0]
+    means, gates = np.empty(images * wide, z.dtype), np.empty(images * wide, z.dtype)
+    squeezed = np.empty(images * steps.bias_r1.size, z.dtype)
+    for n in range(images):
+        squeeze(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], steps.lanes)
+    reduce = Packed(steps.r1, wide, steps.bias_r1.size, steps.lanes_r)
+    multiply_to(Strided(means, 0, wide, 1), images, reduce, Ending(steps.bias_r1, RELU, nothing), squeezed, 0)
+    excite, reduced = Packed(steps.r2, reduce.columns, wide, steps.lanes), Strided(squeezed, 0, reduce.columns, 1)
+    multiply_to(reduced, images, excite, Ending(steps.bias_r2, gate, nothing), gates, 0)
+    for n in range(images):
+        here = slice(n * size, (n + 1) * size)
+        scale_image(z[here], gates[n * wide : (n + 1) * wide], y[here], steps.lanes)
+
+
+@kernel
+def _inference(source, steps, codes, window, y, cut):
+    """(1) to (3). source.raw (N, H, W, C), y (N, P, Q, F).
+
     ``cut``: images and rows of y in a tile; several images only if the rows are all rows.
     """
-    side_u, side_v, stride, top, left = shape
-    (images, height, line), rows, (wide, filters) = x.shape, y.shape[1], w3.shape
-    channels = w1.shape[0] if w1.size else wide
-    width, columns = line // channels, y.shape[2] // filters
-    group, band = cut
+    (images, height, width, channels), (rows, columns, filters) = source.raw.shape, y.shape[1:]
+    x, out, wide = source.raw.reshape(-1), y.reshape(-1), steps.bias2.size
+    (group, band), side_u = cut, steps.taps.shape[0] // window.side
     groups, bands = (images + group - 1) // group, (rows + band - 1) // band
-    pixels_x, pixels_y = x.reshape(-1, channels), y.reshape(-1, filters)
-    length = stretch(wide, stride, taps.shape[0])
-    long_taps = repeated(taps, length).reshape(-1)
-    long1 = repeated(folded1, row_length(wide) if w1.size else 0)
-    long2, long3 = repeated(folded2, row_length(wide)), repeated(folded3, row_length(filters))
-    slots = (PAIR - 1) * stride + side_u
-    none, nothing = np.empty((0, 0), x.dtype), np.empty(0, x.dtype)
     for tile in prange(groups * bands):  # each tile writes its own rows of y
         n0, first = tile // bands * group, tile % bands * band
         n1, last = min(n0 + group, images), min(first + band, rows)
-        lo = max(first * stride - top, 0)  # the rows of x and e that these windows see
-        hi = min((last - 1) * stride + side_u - top, height)
-        e = pixels_x[(n0 * height + lo) * width : ((n1 - 1) * height + hi) * width]
-        if w1.size:
-            seen = e
-            e = line_up(seen.shape[0] * wide, x).reshape(-1, wide)
-            multiply(seen, w1, e)
-            finish(e.reshape(-1), long1, codes[0], nothing)  # (1)
-        maps = e.reshape(n1 - n0, hi - lo, width * wide)
-        z = line_up((n1 - n0) * (last - first) * columns * wide, x).reshape(n1 - n0, last - first, -1)
-        part = wide, side_u, side_v, stride, lo - (first * stride - top), left
-        flat = line_up((slots + 1) * slot_pixels(width, left, columns, side_v, stride) * wide, x)
-        at = np.empty(slots, np.int64)
+        lo = max(first * window.stride - window.top, 0)  # the rows of x and e that these windows see
+        hi = min((last - 1) * window.stride + side_u - window.top, height)
+        begin, pixels = (n0 * height + lo) * width, ((n1 - n0 - 1) * height + hi - lo) * width
+        e = x[begin * channels : (begin + pixels) * channels]
+        if steps.bias1.size:
+            a, w1 = Strided(e, 0, channels, 1), Packed(steps.w1, channels, wide, steps.lanes)
+            e = line_up(pixels * wide, x)
+            multiply_to(a, pixels, w1, Ending(steps.bias1, codes.expand, x[:0]), e, 0)
+        lines, many = e.reshape(n1 - n0, hi - lo, width * wide), (n1 - n0) * (last - first) * columns
+        z = line_up(many * wide, x)
+        maps = z.reshape(n1 - n0, last - first, columns * wide)
+        here = Window(window.side, window.stride, lo - first * window.stride + window.top, window.left)
+        ring = x_ring(side_u, lines[0], here, columns * wide, wide, wide)
+        finished = Source(source.raw, source.pack, source.code, steps.lanes)
         for n in range(n1 - n0):
-            filled = 0
-            for p in range(0, last - first, PAIR):
-                count = min(PAIR, last - first - p)
-                filled = convolve_pair(
-                    maps[n], none, 0, long_taps, length, part, wide, flat, slots, filled, nothing, at,
-                    z[n], p, count,
-                )  # fmt: skip
-                finish(z[n, p : p + count].reshape(-1), long2, codes[1], nothing)  # (2)
-        if r1.size:
-            squeeze_excite(z.reshape(-1, wide), rows * columns, r1, excited1, r2, excited2, codes[2])
-        begin, end = (n0 * rows + first) * columns, ((n1 - 1) * rows + last) * columns
-        out = pixels_y[begin:end]
-        multiply(z.reshape(-1, wide), w3, out)
-        skip = pixels_x[begin:end].reshape(-1) if adds else nothing
-        finish(out.reshape(-1), long3, codes[3], skip)  # (3)
+            filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])
+        if steps.bias_r1.size:
+            scaled = line_up(z.size, x)
+            squeeze_excite(z, n1 - n0, steps, codes.gate, scaled)
+            z = scaled
+        w3, skip = Packed(steps.w3, wide, filters, steps.lanes_y), x if codes.adds else x[:0]
+        a, to = Strided(z, 0, wide, 1), (n0 * rows + first) * columns * filters
+        multiply_to(a, many, w3, Ending(steps.bias3, codes.project, skip), out, to)
 
 
 def cut_of(images, height, width, wide, side, stride, rows, columns, expands, squeezes):
@@ -107,14 +156,6 @@ def cut_of(images, height, width, wide, side, stride, rows, columns, expands, sq
     return (1, band) if images * -(-rows // band) >= TILES else None
 
 
-def unit_inference(x, expand, depth, squeeze, project, codes, stride, pads, adds, y, cut):
-    """y (N, P, Q, F) from x (N, H, W, C). No checks; BLAS held by the caller.
-
-    expand: w1 (C, t·C) and its folded (2, t·C), or both empty; depth: w (K, K, t·C, 1) and folded; squeeze: r1 (t·C, R),
-    folded, r2 (R, t·C), folded, or all empty; project: w3 (t·C, F) and folded; codes: of the four, squeeze's of its gate.
-    """
-    w, folded2 = depth
-    lines, out = x.reshape(*x.shape[:2], -1), y.reshape(*y.shape[:2], -1)
-    taps = w.reshape(-1, w.shape[2])
-    shape = w.shape[0], w.shape[1], stride, pads[0][0], pads[1][0]
-    _inference(lines, *expand, taps, folded2, *squeeze, *project, codes, shape, adds, out, cut)
+def unit_inference(source, steps, codes, window, y, cut):
+    """y (N, P, Q, F) from the finished map ``source`` (N, H, W, C). No checks."""
+    _inference(source, steps, codes, window, y, cut)

@@ -192,14 +192,12 @@ def unit_forward(source, w, y, moments):
     _forward(flat(source), w, y.reshape(-1), moments, parts, lanes(w.shape[1], w.dtype))
 
 
-def unit_backward(upstream, source, w, dx, more, dw, x_sums, partial):
-    """dw (C, F), and where dx has a size dx (N, H, W, C), plus ``more`` where that has one, and x_sums. No checks.
-
-    ``partial`` (parts, C, padded F) is scratch.
+def unit_backward(upstream, source, w, dx, more, x_sums, partial):
+    """The parts' dw in ``partial`` (parts, C, padded F), and where dx has a size dx (N, H, W, C), plus ``more`` where that
+    has one, and x_sums. No checks.
     """
     upstream = upstream._replace(dy=upstream.dy.reshape(-1), raw=upstream.raw.reshape(-1))
     _backward(upstream, flat(source), w, dx.reshape(-1), more.reshape(-1), partial, x_sums)
-    sum_parts(partial, dw)
 
 
 def flat(source):
@@ -238,7 +236,8 @@ def pointwise_backward(dy, x, w, out=None):
     if x.size:
         parts = parts_of(x.size // len(w), LEAST)
         partial = np.empty((parts, len(w), padded(w.shape[1], x.dtype)), x.dtype)
-        unit_backward(upstream_of(dy), source_of(x), w, out, x[:0], dw, np.empty((0, 2, 0)), partial)
+        unit_backward(upstream_of(dy), source_of(x), w, out, x[:0], np.empty((0, 2, 0)), partial)
+        sum_parts(partial, dw)
     return out, dw
 
 

@@ -46,7 +46,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import IDENTITY, activate_unit
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.rows import line_up
-from numnet.kernels.vectors import add_outer, add_tiles, each, load, load_tile, repeat, store, store_tile, width, zeros
+from numnet.kernels.vectors import add_outer, add_tiles, each, load, load_tile, prefetch_tile, repeat, store, store_tile, width, zeros
 
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
 VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
@@ -182,8 +182,10 @@ class Panel(NamedTuple):
 def multiply_rows(tile, a, r, b, y, panel, adds):
     """Some rows of y, from row r: as many as ``tile``, which holds what the sums begin with, has."""
     if adds:
-        tile = load_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
+        prefetch_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
     tile = add_products(tile, a, r, b, panel.at, panel.places, panel.begin)
+    if adds:
+        tile = add_tiles(tile, load_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns))
     store_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
 
 

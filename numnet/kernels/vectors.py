@@ -433,6 +433,24 @@ def _store_tile_any(typing, tile, a, at, step, starts):
 
 
 @intrinsic
+def prefetch_tile(typing, tile, a, at, step, starts):
+    """Ask memory for the lines that ``load_tile`` of the same arguments will want; a hint, which reads nothing."""
+    rows, bits = len(tile) // len(starts), ir.IntType(32)
+
+    def code(context, builder, signature, args):
+        row = _place(context, builder, signature.args[1], args[1], args[2])
+        for _ in range(rows):
+            for i in range(len(starts)):
+                place = builder.bitcast(builder.gep(row, [builder.extract_value(args[4], i)]), ir.IntType(8).as_pointer())
+                # read, keep close, data
+                _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, bits(0), bits(3), bits(1)])
+            row = builder.gep(row, [args[3]])
+        return context.get_dummy_value()
+
+    return types.void(tile, a, types.intp, types.intp, starts), code
+
+
+@intrinsic
 def _add_outer_any(typing, tile, a, at, step, vectors):
     rows, count = len(tile) // len(vectors), len(vectors)
 
