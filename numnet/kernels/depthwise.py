@@ -404,12 +404,11 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
 
 
-def unit_inference(source, w, folded, code, window, y):
-    """y (N, P, Q, C·M) = activation(depthwise(x) · scale + shift). No checks."""
+def unit_inference(source, taps, shift, code, window, y):
+    """y (N, P, Q, C·M) = activation(depthwise(x) + shift); taps (K·K, C·M) have the batch norm's scale in them. No checks."""
     rows = y.shape[1]
     band = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
-    taps = w.reshape(-1, y.shape[3]) * folded[0]
-    _inference(source, taps.reshape(-1), folded[1], code, window, y, min(band, rows))
+    _inference(source, taps.reshape(-1), shift, code, window, y, min(band, rows))
 
 
 # ---------------------------------------------------------------------------------------------- public

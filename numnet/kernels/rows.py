@@ -35,21 +35,3 @@ def add(y, x):
         y[i] += x[i]
 
 
-# SHIM
-from math import gcd
-from numnet.kernels.maps import share
-@row
-def row_length(channels):
-    if channels >= 256:
-        return channels
-    step = channels * (16 // gcd(channels, 16))
-    return step * ((256 + step - 1) // step)
-@row
-def repeated(values, length):
-    k, channels = values.shape
-    out = line_up(k * length, values).reshape(k, length)
-    for j in range(k):
-        for lo in range(0, length, channels):
-            for c in range(channels):
-                out[j, lo + c] = values[j, c]
-    return out
