@@ -24,7 +24,8 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for products; ``add_products``, ``add_taps`` for windows |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for products |
+| ``add_products``, ``add_taps`` | the same for windows |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
@@ -50,9 +51,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import NativeValue, intrinsic, lower_builtin, models, register_model, typeof_impl, unbox
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import NativeValue, intrinsic, lower_builtin, models, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array
+
+from numnet.errors import NumnetError
 
 PLAIN = bool(numba.config.DISABLE_JIT)  # kernels run as plain Python
 CHECK = os.environ.get("NUMNET_CHECK", "0") not in ("", "0")
@@ -63,15 +66,11 @@ def processor_lanes(features) -> int:
     return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
 
 
-def _chosen_lanes() -> int:
-    asked = os.environ.get("NUMNET_LANES", "")
-    if asked and asked not in ("4", "8", "16"):
-        raise ValueError(f"NUMNET_LANES: expected 4, 8 or 16, got {asked!r}")
-    return int(asked) if asked else processor_lanes(FEATURES)
-
-
 FEATURES = llvm.get_host_cpu_features()
-LANES = _chosen_lanes()  # float32 numbers in a register; any value runs anywhere, and all give the same bits
+_ASKED = os.environ.get("NUMNET_LANES", "")
+_WRONG = _ASKED not in ("", "4", "8", "16")
+# float32 numbers in a register; any value runs anywhere, and all give the same bits
+LANES = int(_ASKED) if _ASKED and not _WRONG else processor_lanes(FEATURES)
 # NEON and AVX-512 have 32 registers, AVX2 and SSE2 16. How many a product may fill with sums follows from it.
 REGISTERS = 32 if FEATURES.get("avx512f") or FEATURES.get("neon") else 16
 FUSED = bool(PLAIN or FEATURES.get("fma") or FEATURES.get("neon"))  # else fma is a slow call of a library
@@ -92,8 +91,10 @@ _LANES = {n: Lanes(n) for n in (1, 2, 4, 8, 16)}
 
 def lanes(channels: int, dtype) -> Lanes:
     """The lanes for maps of so many channels: the processor's, or the next lower power of two; 1 to count operations."""
+    if _WRONG:
+        raise NumnetError(f"NUMNET_LANES: expected 4, 8 or 16, got {_ASKED!r}")
     dtype = np.dtype(dtype)
-    if dtype == object:
+    if dtype.kind == "O":
         return _LANES[1]
     most = LANES if dtype == np.float32 else LANES // 2
     return _LANES[min(most, 1 << (max(int(channels), 1).bit_length() - 1))]
@@ -172,6 +173,21 @@ def _array(a, writes=False):
     if writes and not a.mutable:
         raise numba.TypingError(f"vectors: store into a read-only array: {a}")
     return a
+
+
+def _alike(name, *kinds):
+    """Refuse, while typing, operands that are not vectors of one type."""
+    if not isinstance(kinds[0], Vector) or any(kind != kinds[0] for kind in kinds):
+        raise numba.TypingError(f"{name}: expected vectors of one type, got {', '.join(map(str, kinds))}")
+    return kinds[0]
+
+
+def _tile_of(name, tile, a, writes=False):
+    """Refuse, while typing, a tile that is no tuple of vectors of the array's dtype."""
+    if not isinstance(getattr(tile, "dtype", None), Vector) or _array(a, writes).dtype != tile.dtype.dtype:
+        raise numba.TypingError(
+            f"{name}: expected a tile of vectors and an array of their dtype, got {tile} and {a}"
+        )
 
 
 def _call(builder, name, result, arguments):
@@ -300,26 +316,30 @@ _operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), lambda vector
 @intrinsic
 def fma(typing, x, y, z):
     """x · y + z, rounded once."""
-    if not isinstance(x, Vector) or not x == y == z:
-        raise numba.TypingError(f"fma: expected three vectors of one type, got {x}, {y}, {z}")
+    _alike("fma", x, y, z)
     return x(x, y, z), lambda context, builder, signature, args: _fma(builder, x, *args)
 
 
 @intrinsic
 def where(typing, mask, x, y):
     """x where the mask says yes, else y."""
+    if _alike("where", x, y).n != getattr(mask, "n", 0) or not isinstance(mask, Mask):
+        raise numba.TypingError(f"where: expected a mask of {x.n} lanes, got {mask}")
     return x(mask, x, y), lambda context, builder, signature, args: builder.select(*args)
 
 
 @intrinsic
 def both(typing, mask, other):
     """Yes where both masks say yes."""
+    if not isinstance(mask, Mask) or mask != other:
+        raise numba.TypingError(f"both: expected two masks of as many lanes, got {mask}, {other}")
     return mask(mask, other), lambda context, builder, signature, args: builder.and_(*args)
 
 
 @intrinsic
 def least(typing, x, top):
     """The smaller of x and top; where x is NaN, NaN."""
+    _alike("least", x, top)
 
     def code(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered("<", args[1], args[0]), args[1], args[0])
@@ -330,6 +350,7 @@ def least(typing, x, top):
 @intrinsic
 def most(typing, x, bottom):
     """The larger of x and bottom; where x is NaN, NaN."""
+    _alike("most", x, bottom)
 
     def code(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered(">", args[1], args[0]), args[1], args[0])
@@ -411,7 +432,7 @@ def _load_tile_any(typing, like, a, at, step, starts):
                 )
         return context.make_tuple(builder, like, values)
 
-    _array(a)
+    _tile_of("load_tile", like, a)
     return like(like, a, types.intp, types.intp, starts), code
 
 
@@ -428,7 +449,7 @@ def _store_tile_any(typing, tile, a, at, step, starts):
                 _store(builder, builder.extract_value(args[0], r * len(starts) + i), place, tile.dtype)
         return context.get_dummy_value()
 
-    _array(a, True)
+    _tile_of("store_tile", tile, a, True)
     return types.void(tile, a, types.intp, types.intp, starts), code
 
 
@@ -465,7 +486,7 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
                 sums.append(_fma(builder, tile.dtype, number, builder.extract_value(args[4], i), old))
         return context.make_tuple(builder, tile, sums)
 
-    _array(a)
+    _tile_of("add_outer", tile, a)
     return tile(tile, a, types.intp, types.intp, vectors), code
 
 
@@ -486,6 +507,8 @@ def each(typing, function, code, tile):
 @intrinsic
 def add_tiles(typing, tile, other):
     """The sum of two tiles of one type."""
+    if tile != other:
+        raise numba.TypingError(f"add_tiles: expected two tiles of one type, got {tile} and {other}")
 
     def code(context, builder, signature, args):
         pairs = [[builder.extract_value(arg, i) for arg in args] for i in range(len(tile))]
@@ -508,9 +531,8 @@ def _add_products_any(typing, tile, a, at, step, starts, x):
             places = [builder.gep(place, [args[3]]) for place in places]
         return context.make_tuple(builder, tile, sums)
 
-    if tile.dtype != x:
-        raise numba.TypingError(f"add_products: expected a vector like the tile's {tile.dtype}, got {x}")
-    _array(a)
+    _tile_of("add_products", tile, a)
+    _alike("add_products", tile.dtype, x)
     return tile(tile, a, types.intp, types.intp, starts, x), code
 
 
@@ -527,7 +549,8 @@ def _add_taps_any(typing, tile, a, at, step, tap, weights):
             first = builder.gep(first, [args[4]])
         return context.make_tuple(builder, tile, sums)
 
-    _array(a)
+    _tile_of("add_taps", tile, a)
+    _alike("add_taps", tile.dtype, weights.dtype)
     return tile(tile, a, types.intp, types.intp, types.intp, weights), code
 
 
