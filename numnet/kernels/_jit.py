@@ -164,11 +164,16 @@ class _KernelCompiler(Compiler):
             codegen._library_class = before
 
 
-def row(function):
-    """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode."""
+def row(function=None, *, inline=False):
+    """Compile a row function: no cache, no overlap between its arrays, bounds checked in check mode.
+
+    ``inline``: a copy of it goes into each caller, where arguments that are constants there decide its branches for good.
+    """
+    if function is None:
+        return lambda function: row(function, inline=inline)
     if CHECK:
         return numba.njit(boundscheck=True, error_model="numpy")(function)
-    compiled = numba.njit(error_model="numpy", pipeline_class=_RowCompiler)(function)
+    compiled = numba.njit(error_model="numpy", forceinline=inline, pipeline_class=_RowCompiler)(function)
     if isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
         compiled.__class__ = _Row
     return compiled

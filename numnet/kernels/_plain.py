@@ -92,10 +92,6 @@ def add_outer(tile, a, at, step, vectors):
     return tuple(sums)
 
 
-def each(function, code, tile):
-    return tuple(function(code, vector) for vector in tile)
-
-
 def add_tiles(tile, other):
     return tuple(x + y for x, y in zip(tile, other))
 
@@ -120,6 +116,10 @@ def add_taps(tile, a, at, step, tap, weights):
             total = fma(a[place : place + len(weight)], weight, total)
         sums.append(total)
     return tuple(sums)
+
+
+def prefetch_tile(tile, a, at, step, starts):
+    pass
 
 
 def _inside(a, at, count):

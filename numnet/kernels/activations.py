@@ -13,8 +13,8 @@ An activation is an integer code, never a function handed over: a kernel that ta
 process. The *clipped* family (1)–(6) is nothing but a smaller, a larger and products; the *smooth* pair (7), (8) needs eˣ:
 a dozen multiply-adds and a division, which is why V3 swapped swish for h-swish.
 
-A new activation is added on this page alone: a code with its name in CODES, a branch in ``activate`` and one in
-``times_derivative``. Passes of all pages then know it, and the tests run over CODES.
+A new activation is added on this page alone: a code with its name in CODES, in the order of the families, and a branch in
+its family's ``activate_…`` and ``derivative_…``. Passes of all pages then know it, and the tests run over CODES.
 
 At the kinks the derivatives are PyTorch's: relu'(0) = 0; relu6' is 0 at 0 and at 6; hsigmoid' is 0 at ±3; hswish' is
 0 at −3 and 1 at 3. Constants are float32 and exact there, so that float32 stays float32 and float64 stays float64.
@@ -43,6 +43,7 @@ CODES = {
 }
 
 _0, _HALF, _1, _2, _3, _5, _6 = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 5, 6))
+CLIPPED, HARD, SMOOTH = 0, 1, 2  # families: (1)–(3), (4)–(6), (7) and (8)
 TILE = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
 
 
@@ -63,25 +64,45 @@ def logistic(x):
     return where(x >= spread(_0, x), one, e) / (one + e)
 
 
+# Each family has a function of its own: a pass asks once for the family, then its loop holds the constants of that one
+# alone. (With all eight in one loop the registers would not do: 3 cycles a vector become 25.)
+
+
 @row
-def activate(code, beta, x):
-    """(1)–(8) of a vector; ``beta``, a number: swish's β."""
+def activate_clipped(code, beta, x):
+    """(1)–(3) of a vector."""
     if code == RELU6:
         return clip(x, _6)
     if code == RELU:
         return most(x, spread(_0, x))
-    if code == HSWISH:
-        sixth = spread(_1, x) / spread(_6, x)
-        return x * (clip(x + spread(_3, x), _6) * sixth)  # in this order: x · 6 may overflow
-    if code == HSIGMOID:
-        return clip(x + spread(_3, x), _6) * (spread(_1, x) / spread(_6, x))
+    return x
+
+
+@row
+def activate_hard(code, beta, x):
+    """(4)–(6) of a vector."""
     if code == HSIGMOID02:
         return clip(x + spread(_5 * _HALF, x), _5) * (spread(_1, x) / spread(_5, x))
+    gate = clip(x + spread(_3, x), _6) * (spread(_1, x) / spread(_6, x))
+    return x * gate if code == HSWISH else gate  # in this order: x · 6 may overflow
+
+
+@row
+def activate_smooth(code, beta, x):
+    """(7) and (8) of a vector; ``beta``, a number: swish's β."""
     if code == SIGMOID:
         return logistic(x)
-    if code == SWISH:
-        return x * logistic(spread(beta, x) * x)
-    return x
+    return x * logistic(spread(beta, x) * x)
+
+
+@row(inline=True)
+def activate_in(family, code, beta, x):
+    """(1)–(8) of a vector; callers write ``family`` as a constant."""
+    if family == CLIPPED:
+        return activate_clipped(code, beta, x)
+    if family == HARD:
+        return activate_hard(code, beta, x)
+    return activate_smooth(code, beta, x)
 
 
 @row
@@ -91,38 +112,67 @@ def between(low, x, high, y):
 
 
 @row
-def times_derivative(dy, code, beta, x):
-    """dy · da/dx of (1)–(8), vectors; where the derivative is 0, 0 whatever dy is."""
+def derivative_clipped(dy, code, beta, x):
+    """dy · da/dx of (1)–(3), vectors; where the derivative is 0, 0 whatever dy is."""
     if code == RELU6:
         return between(_0, x, _6, dy)
     if code == RELU:
         return where(x > spread(_0, x), dy, spread(_0, x))
+    return dy
+
+
+@row
+def derivative_hard(dy, code, beta, x):
+    """dy · da/dx of (4)–(6)."""
     if code == HSWISH:
         slope = (x + x + spread(_3, x)) * (spread(_1, x) / spread(_6, x))
         rising = where(x >= spread(_3, x), dy, dy * slope)
         return where(x <= spread(-_3, x), spread(_0, x), rising)
     if code == HSIGMOID:
         return between(-_3, x, _3, dy * (spread(_1, x) / spread(_6, x)))
-    if code == HSIGMOID02:
-        return between(-_5 * _HALF, x, _5 * _HALF, dy * (spread(_1, x) / spread(_5, x)))
-    if code == SIGMOID:
-        s = logistic(x)
-        return dy * (s * (spread(_1, x) - s))
-    if code == SWISH:
-        t = spread(beta, x) * x
-        s = logistic(t)
-        slope = s * (spread(_1, x) - s)
-        return dy * where(slope > spread(_0, x), fma(t, slope, s), s)  # t may be infinite where the slope is 0
-    return dy
+    return between(-_5 * _HALF, x, _5 * _HALF, dy * (spread(_1, x) / spread(_5, x)))
 
 
 @row
-def activate_unit(code, x):
-    """(1)–(8) with β = 1: what a conv–BN–activation unit asks for."""
-    return activate(code, _1, x)
+def derivative_smooth(dy, code, beta, x):
+    """dy · da/dx of (7) and (8)."""
+    if code == SIGMOID:
+        s = logistic(x)
+        return dy * (s * (spread(_1, x) - s))
+    t = spread(beta, x) * x
+    s = logistic(t)
+    slope = s * (spread(_1, x) - s)
+    return dy * where(slope > spread(_0, x), fma(t, slope, s), s)  # t may be infinite where the slope is 0
+
+
+@row(inline=True)
+def derivative_in(family, dy, code, beta, x):
+    """dy · da/dx of (1)–(8), vectors; callers write ``family`` as a constant."""
+    if family == CLIPPED:
+        return derivative_clipped(dy, code, beta, x)
+    if family == HARD:
+        return derivative_hard(dy, code, beta, x)
+    return derivative_smooth(dy, code, beta, x)
+
+
+@row
+def family_of(code):
+    """The family of an activation: CLIPPED, HARD or SMOOTH."""
+    return CLIPPED if code <= RELU6 else HARD if code <= HSIGMOID02 else SMOOTH
 
 
 # ---------------------------------------------------------------------------------------------- whole arrays
+
+
+@row(inline=True)
+def activate_by(family, code, a, v):
+    """a = activation(a) in place, for a flat array of at least one vector."""
+    end, i = a.size - width(v), 0
+    last = activate_in(family, code, _1, load(a, end, v))  # before the vector that it overlaps is written
+    while i < end:
+        store(a, i, activate_in(family, code, _1, load(a, i, v)))
+        i += width(v)
+    store(a, end, last)
 
 
 @row
@@ -130,27 +180,31 @@ def activate_rows(code, a, v):
     """a = activation(a) in place, for a flat array that is hot, of at least one vector."""
     if code == IDENTITY:
         return
-    end = a.size - width(v)
-    last = activate(code, _1, load(a, end, v))  # before its first numbers are overwritten by the vector it overlaps
-    for i in range(0, end, width(v)):
-        store(a, i, activate(code, _1, load(a, i, v)))
-    store(a, end, last)
+    family = family_of(code)
+    if family == CLIPPED:
+        activate_by(CLIPPED, code, a, v)
+    elif family == HARD:
+        activate_by(HARD, code, a, v)
+    else:
+        activate_by(SMOOTH, code, a, v)
 
 
 @kernel
 def _forward(x, code, beta, a, v):
+    family = family_of(code)
     for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of a
         for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
             at = min(i, x.size - width(v))
-            store(a, at, activate(code, beta, load(x, at, v)))
+            store(a, at, activate_in(family, code, beta, load(x, at, v)))
 
 
 @kernel
 def _backward(da, x, code, beta, dx, v):
+    family = family_of(code)
     for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx
         for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
             at = min(i, x.size - width(v))
-            store(dx, at, times_derivative(load(da, at, v), code, beta, load(x, at, v)))
+            store(dx, at, derivative_in(family, load(da, at, v), code, beta, load(x, at, v)))
 
 
 # ---------------------------------------------------------------------------------------------- public

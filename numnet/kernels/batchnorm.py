@@ -36,7 +36,7 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY, activate, code_of, times_derivative
+from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, code_of, derivative_in, family_of
 from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
 from numnet.kernels.vectors import double, fma, lanes, load, spread, store, width, zero
 
@@ -113,76 +113,111 @@ class Norm(NamedTuple):
 
 
 @row
-def norm_of(pack, c, v):
-    """The vectors of a pack (4, C) for the channels from c."""
-    flat, channels = pack.reshape(-1), pack.shape[1]
+def norm_of(pack, channels, c, v):
+    """The vectors of a flat pack (4·C) for the channels from c."""
     return Norm(
-        load(flat, MEAN * channels + c, v),
-        load(flat, INV_STD * channels + c, v),
-        load(flat, GAMMA * channels + c, v),
-        load(flat, BETA * channels + c, v),
+        load(pack, MEAN * channels + c, v),
+        load(pack, INV_STD * channels + c, v),
+        load(pack, GAMMA * channels + c, v),
+        load(pack, BETA * channels + c, v),
     )
+
+
+@row(inline=True)
+def normalise_by(family, x, source, a):
+    """Equations (2) and (3) for a tile, by the activations of one family.
+
+    GROUP pixels share the loads of the pack; they are read in order, as memory likes it.
+    """
+    channels, v, first, pack = source.pack.shape[1], source.lanes, 0, source.pack.reshape(-1)
+    while first < x.size:
+        end = min(first + GROUP * channels, x.size)
+        for j in range(vectors_of(channels, v)):
+            c = begin_of(j, channels, v)
+            norm, i = norm_of(pack, channels, c, v), first + c
+            while i < end:
+                normal = (load(x, i, v) - norm.mean) * norm.inv_std
+                store(a, i, activate_in(family, source.code, _1, fma(normal, norm.gamma, norm.beta)))
+                i += channels
+        first = end
 
 
 @row
 def normalise_activate(x, source, a):
-    """Equations (2) and (3) for a tile: a = finished(x), by the pack and the activation of ``source``.
+    """Equations (2) and (3) for a tile: a = finished(x), by the pack and the activation of ``source``."""
+    if family_of(source.code) == CLIPPED:
+        normalise_by(CLIPPED, x, source, a)
+    elif family_of(source.code) == HARD:
+        normalise_by(HARD, x, source, a)
+    else:
+        normalise_by(SMOOTH, x, source, a)
 
-    GROUP pixels share the loads of the pack; they are read in order, as memory likes it.
-    """
-    channels, v = source.pack.shape[1], source.lanes
-    for first in range(0, x.size, GROUP * channels):
+
+@row(inline=True)
+def unit_gradient_by(family, dy, x, upstream, dx):
+    """Equation (6) for a tile, by the derivatives of one family."""
+    channels, v, first = upstream.pack.shape[1], upstream.lanes, 0
+    pack, means = upstream.pack.reshape(-1), upstream.means.reshape(-1)
+    while first < x.size:
         end = min(first + GROUP * channels, x.size)
         for j in range(vectors_of(channels, v)):
             c = begin_of(j, channels, v)
-            norm = norm_of(source.pack, c, v)
-            for i in range(first + c, end, channels):
+            norm, i = norm_of(pack, channels, c, v), first + c
+            mean_beta, minus_gamma = load(means, c, v), zero(x, v) - load(means, channels + c, v)
+            scale = norm.gamma * norm.inv_std
+            while i < end:
                 normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                store(a, i, activate(source.code, _1, fma(normal, norm.gamma, norm.beta)))
+                du = derivative_in(family, load(dy, i, v), upstream.code, _1, fma(normal, norm.gamma, norm.beta))
+                store(dx, i, scale * fma(normal, minus_gamma, du - mean_beta))
+                i += channels
+        first = end
 
 
 @row
 def unit_gradient(dy, x, upstream, dx):
     """Equation (6) for a tile, with the activation's part: dy is the gradient of activation(u), x the raw tile."""
-    pack, v = upstream.pack, upstream.lanes
-    channels, means = pack.shape[1], upstream.means.reshape(-1)
-    for first in range(0, x.size, GROUP * channels):
-        end = min(first + GROUP * channels, x.size)
-        for j in range(vectors_of(channels, v)):
-            c = begin_of(j, channels, v)
-            norm = norm_of(pack, c, v)
-            mean_beta, minus_gamma = load(means, c, v), zero(x, v) - load(means, channels + c, v)
-            scale = norm.gamma * norm.inv_std
-            for i in range(first + c, end, channels):
-                normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                du = times_derivative(load(dy, i, v), upstream.code, _1, fma(normal, norm.gamma, norm.beta))
-                store(dx, i, scale * fma(normal, minus_gamma, du - mean_beta))
+    if family_of(upstream.code) == CLIPPED:
+        unit_gradient_by(CLIPPED, dy, x, upstream, dx)
+    elif family_of(upstream.code) == HARD:
+        unit_gradient_by(HARD, dy, x, upstream, dx)
+    else:
+        unit_gradient_by(SMOOTH, dy, x, upstream, dx)
+
+
+@row(inline=True)
+def gradient_sums_by(family, dy, x, source, first, end, tile):
+    """Equation (5) over the numbers first … end − 1 of a tile: a vector of channels goes down it, two sums in registers."""
+    channels, v, pack = source.pack.shape[1], source.lanes, source.pack.reshape(-1)
+    for j in range(vectors_of(channels, v)):
+        c = begin_of(j, channels, v)
+        norm, i = norm_of(pack, channels, c, v), first + c
+        dbeta = dgamma = zero(x, v)
+        while i < end:
+            normal = (load(x, i, v) - norm.mean) * norm.inv_std
+            du = derivative_in(family, load(dy, i, v), source.code, _1, fma(normal, norm.gamma, norm.beta))
+            dbeta, dgamma = dbeta + du, fma(du, normal, dgamma)
+            i += channels
+        store(tile, c, dbeta)
+        store(tile, channels + c, dgamma)
 
 
 @row
 def add_gradient_sums(dy, x, source, sums):
-    """Equation (5) for a tile that is hot: sums (2, C) in float64 gains Σ du and Σ du · x̂.
-
-    A vector of channels goes down the tile with its two sums in registers.
-    """
-    channels, v = source.pack.shape[1], source.lanes
+    """Equation (5) for a tile that is hot: sums (2, C) in float64 gains Σ du and Σ du · x̂."""
+    channels, first = source.pack.shape[1], 0
     tile = np.empty(2 * channels, x.dtype)
-    for first in range(0, x.size, CHAIN * channels):
+    while first < x.size:
         end = min(first + CHAIN * channels, x.size)
-        for j in range(vectors_of(channels, v)):
-            c = begin_of(j, channels, v)
-            norm = norm_of(source.pack, c, v)
-            dbeta = dgamma = zero(x, v)
-            for i in range(first + c, end, channels):
-                normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                du = times_derivative(load(dy, i, v), source.code, _1, fma(normal, norm.gamma, norm.beta))
-                dbeta = dbeta + du
-                dgamma = fma(du, normal, dgamma)
-            store(tile, c, dbeta)
-            store(tile, channels + c, dgamma)
+        if family_of(source.code) == CLIPPED:
+            gradient_sums_by(CLIPPED, dy, x, source, first, end, tile)
+        elif family_of(source.code) == HARD:
+            gradient_sums_by(HARD, dy, x, source, first, end, tile)
+        else:
+            gradient_sums_by(SMOOTH, dy, x, source, first, end, tile)
         for c in range(channels):
             sums[0, c] += tile[c]
             sums[1, c] += tile[channels + c]
+        first = end
 
 
 @row

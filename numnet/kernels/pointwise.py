@@ -40,7 +40,7 @@ from numnet.kernels.batchnorm import (
 )
 from numnet.kernels.maps import share, vectors_of
 from numnet.kernels.product import ROWS, VECTORS, Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
-from numnet.kernels.rows import add, line_up
+from numnet.kernels.rows import add, copy, line_up
 from numnet.kernels.vectors import lanes
 
 LEAST = 256  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
@@ -161,14 +161,18 @@ def inference_cut(rows, channels, filters, n):
 
 @kernel
 def _sum_parts(partial, total, n):
-    for r in prange(total.shape[0]):  # each row of the total is written by itself
-        line = partial[0, r].copy()
-        for part in range(1, partial.shape[0]):
-            add(line, partial[part, r])
-        columns, held = total.shape[1], line.size
-        for f in range(columns):
-            late = held - n - columns + n if f >= held - n else 0
-            total[r, f] = line[f + late]
+    parts, rows, held = partial.shape
+    columns = total.shape[1]
+    for tile in prange((rows + 15) // 16):  # each tile writes its own rows of the total
+        line = np.empty(held, partial.dtype)
+        for r in range(tile * 16, min((tile + 1) * 16, rows)):
+            copy(partial[0, r], line)
+            for part in range(1, parts):
+                add(line, partial[part, r])
+            for f in range(min(held - n, columns)):
+                total[r, f] = line[f]
+            for f in range(held - n, columns):  # the last vector overlaps in the total, not in the parts
+                total[r, f] = line[f + held - columns]
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units

@@ -43,11 +43,12 @@ from numba import prange
 
 from numnet.kernels import _check, vectors
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY, activate_unit
+from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, family_of
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.rows import line_up
-from numnet.kernels.vectors import add_outer, add_tiles, each, load, load_tile, prefetch_tile, repeat, store, store_tile, width, zeros
+from numnet.kernels.vectors import add_outer, add_tiles, load, load_tile, prefetch_tile, repeat, store, store_tile, width, zeros
 
+_1 = np.float32(1)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
 VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
 
@@ -189,18 +190,42 @@ def multiply_rows(tile, a, r, b, y, panel, adds):
     store_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
 
 
-@row
-def finish_panel(y, rows, panel, ending):
-    """y = activation(y) + skip for the rows of a panel, just stored; skip lies like y.
+@row(inline=True)
+def finish_vector(family, x, ending, at, v):
+    """activation(x) + skip for a vector of y from number ``at``; skip lies like y."""
+    x = activate_in(family, ending.code, _1, x)
+    return x + load(ending.skip, at, v) if ending.skip.size else x
 
-    All vectors of a row are loaded before the first is stored: two of them may overlap.
+
+@row(inline=True)
+def finish_by(family, y, rows, panel, ending, v):
+    """y = activation(y) + skip for the rows of a panel, just stored.
+
+    The last vector of a row may overlap the one before, so it is loaded before that one is stored.
     """
+    count = len(panel.columns) - 1
     for i in range(rows):
         at = y.at + i * y.row
-        tile = each(activate_unit, ending.code, load_tile(panel.begin, y.values, at, 0, panel.columns))
-        if ending.skip.size:
-            tile = add_tiles(tile, load_tile(panel.begin, ending.skip, at, 0, panel.columns))
-        store_tile(tile, y.values, at, 0, panel.columns)
+        end = at + panel.columns[count]
+        last = load(y.values, end, v)
+        for j in range(count):
+            here = at + panel.columns[j]
+            store(y.values, here, finish_vector(family, load(y.values, here, v), ending, here, v))
+        store(y.values, end, finish_vector(family, last, ending, end, v))
+
+
+@row
+def finish_panel(y, rows, panel, ending, v):
+    """y = activation(y) + skip for the rows of a panel; each family of activations has its own loop."""
+    family = family_of(ending.code)
+    if ending.code == IDENTITY and ending.skip.size == 0:
+        return
+    if family == CLIPPED:
+        finish_by(CLIPPED, y, rows, panel, ending, v)
+    elif family == HARD:
+        finish_by(HARD, y, rows, panel, ending, v)
+    else:
+        finish_by(SMOOTH, y, rows, panel, ending, v)
 
 
 @row
@@ -220,7 +245,7 @@ def multiply_panel(a, rows, b, y, panel, ending, adds):
         multiply_rows(repeat(panel.begin, 1), a, r, b, y, panel, adds)
         r += 1
     if ending is not None:
-        finish_panel(y, rows, panel, ending)
+        finish_panel(y, rows, panel, ending, b.lanes)
 
 
 @row

@@ -24,7 +24,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``each`` … | tiles of registers, for products |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``prefetch_tile`` | tiles of registers, for products |
 | ``add_products``, ``add_taps`` | the same for windows |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
@@ -488,20 +488,6 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
 
     _tile_of("add_outer", tile, a)
     return tile(tile, a, types.intp, types.intp, vectors), code
-
-
-@intrinsic
-def each(typing, function, code, tile):
-    """The tile whose vectors are function(code, vector)."""
-    kind = function.get_call_type(typing, (types.unliteral(code), tile.dtype), {})
-
-    def compile_(context, builder, signature, args):
-        call = context.get_function(function, kind)
-        context.add_linking_libs(getattr(call, "libs", ()))
-        values = [call(builder, (args[1], builder.extract_value(args[2], i))) for i in range(len(tile))]
-        return context.make_tuple(builder, tile, values)
-
-    return tile(function, types.unliteral(code), tile), compile_
 
 
 @intrinsic
