@@ -14,19 +14,13 @@ import numpy as np
 from numba import prange
 
 from numnet.kernels import vectors
-from numnet.kernels._jit import kernel, row
-from numnet.kernels.vectors import each, fma, lanes, load, load_tile, spread, store, width, zeros
+from numnet.kernels._jit import kernel
+from numnet.kernels.vectors import fma, fma_tile, lanes, load, load_tile, spread, store, width, zeros
 
 # Multiply-adds under way at once: units × latency is 8 to 10, with NEON up to 16, and a result is ready in its turn only.
 CHAINS = 12 if vectors.REGISTERS == 16 else 24
 TRIAD_BYTES = 64 << 20  # of each of the triad's three arrays: more than the caches hold
 TILES = 64
-
-
-@row
-def multiply_add(factor, x):
-    """factor · x + factor."""
-    return fma(x, factor, factor)
 
 
 @kernel
@@ -38,7 +32,7 @@ def _multiply_add(start, factor, rounds, out, v):
     for t in prange(out.shape[0]):  # each thread writes its own row of out
         chains, numbers = load_tile(zeros(start, CHAINS, 1, v), start, 0, width(v), (0,)), spread(factor, v)
         for _ in range(rounds):
-            chains = each(multiply_add, numbers, chains)
+            chains = fma_tile(chains, numbers, numbers)
         total = chains[0] - chains[0]
         for chain in chains:
             total = total + chain

@@ -92,6 +92,10 @@ def add_outer(tile, a, at, step, vectors):
     return tuple(sums)
 
 
+def fma_tile(tile, x, y):
+    return tuple(fma(vector, x, y) for vector in tile)
+
+
 def add_tiles(tile, other):
     return tuple(x + y for x, y in zip(tile, other))
 

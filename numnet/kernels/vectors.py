@@ -24,7 +24,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``prefetch_tile`` | tiles of registers, for products |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | tiles of registers, for products |
 | ``add_products``, ``add_taps`` | the same for windows |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
@@ -488,6 +488,17 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
 
     _tile_of("add_outer", tile, a)
     return tile(tile, a, types.intp, types.intp, vectors), code
+
+
+@intrinsic
+def fma_tile(typing, tile, x, y):
+    """The tile whose vectors are vector · x + y."""
+
+    def code(context, builder, signature, args):
+        vectors = [builder.extract_value(args[0], i) for i in range(len(tile))]
+        return context.make_tuple(builder, tile, [_fma(builder, x, vector, args[1], args[2]) for vector in vectors])
+
+    return tile(tile, x, y), code
 
 
 @intrinsic
