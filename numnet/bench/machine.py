@@ -15,7 +15,18 @@ from numba import prange
 
 from numnet.kernels import vectors
 from numnet.kernels._jit import kernel
-from numnet.kernels.vectors import fma, fma_tile, lanes, load, load_tile, spread, store, width, zeros
+from numnet.kernels.vectors import (
+    fma,
+    fma_tile,
+    lanes,
+    load,
+    load_tile,
+    number_of,
+    spread,
+    store,
+    width,
+    zeros,
+)
 
 # Multiply-adds under way at once: units × latency is 8 to 10, with NEON up to 16, and a result is ready in its turn only.
 CHAINS = 12 if vectors.REGISTERS == 16 else 24
@@ -51,15 +62,18 @@ def _triad(s, b, c, a, v):
 def peak_flops(threads, seconds=1.0, rounds=2_000_000) -> float:
     """Multiply-adds a second in float32, times two: the best of what fits into ``seconds``."""
     v = lanes(vectors.LANES, np.float32)
-    start, out = np.arange(CHAINS * v.n, dtype=np.float32), np.zeros((threads, v.n), np.float32)
+    start, out = (
+        np.arange(CHAINS * number_of(v), dtype=np.float32),
+        np.zeros((threads, number_of(v)), np.float32),
+    )
     best = _best(lambda: _multiply_add(start, np.float32(0.5), rounds, out, v), seconds)
-    return 2.0 * CHAINS * v.n * rounds * threads / best
+    return 2.0 * CHAINS * number_of(v) * rounds * threads / best
 
 
 def bandwidth(seconds=1.0, size=TRIAD_BYTES) -> float:
     """Bytes a second of the triad: two arrays read, one written, what caches fetch besides not counted."""
     v = lanes(vectors.LANES, np.float32)
-    shape = (TILES, size // 4 // TILES // v.n * v.n)
+    shape = (TILES, size // 4 // TILES // number_of(v) * number_of(v))
     a, b, c = (np.full(shape, value, np.float32) for value in (0, 1, 2))
     return 3.0 * a.nbytes / _best(lambda: _triad(np.float32(3), b, c, a, v), seconds)
 

@@ -17,7 +17,17 @@ from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Unit
 from numnet.inference.folding import Folded
-from numnet.kernels import _memory, batchnorm, concat, conv, depthwise, inverted, pointwise, pooling, squeeze_excite
+from numnet.kernels import (
+    _memory,
+    batchnorm,
+    concat,
+    conv,
+    depthwise,
+    inverted,
+    pointwise,
+    pooling,
+    squeeze_excite,
+)
 from numnet.kernels.activations import IDENTITY
 from numnet.kernels.product import Ending
 from numnet.kernels.vectors import lanes
@@ -177,7 +187,9 @@ class Plan:
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
             depth = next(child for child in block.children if isinstance(child, Depthwise))
-            self._do(inverted.unit_inference, self._source(x), *self._steps_of(block), depth.window, y.array, cut)
+            self._do(
+                inverted.unit_inference, self._source(x), *self._steps_of(block), depth.window, y.array, cut
+            )
         self._drop(x)
         return y
 
@@ -195,7 +207,9 @@ class Plan:
             w1[0].values, w1[1], *folded[depth], r1[0].values, r1[1], r2[0].values, r2[1], w3[0].values, w3[1],
             *(lanes(len(bias), self.dtype) for bias in (folded[depth][1], r1[1], w3[1])),
         )  # fmt: skip
-        codes = [layer.code if layer else IDENTITY for layer in (expand, depth, se and se.children[4], project)]
+        codes = [
+            layer.code if layer else IDENTITY for layer in (expand, depth, se and se.children[4], project)
+        ]
         return steps, inverted.Codes(*codes, bool(getattr(block, "adds", False)))
 
     def _dense(self, layer, activation, x):

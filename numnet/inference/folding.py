@@ -6,7 +6,7 @@ from numnet.blocks.unit import Depthwise, Unit
 from numnet.kernels import _memory
 from numnet.kernels.folding import checksum, fold_all, pack_scaled, scale_taps
 from numnet.kernels.product import Packed
-from numnet.kernels.vectors import lanes
+from numnet.kernels.vectors import lanes, number_of
 from numnet.layers.simple import Dense
 
 
@@ -40,7 +40,12 @@ class Folded:
     def _packed(self, w):
         deep, columns = int(np.prod(w.shape[:-1])), w.shape[-1]
         v = lanes(columns, self.flat.dtype)
-        return Packed(_memory.empty(deep * -(-columns // v.n) * v.n, self.flat.dtype), deep, columns, v)
+        return Packed(
+            _memory.empty(deep * -(-columns // number_of(v)) * number_of(v), self.flat.dtype),
+            deep,
+            columns,
+            v,
+        )
 
     def _index_channels(self, layers):
         """Where each unit's γ, β and statistics lie in the net's vectors, and its scale and shift in our table."""

@@ -58,7 +58,9 @@ def _fingerprint() -> str:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     features = ",".join(sorted(name for name, there in vectors.FEATURES.items() if there))
-    digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()} {features} {vectors.LANES} {CHECK}".encode())
+    digest.update(
+        f"{numba.__version__} {llvm.get_host_cpu_name()} {features} {vectors.LANES} {CHECK}".encode()
+    )
     return digest.hexdigest()[:16]
 
 

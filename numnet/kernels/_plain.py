@@ -7,8 +7,8 @@ import numpy as np
 
 
 def load(a, at, v):
-    _inside(a, at, v.n)
-    return a[at : at + v.n].copy()  # a copy: a later store must not change it
+    _inside(a, at, width(v))
+    return a[at : at + width(v)].copy()  # a copy: a later store must not change it
 
 
 def store(a, at, x):
@@ -17,21 +17,21 @@ def store(a, at, x):
 
 
 def spread(number, v):
-    like = v.dtype if isinstance(v, np.ndarray) else np.asarray(number).dtype
+    like = np.asarray(number).dtype if v.dtype == np.uint8 else v.dtype
     return np.full(width(v), number, like)
 
 
 def spread_at(a, at, v):
     _inside(a, at, 1)
-    return np.full(v.n, a[at], a.dtype)
+    return np.full(width(v), a[at], a.dtype)
 
 
 def zero(a, v):
-    return np.zeros(v.n, a.dtype)
+    return np.zeros(width(v), a.dtype)
 
 
 def width(v):
-    return len(v) if isinstance(v, np.ndarray) else v.n
+    return 1 << (v.ndim - 1) if v.dtype == np.uint8 else len(v)
 
 
 def fma(x, y, z):

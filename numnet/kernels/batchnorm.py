@@ -36,9 +36,18 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, code_of, derivative_in, family_of
+from numnet.kernels.activations import (
+    CLIPPED,
+    HARD,
+    IDENTITY,
+    SMOOTH,
+    activate_in,
+    code_of,
+    derivative_in,
+    family_of,
+)
 from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
-from numnet.kernels.vectors import double, fma, lanes, load, spread, store, width, zero
+from numnet.kernels.vectors import fma, lanes, load, store, zero
 
 _1 = np.float32(1)
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
@@ -76,7 +85,9 @@ def _definition_backward(dy, x, gamma, mean, inv_std, dx, dgamma, dbeta):
             dgamma[c] += dy[r, c] * (x[r, c] - mean[c]) * inv_std[c]
         for r in range(pixels):
             normal = (x[r, c] - mean[c]) * inv_std[c]
-            dx[r, c] = gamma[c] * inv_std[c] * (dy[r, c] - dbeta[c] / pixels - normal * dgamma[c] / pixels)  # (6)
+            dx[r, c] = (
+                gamma[c] * inv_std[c] * (dy[r, c] - dbeta[c] / pixels - normal * dgamma[c] / pixels)
+            )  # (6)
 
 
 def definition(x, gamma, beta, eps=1e-3):
@@ -90,7 +101,9 @@ def definition_backward(dy, x, gamma, mean, inv_std):
     """dx (…, C), dgamma (C,), dbeta (C,): (5) and (6) as they are written."""
     dx, (dgamma, dbeta) = np.empty_like(x), np.empty((2, x.shape[-1]), x.dtype)
     rows = (-1, x.shape[-1])
-    _definition_backward(dy.reshape(rows), x.reshape(rows), gamma, mean, inv_std, dx.reshape(rows), dgamma, dbeta)
+    _definition_backward(
+        dy.reshape(rows), x.reshape(rows), gamma, mean, inv_std, dx.reshape(rows), dgamma, dbeta
+    )
     return dx, dgamma, dbeta
 
 
@@ -167,7 +180,9 @@ def unit_gradient_by(family, dy, x, upstream, dx):
             scale = norm.gamma * norm.inv_std
             while i < end:
                 normal = (load(x, i, v) - norm.mean) * norm.inv_std
-                du = derivative_in(family, load(dy, i, v), upstream.code, _1, fma(normal, norm.gamma, norm.beta))
+                du = derivative_in(
+                    family, load(dy, i, v), upstream.code, _1, fma(normal, norm.gamma, norm.beta)
+                )
                 store(dx, i, scale * fma(normal, minus_gamma, du - mean_beta))
                 i += channels
         first = end
@@ -227,7 +242,9 @@ def add_deviations(x, first, end, centre, tile, v):
     for j in range(vectors_of(channels, v)):
         c = begin_of(j, channels, v)
         middle = load(centre, c, v)
-        total0 = total1 = square0 = square1 = zero(x, v)  # two pixels at a time: two sums wait for less than one
+        total0 = total1 = square0 = square1 = zero(
+            x, v
+        )  # two pixels at a time: two sums wait for less than one
         i = first + c
         while i + channels < end:
             d, e = load(x, i, v) - middle, load(x, i + channels, v) - middle

@@ -145,7 +145,10 @@ def gather_row(image, p, window, channels, patches):
             else:
                 zero_row(patch[: lo * channels])
                 line = image[top + u]
-                copy(line[(column + lo) * channels : (column + hi) * channels], patch[lo * channels : hi * channels])
+                copy(
+                    line[(column + lo) * channels : (column + hi) * channels],
+                    patch[lo * channels : hi * channels],
+                )
                 zero_row(patch[hi * channels :])
 
 
@@ -160,7 +163,10 @@ def scatter_row(patches, p, window, channels, image):
         for u in range(patches.shape[1]):
             if 0 <= top + u < height and lo < hi:
                 line = image[top + u]
-                add(line[(column + lo) * channels : (column + hi) * channels], patches[q, u, lo * channels : hi * channels])
+                add(
+                    line[(column + lo) * channels : (column + hi) * channels],
+                    patches[q, u, lo * channels : hi * channels],
+                )
 
 
 @row
@@ -188,7 +194,10 @@ def gather_tile(images, source, finished, rows, span, window, patches):
 def _forward(source, w, window, y, moments, parts, v):
     """(1). moments (parts, 3, F), zero, or empty; v: the lanes of F."""
     x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, w.shape[0]
-    line, step = window.side * source.raw.shape[3], tile_rows(patch, filters, columns, images * rows, TRAINING)
+    line, step = (
+        window.side * source.raw.shape[3],
+        tile_rows(patch, filters, columns, images * rows, TRAINING),
+    )
     b = Packed(line_up(packed_size(patch, filters, v), x), patch, filters, v)
     pack(w.reshape(-1), patch, filters, b.values, v)
     for part in prange(parts):  # each part writes its own images of y and its own moments
@@ -220,7 +229,10 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
         pack_turned(w.reshape(-1), filters, patch, back.values, vp)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx and its own dw
         first, last = share(part, dw.shape[0], images)
-        patches, panels = line_up(step * columns * patch, x), line_up(packed_size(step * columns, filters, vf), x)
+        patches, panels = (
+            line_up(step * columns * patch, x),
+            line_up(packed_size(step * columns, filters, vf), x),
+        )
         finished = np.empty(x.shape[1:] if source.pack.size else (0, 0), x.dtype)
         raw = line_up(step * columns * filters if upstream.pack.size else 0, x)
         mine = Strided(dw[part].reshape(-1), 0, dw.shape[2], 1)
@@ -242,7 +254,9 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
                 scatter_tile(places, (lo, hi), rows, window, dxs[first:last], mores[first:last])
                 if x_sums.size:
                     for r in range(lo, hi):
-                        if r % rows == rows - 1:  # with its last row an image's dx is whole, and still in the cache
+                        if (
+                            r % rows == rows - 1
+                        ):  # with its last row an image's dx is whole, and still in the cache
                             n = first + r // rows
                             add_gradient_sums(dxs[n].reshape(-1), x[n].reshape(-1), source, x_sums[part])
 

@@ -18,20 +18,19 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY
-from numnet.kernels.activations import activate_rows
+from numnet.kernels.activations import IDENTITY, activate_rows
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
-    normalise_activate,
-    unit_gradient,
     empty_pack,
+    normalise_activate,
     parts_of,
+    unit_gradient,
 )
 from numnet.kernels.maps import Source, Upstream, Window, share
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import add, copy, line_up, zero_row
-from numnet.kernels.vectors import Lanes, add_products, lanes, load, load_tile, store_tile, width, zeros
+from numnet.kernels.vectors import add_products, lanes, load, load_tile, store_tile, width, zeros
 
 # ---------------------------------------------------------------------------------------------- the definition
 
@@ -73,7 +72,7 @@ class Line(NamedTuple):
     channels: int
     read: int
     write: int
-    lanes: Lanes
+    lanes: np.ndarray
 
 
 class Ring(NamedTuple):

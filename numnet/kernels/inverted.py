@@ -31,7 +31,6 @@ from numnet.kernels.maps import Source, Window, vectors_of
 from numnet.kernels.product import Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image, squeeze
-from numnet.kernels.vectors import Lanes
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
@@ -54,9 +53,9 @@ class Steps(NamedTuple):
     bias_r2: np.ndarray
     w3: np.ndarray
     bias3: np.ndarray
-    lanes: Lanes
-    lanes_r: Lanes
-    lanes_y: Lanes
+    lanes: np.ndarray
+    lanes_r: np.ndarray
+    lanes_y: np.ndarray
 
 
 class Codes(NamedTuple):
@@ -95,7 +94,10 @@ def squeeze_excite(z, images, steps, gate, y):
         squeeze(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], steps.lanes)
     reduce = Packed(steps.r1, wide, steps.bias_r1.size, steps.lanes_r)
     multiply_to(Strided(means, 0, wide, 1), images, reduce, Ending(steps.bias_r1, RELU, nothing), squeezed, 0)
-    excite, reduced = Packed(steps.r2, reduce.columns, wide, steps.lanes), Strided(squeezed, 0, reduce.columns, 1)
+    excite, reduced = (
+        Packed(steps.r2, reduce.columns, wide, steps.lanes),
+        Strided(squeezed, 0, reduce.columns, 1),
+    )
     multiply_to(reduced, images, excite, Ending(steps.bias_r2, gate, nothing), gates, 0)
     for n in range(images):
         here = slice(n * size, (n + 1) * size)

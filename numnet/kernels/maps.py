@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numnet.kernels._jit import row
-from numnet.kernels.vectors import Lanes, width
+from numnet.kernels.vectors import width
 
 
 class Window(NamedTuple):
@@ -42,7 +42,7 @@ class Source(NamedTuple):
     raw: np.ndarray
     pack: np.ndarray
     code: int
-    lanes: Lanes
+    lanes: np.ndarray
 
 
 class Upstream(NamedTuple):
@@ -57,7 +57,7 @@ class Upstream(NamedTuple):
     pack: np.ndarray
     means: np.ndarray
     code: int
-    lanes: Lanes
+    lanes: np.ndarray
 
 
 @row

@@ -85,8 +85,8 @@ class Work(NamedTuple):
     matrices: np.ndarray
     squares: np.ndarray
     tall: np.ndarray
-    lanes: vectors.Lanes
-    columns: vectors.Lanes
+    lanes: np.ndarray
+    columns: np.ndarray
 
 
 # ---------------------------------------------------------------------------------------------- row functions
@@ -246,7 +246,10 @@ def tasks_of(matrices, column):
 
 def work_of(matrices, dtype):
     """The Work of matrices (k, 3): start, C and F of each, the largest first."""
-    rows, sides = matrices[:, 1:].max(axis=1), -(-matrices[:, 1:].min(axis=1) // COLUMNS.n) * COLUMNS.n
+    rows, sides = (
+        matrices[:, 1:].max(axis=1),
+        -(-matrices[:, 1:].min(axis=1) // vectors.number_of(COLUMNS)) * vectors.number_of(COLUMNS),
+    )
     z, a = np.cumsum(rows * sides), np.cumsum(sides**2)
     table = np.column_stack([matrices, rows, sides, z - rows * sides, a - sides**2])
     return Work(
@@ -255,7 +258,7 @@ def work_of(matrices, dtype):
         matrices=table,
         squares=tasks_of(table, 4),
         tall=tasks_of(table, 3),
-        lanes=vectors.lanes(COLUMNS.n, dtype),
+        lanes=vectors.lanes(vectors.number_of(COLUMNS), dtype),
         columns=COLUMNS,
     )
 

@@ -39,9 +39,19 @@ from numnet.kernels.batchnorm import (
     upstream_of,
 )
 from numnet.kernels.maps import share, vectors_of
-from numnet.kernels.product import ROWS, VECTORS, Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
+from numnet.kernels.product import (
+    ROWS,
+    VECTORS,
+    Packed,
+    Strided,
+    multiply,
+    multiply_all,
+    pack,
+    pack_turned,
+    packed_size,
+)
 from numnet.kernels.rows import add, copy, line_up
-from numnet.kernels.vectors import lanes
+from numnet.kernels.vectors import lanes, number_of
 
 LEAST = 256  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
 CACHE = 65536  # numbers of x and y together in a tile: 256 KiB of float32
@@ -91,7 +101,9 @@ def _forward(source, w, y, moments, parts, v):
             if source.pack.size:
                 normalise_activate(a, source, finished)
                 a = finished
-            multiply_all(Strided(a, 0, channels, 1), hi - lo, b, Strided(y, lo * filters, filters, 1), False)  # (1)
+            multiply_all(
+                Strided(a, 0, channels, 1), hi - lo, b, Strided(y, lo * filters, filters, 1), False
+            )  # (1)
             if moments.size:
                 add_moments(y[lo * filters : hi * filters], moments[part], v)
 
@@ -125,7 +137,9 @@ def _backward(upstream, source, w, dx, more, dw, x_sums):
             multiply_all(Strided(a, 0, 1, channels), channels, b, mine, lo > first)  # (3)
             if dx.size:
                 out = dx[lo * channels : hi * channels]
-                multiply_all(Strided(d, 0, filters, 1), hi - lo, back, Strided(out, 0, channels, 1), False)  # (2)
+                multiply_all(
+                    Strided(d, 0, filters, 1), hi - lo, back, Strided(out, 0, channels, 1), False
+                )  # (2)
                 if more.size:
                     add(out, more[lo * channels : hi * channels])
                 if x_sums.size:
@@ -180,14 +194,14 @@ def _sum_parts(partial, total, n):
 
 def padded(filters, dtype):
     """Columns of a table of sums: each vector has a place of its own, so that none is added to twice."""
-    n = lanes(filters, dtype).n
+    n = number_of(lanes(filters, dtype))
     return -(-filters // n) * n
 
 
 def sum_parts(partial, dw):
     """dw (…, F) = Σ partial (parts, rows, padded F), the parts added in index order."""
     dw = dw.reshape(partial.shape[1], -1)
-    _sum_parts(partial, dw, lanes(dw.shape[1], dw.dtype).n if partial.shape[2] > dw.shape[1] else 1)
+    _sum_parts(partial, dw, number_of(lanes(dw.shape[1], dw.dtype)) if partial.shape[2] > dw.shape[1] else 1)
 
 
 def unit_forward(source, w, y, moments):
@@ -211,7 +225,7 @@ def flat(source):
 
 def unit_inference(x, b, ending, y):
     """y (…, F) = activation(x (…, C) · w + bias) + skip, for flat arrays and w packed. No checks."""
-    _inference(x, b, ending, y, inference_cut(y.size // b.columns, b.deep, b.columns, b.lanes.n))
+    _inference(x, b, ending, y, inference_cut(y.size // b.columns, b.deep, b.columns, number_of(b.lanes)))
 
 
 # ---------------------------------------------------------------------------------------------- public

@@ -46,7 +46,18 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, family_of
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.rows import line_up
-from numnet.kernels.vectors import add_outer, add_tiles, load, load_tile, prefetch_tile, repeat, store, store_tile, width, zeros
+from numnet.kernels.vectors import (
+    add_outer,
+    add_tiles,
+    load,
+    load_tile,
+    prefetch_tile,
+    repeat,
+    store,
+    store_tile,
+    width,
+    zeros,
+)
 
 _1 = np.float32(1)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
@@ -68,7 +79,7 @@ class Packed(NamedTuple):
     values: np.ndarray
     deep: int
     columns: int
-    lanes: vectors.Lanes
+    lanes: np.ndarray
 
 
 # ---------------------------------------------------------------------------------------------- the definition

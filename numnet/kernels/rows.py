@@ -33,5 +33,3 @@ def add(y, x):
     """y += x."""
     for i in range(y.size):
         y[i] += x[i]
-
-

@@ -104,7 +104,9 @@ def _scale(source, gate, y):
     flat, size = y.reshape(-1), y.size // max(len(y), 1)
     for n in prange(len(gate)):  # each image has its own y
         scratch = np.empty(size if source.pack.size else 0, y.dtype)
-        scale_image(image_of(source, n, size, scratch), gate[n], flat[n * size : (n + 1) * size], source.lanes)
+        scale_image(
+            image_of(source, n, size, scratch), gate[n], flat[n * size : (n + 1) * size], source.lanes
+        )
 
 
 @kernel
@@ -113,7 +115,9 @@ def _gate_gradient(dy, source, dgate):
     flat, size = dy.reshape(-1), dy.size // max(len(dy), 1)
     for n in prange(len(dgate)):  # each image has its own row of dgate
         scratch = np.empty(size if source.pack.size else 0, dy.dtype)
-        gate_gradient(flat[n * size : (n + 1) * size], image_of(source, n, size, scratch), dgate[n], source.lanes)
+        gate_gradient(
+            flat[n * size : (n + 1) * size], image_of(source, n, size, scratch), dgate[n], source.lanes
+        )
 
 
 @kernel
