@@ -7,6 +7,7 @@ from kernel_shapes import CHECKING
 import numnet
 from numnet import kernels, lessons
 from numnet.cost import operations
+from numnet.kernels import vectors
 from numnet.lessons import check, convolution, inside, normalisation, separable
 from numnet.lessons.counting import counted
 
@@ -205,22 +206,23 @@ def test_a_measurement_knows_its_closed_form():
 
 
 def test_every_step_computes_the_same_map():
-    x, framed, w, y = inside.problem(2, 7, 5)
-    want = kernels.depthwise_forward(x, w[..., None])
-    for step in (
-        inside.map_by_map,
-        inside.row_by_row,
-        inside.nine_at_once,
-        inside.in_parallel,
-        inside.numpy_shifts,
-    ):
+    x, framed, w, y = inside.problem(2, 8, 32)
+    want, v = kernels.depthwise.definition(x, w[..., None]), vectors.lanes(32, x.dtype)
+    for step in (inside.numpy_shifts, inside.depthwise_in_vectors, inside.depthwise_in_tiles):
         y.fill(np.nan)
-        step(framed, w, y)
+        step(framed, w, y, *(() if step is inside.numpy_shifts else (v,)))
         assert check.close(y, want, 1e-5), step
-    for step in (inside.definition, getattr(inside.definition, "py_func", inside.definition)):
-        y.fill(np.nan)
-        step(x, w, y)
-        assert check.close(y, want, 1e-5), step
+    assert check.close(inside.definition_in_python(x[:1], w), want[:1], 1e-5)
+
+
+def test_every_tile_gives_the_same_product():
+    x, w, y = inside.matrices(12, 5, 64)
+    v = vectors.lanes(64, x.dtype)
+    assert inside.product_speed(lambda: inside.product_in_vectors(x, w, y, v), x, w, y, seconds=0) > 0
+    speeds = inside.tile_speeds(12, 5, 64, seconds=0, tiles=inside.TILES[:3])
+    assert list(speeds) == inside.TILES[:3] and all(speed > 0 for speed in speeds.values())
+    with pytest.raises(AssertionError):
+        inside.product_speed(lambda: y.fill(0), x, w, y, seconds=0)
 
 
 def test_the_ladder_refuses_a_wrong_step(monkeypatch):
@@ -254,42 +256,25 @@ def test_vectors_are_seen_where_there_are_some():
 
 
 def test_inside_a_kernel(capsys):
-    assert inside.exercise_1(3648)
-    for wrong in (
-        114,
-        112 * 32 + 2,
-        (114 + 2) * 32,
-        2 * 112 * 32 + 32,
-    ):  # no channels; pixel as number; a frame; swapped
+    assert inside.exercise_1(12)
+    for wrong in (16, 13, 4, 2):  # without an overlap; one too far; its length; the number of the vector
         assert refused(inside.exercise_1(wrong), capsys)
 
-    def output_row(framed, w, shift):
-        channels = w.shape[2]
-        size, y = framed.shape[1] - 2 * channels, 0
-        for u, v in np.ndindex(3, 3):
-            y = y + framed[u, v * shift : v * shift + size] * np.tile(w[u, v], size // channels)
-        return y
+    assert inside.exercise_2(lambda r, v: (r + v) / (r * v))
+    for wrong in (lambda r, v: 2, lambda r, v: (r * v + v) / (r * v), lambda r, v: (r * v) / (r + v)):
+        assert refused(inside.exercise_2(wrong), capsys)  # nothing shared; the rows not shared; upside down
 
-    assert inside.exercise_2(lambda framed, w: output_row(framed, w, w.shape[2]))
-    assert refused(
-        inside.exercise_2(lambda framed, w: output_row(framed, w, 1)), capsys
-    )  # a pixel is C numbers
-    turned = inside.exercise_2(
-        lambda framed, w: output_row(framed, np.ascontiguousarray(w[::-1, ::-1]), w.shape[2])
-    )
-    assert refused(turned, capsys)
-
-    def dw_of_row(framed, d, channels, shape):
-        dw = np.zeros((3, 3, channels))
-        for u, v in np.ndindex(3, 3):
-            products = framed[u, v * channels : v * channels + d.size] * d
-            dw[u, v] = products.reshape(shape).sum(axis=0 if shape[0] == -1 else 1)
+    def dw_of_row(framed, d, shift):
+        dw = np.zeros((3, 3, d.shape[1]))
+        for u, v, q in np.ndindex(3, 3, len(d)):
+            dw[u, v] += framed[u, q + shift(v)] * d[q]
         return dw
 
-    assert inside.exercise_4(lambda framed, d, c: dw_of_row(framed, d, c, (-1, c)))
+    assert inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: v))
     assert refused(
-        inside.exercise_4(lambda framed, d, c: dw_of_row(framed, d, c, (c, -1))), capsys
-    )  # folded wrongly
+        inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: 2 - v)), capsys
+    )  # turned
+    assert refused(inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: 0)), capsys)
 
     assert inside.exercise_3(2)
     for wrong in (1.5, 4, 4 / 3):

@@ -32,20 +32,20 @@ def filters(table):
 
 
 def convolved(x, w, stride=1, padding=0):
-    """numnet's own convolution of a table by a table: (H, W), (K, K) -> (P, Q)."""
-    return kernels.conv_forward(plane(x), filters(w), stride, padding)[0, :, :, 0]
+    """numnet's definition of the convolution, for tables: (H, W), (K, K) -> (P, Q)."""
+    return kernels.conv.definition(plane(x), filters(w), stride, padding)[0, :, :, 0]
 
 
 def gradients(dy, x, w, stride=1, padding=0):
-    """numnet's own gradients for tables: dx (H, W), dw (K, K)."""
-    dx, dw = kernels.conv_backward(plane(dy), plane(x), filters(w), stride, padding)
+    """Both gradients by numnet's definition, for tables: dx (H, W), dw (K, K)."""
+    dx, dw = kernels.conv.definition_backward(plane(dy), plane(x), filters(w), stride, padding)
     return dx[0, :, :, 0], dw[:, :, 0, 0]
 
 
 @kernel(parallel=False)
-def cut_row(image, p, channels, patches):
-    """Run the page's ``gather_row``, which like every row function runs inside a kernel only: stride 1, no padding."""
-    gather_row(image, p, 0, 1, channels, patches)
+def cut_row(image, p, window, channels, patches):
+    """Run the page's ``gather_row``, which like every row function runs inside a kernel only."""
+    gather_row(image, p, window, channels, patches)
 
 
 def scene(side=64):

@@ -28,10 +28,14 @@ class Number:
         return self.value
 
     def __mul__(self, other):
+        if isinstance(other, np.ndarray):
+            return NotImplemented  # NumPy then multiplies number by number
         Number.products += 1
         return Number(self.value * float(other))
 
     def __add__(self, other):
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         Number.additions += 1
         return Number(self.value + float(other))
 
@@ -61,6 +65,8 @@ def counted(kind, *, n=1, h, w, c, f=None, k=3, stride=1, padding="same") -> dic
 
 def _count(job) -> dict:
     from numnet.kernels import batchnorm, conv, depthwise, pointwise
+    from numnet.kernels.batchnorm import source_of, upstream_of
+    from numnet.kernels.maps import Window
     from numnet.kernels.padding import output_side, resolve
 
     n, h, w, c, f, k = job["shape"]
@@ -69,8 +75,12 @@ def _count(job) -> dict:
         k, stride, padding = 1, 1, 0
     pads = resolve(padding, (h, w), (k, k), stride)
     p, q = (output_side(side, k, stride, *pad) for side, pad in zip((h, w), pads))
-    none = np.empty((0, 0), object)
-    finished, sums = (none, none, 0), np.zeros((0, 2, 0))
+    page, weights, sides, parts = {
+        "conv": (conv, (k, k, c, f), (k * k * c, f), batchnorm.parts_of(n)),
+        "depthwise": (depthwise, (k, k, c, 1), (k * k, c), batchnorm.parts_of(n)),
+        "pointwise": (pointwise, (c, f), (c, f), batchnorm.parts_of(n * h * w, pointwise.LEAST)),
+    }[job["kind"]]
+    window = () if page is pointwise else (Window(k, stride, pads[0][0], pads[1][0]),)
     draw = np.random.default_rng(0)
 
     def numbers(*shape):
@@ -79,50 +89,24 @@ def _count(job) -> dict:
     def zeros(*shape):
         return np.zeros(shape, object)
 
-    x = numbers(n, h, w, c)
-    if job["kind"] == "conv":
-        weights, dy, partial = (
-            numbers(k, k, c, f),
-            numbers(n, p, q, f),
-            zeros(batchnorm.parts_of(n), k * k * c, f),
+    x, weights, dy, partial = (
+        numbers(n, h, w, c),
+        numbers(*weights),
+        numbers(n, p, q, sides[1]),
+        zeros(parts, *sides),
+    )
+
+    def forward():
+        page.unit_forward(source_of(x), weights, *window, zeros(*dy.shape), np.zeros((0, 3, 0)))
+
+    def backward(dx):
+        page.unit_backward(
+            upstream_of(dy), source_of(x), weights, *window, dx, x[:0], np.zeros((0, 2, 0)), partial
         )
-
-        def forward():
-            conv.unit_forward(x, none, 0, weights, stride, pads, zeros(n, p, q, f), np.zeros((0, 3, 0)))
-
-        def backward(dx):
-            dw = zeros(k, k, c, f)
-            conv.unit_backward(
-                dy, dy, *finished, x, none, 0, weights, stride, pads, dx, x[:0], dw, sums, partial
-            )
-
-    elif job["kind"] == "depthwise":
-        weights, dy, partial = (
-            numbers(k, k, c, 1),
-            numbers(n, p, q, c),
-            zeros(batchnorm.parts_of(n), k * k, c),
-        )
-
-        def forward():
-            y = zeros(n, p, q, c)
-            depthwise.unit_forward(x, none, 0, weights, stride, pads, y, np.zeros((0, 3, 0)))
-
-        def backward(dx):
-            dw = zeros(k, k, c, 1)
-            depthwise.unit_backward(
-                dy, dy, *finished, x, none, 0, weights, stride, pads, dx, x[:0], dw, sums, partial
-            )
-
-    else:
-        weights, dy = numbers(c, f), numbers(n, h, w, f)
-        partial = zeros(batchnorm.parts_of(n * h * w, pointwise.LEAST), c, f)
-
-        def forward():
-            pointwise.unit_forward(x, none, 0, weights, zeros(n, h, w, f), np.zeros((0, 3, 0)))
-
-        def backward(dx):
-            dw = zeros(c, f)
-            pointwise.unit_backward(dy, dy, *finished, x, none, 0, weights, dx, x[:0], dw, sums, partial)
+        if page is depthwise:
+            partial.sum(axis=0)
+        else:
+            pointwise.sum_parts(partial, zeros(*sides))
 
     def measure(work, *arguments):
         Number.products = Number.additions = 0

@@ -1,155 +1,163 @@
 """The steps, figures and exercises of notebook 03, inside a kernel.
 
-The steps compute one and the same thing, a 3×3 depthwise convolution of stride 1 whose output is as large as its
-input: on the way from the definition to the page ``numnet/kernels/depthwise.py``, which all nets use. They are here
-to be read and timed beside one another and have no other caller.
+The notebook begins with the definitions of two pages, ``product.definition`` and ``depthwise.definition``, and ends with
+their passes. Between them stand the steps below: each says one thing more about the processor. They are here to be read
+and timed beside one another and have no other caller. They skip what a page must care for: channels that the lanes do not
+divide, tiles at the end of a matrix, strides, other windows than 3×3.
 """
 
 import re
+from functools import partial
 
+import numba
 import numpy as np
-from numba import prange
 
 from numnet import kernels
-from numnet.kernels._jit import kernel, row
-from numnet.kernels.rows import zero
-from numnet.lessons import DARK, LIGHT, MIDDLE, bare, best, figure
+from numnet.kernels import vectors
+from numnet.kernels._jit import kernel
+from numnet.kernels.vectors import (
+    add_outer,
+    fma,
+    load,
+    load_tile,
+    spread_at,
+    store,
+    store_tile,
+    width,
+    zero,
+    zeros,
+)
+from numnet.lessons import DARK, LIGHT, MIDDLE, best, figure
 from numnet.lessons.check import check, close
 from numnet.lessons.pictures import tables
 
-# ---------------------------------------------------------------------------------------------- the steps
-# x (N, H, W, C), w (3, 3, C), y like x; ``framed`` is x in a frame of zeros, (N, H + 2, W + 2, C), made beforehand.
+# ---------------------------------------------------------------------------------------------- the product, step by step
+# x (R, C), w (C, F), y (R, F); v: the lanes, which divide F.
 
 
 @kernel(parallel=False)
-def definition(x, w, y):
-    """Each output number by itself: the sum over its window, outside the image 0."""
-    images, height, width, channels = x.shape
-    for n in range(images):
-        for p in range(height):
-            for q in range(width):
-                for c in range(channels):
-                    total = np.float32(0)
-                    for u in range(3):
-                        for v in range(3):
-                            i, j = p + u - 1, q + v - 1
-                            if 0 <= i < height and 0 <= j < width:
-                                total += x[n, i, j, c] * w[u, v, c]
-                    y[n, p, q, c] = total
+def product_in_vectors(x, w, y, v):
+    """A vector of filters at a time, its sum in a register."""
+    (rows, deep), columns = x.shape, w.shape[1]
+    flat_x, flat_w, flat_y = x.reshape(-1), w.reshape(-1), y.reshape(-1)
+    for r in range(rows):
+        for f in range(0, columns, width(v)):
+            total = zero(flat_y, v)
+            for c in range(deep):
+                total = fma(spread_at(flat_x, r * deep + c, v), load(flat_w, c * columns + f, v), total)
+            store(flat_y, r * columns + f, total)
+
+
+def product_in_tiles(height, wide):
+    """The product with a tile of ``height`` rows and ``wide`` vectors of sums; they must divide R and F."""
+
+    @kernel(parallel=False)
+    def multiply(x, w, y, starts, v):
+        (rows, deep), columns = x.shape, w.shape[1]
+        flat_x, flat_w, flat_y = x.reshape(-1), w.reshape(-1), y.reshape(-1)
+        for f in range(0, columns, wide * width(v)):
+            for r in range(0, rows, height):
+                tile = zeros(flat_y, height, wide, v)
+                for c in range(deep):
+                    b = load_tile(zeros(flat_y, 1, wide, v), flat_w, c * columns + f, 0, starts)
+                    tile = add_outer(tile, flat_x, r * deep + c, deep, b)
+                store_tile(tile, flat_y, r * columns + f, columns, starts)
+
+    return multiply
+
+
+TILES = [
+    (1, 1),
+    (2, 1),
+    (2, 2),
+    (4, 2),
+    (6, 2),
+    (6, 4),
+    (12, 4),
+]  # rows × vectors of sums; R and F below divide by all
+
+
+def tile_speeds(rows=192, deep=128, filters=128, seconds=0.3, tiles=TILES) -> dict:
+    """{(rows, vectors) of a tile: FLOP/s} of the product with such tiles; results are compared with NumPy's."""
+    x, w, y = matrices(rows, deep, filters)
+    v, speeds = vectors.lanes(filters, x.dtype), {}
+    for height, wide in tiles:
+        starts = tuple(i * vectors.number_of(v) for i in range(wide))
+        work = partial(product_in_tiles(height, wide), x, w, y, starts, v)
+        speeds[height, wide] = product_speed(work, x, w, y, seconds)
+    return speeds
+
+
+def matrices(rows, deep, filters):
+    """x (R, C), w (C, F) and y (R, F), float32."""
+    draw = np.random.default_rng(0)
+    x, w = draw.standard_normal((rows, deep), np.float32), draw.standard_normal((deep, filters), np.float32)
+    return x, w, np.empty((rows, filters), np.float32)
+
+
+def product_speed(work, x, w, y, seconds=0.3) -> float:
+    """FLOP/s of ``work()``, which writes y = x · w; the result is compared with NumPy's."""
+    y.fill(np.nan)
+    work()
+    assert close(y, x @ w, 1e-5), work
+    return 2 * y.size * len(w) / best(work, seconds)
+
+
+# ---------------------------------------------------------------------------------------------- depthwise, step by step
+# 3×3, stride 1, an output as large as the input: x (N, H, W, C), w (3, 3, C), y like x; ``framed`` is x in a frame of
+# zeros, (N, H + 2, W + 2, C), made beforehand.
 
 
 def numpy_shifts(framed, w, y):
     """Nine shifted copies of the whole map, as NumPy would have it."""
-    height, width = y.shape[1:3]
+    height, wide = y.shape[1:3]
     y[:] = 0
     for u in range(3):
         for v in range(3):
-            y += framed[:, u : u + height, v : v + width] * w[u, v]
-
-
-_u = np.uint64
-
-
-@row
-def add_tap(y, source, at, t, taps):
-    """y[i] += source[at[t] + i] · taps[t, i]: one tap over a stretch of a row."""
-    start = _u(at[t])
-    for i in range(_u(y.size)):
-        y[i] += source[start + i] * taps[t, i]
-
-
-@row
-def add_nine(y, source, at, w):
-    """Nine taps over a stretch of a row, in one sweep."""
-    a, b, c = _u(at[0]), _u(at[1]), _u(at[2])
-    d, e, f = _u(at[3]), _u(at[4]), _u(at[5])
-    g, h, k = _u(at[6]), _u(at[7]), _u(at[8])
-    for i in range(_u(y.size)):
-        y[i] = (
-            (source[a + i] * w[0, i] + source[b + i] * w[1, i] + source[c + i] * w[2, i])
-            + (source[d + i] * w[3, i] + source[e + i] * w[4, i] + source[f + i] * w[5, i])
-            + (source[g + i] * w[6, i] + source[h + i] * w[7, i] + source[k + i] * w[8, i])
-        )
-
-
-@row
-def aim_at(at, p, line, channels):
-    """Where in the framed image each tap starts to read for output row p; a framed row is ``line`` numbers long."""
-    for t in range(9):
-        at[t] = (p + t // 3) * line + t % 3 * channels
-
-
-@row
-def along_the_row(w):
-    """The weights (3, 3, C) of each tap repeated along a stretch of at least 256 numbers: (9, L)."""
-    channels = w.shape[2]
-    length = channels * max(1, (256 + channels - 1) // channels)
-    taps = np.empty((9, length), w.dtype)
-    for t in range(9):
-        for i in range(length):
-            taps[t, i] = w[t // 3, t % 3, i % channels]
-    return taps
+            y += framed[:, u : u + height, v : v + wide] * w[u, v]
 
 
 @kernel(parallel=False)
-def map_by_map(framed, w, y):
-    """The order of ``numpy_shifts``, compiled: one tap over the whole map, then the next tap."""
-    images, height, _, channels = y.shape
-    taps, at = along_the_row(w), np.empty(9, np.int64)
-    zero(y.reshape(-1))
-    for t in range(9):
-        for n in range(images):
-            source = framed[n].reshape(-1)
-            for p in range(height):
-                aim_at(at, p, framed.shape[2] * channels, channels)
-                line = y[n, p].reshape(-1)
-                for lo in range(0, line.size, taps.shape[1]):
-                    add_tap(line[lo : lo + taps.shape[1]], source[lo:], at, t, taps)
-
-
-@kernel(parallel=False)
-def row_by_row(framed, w, y):
-    """All nine taps of one output row, one after the other, then the next row."""
-    images, height, _, channels = y.shape
-    taps, at = along_the_row(w), np.empty(9, np.int64)
-    zero(y.reshape(-1))
+def depthwise_in_vectors(framed, w, y, v):
+    """A vector of channels of one pixel at a time: nine multiply-adds, for which nine taps and nine inputs are loaded."""
+    images, height, wide, channels = y.shape
+    x, taps, out, line = framed.reshape(-1), w.reshape(-1), y.reshape(-1), (wide + 2) * channels
     for n in range(images):
-        source = framed[n].reshape(-1)
         for p in range(height):
-            aim_at(at, p, framed.shape[2] * channels, channels)
-            line = y[n, p].reshape(-1)
-            for lo in range(0, line.size, taps.shape[1]):
-                for t in range(9):
-                    add_tap(line[lo : lo + taps.shape[1]], source[lo:], at, t, taps)
+            for q in range(wide):
+                for c in range(0, channels, width(v)):
+                    total, at = zero(x, v), (n * (height + 2) + p) * line + q * channels + c
+                    for t in range(9):
+                        total = fma(
+                            load(x, at + t // 3 * line + t % 3 * channels, v),
+                            load(taps, t * channels + c, v),
+                            total,
+                        )
+                    store(out, ((n * height + p) * wide + q) * channels + c, total)
 
 
 @kernel(parallel=False)
-def nine_at_once(framed, w, y):
-    """All nine taps of one output row in one sweep, the sum in a register."""
-    images, height, _, channels = y.shape
-    taps, at = along_the_row(w), np.empty(9, np.int64)
+def depthwise_in_tiles(framed, w, y, v):
+    """A tile of four pixels: each tap is loaded once for four sums. Four must divide W."""
+    images, height, wide, channels = y.shape
+    x, taps, out, line = framed.reshape(-1), w.reshape(-1), y.reshape(-1), (wide + 2) * channels
     for n in range(images):
-        source = framed[n].reshape(-1)
         for p in range(height):
-            aim_at(at, p, framed.shape[2] * channels, channels)
-            line = y[n, p].reshape(-1)
-            for lo in range(0, line.size, taps.shape[1]):
-                add_nine(line[lo : lo + taps.shape[1]], source[lo:], at, taps)
-
-
-@kernel
-def in_parallel(framed, w, y):
-    """``nine_at_once`` with the images shared out among the threads."""
-    images, height, _, channels = y.shape
-    taps = along_the_row(w)
-    for n in prange(images):  # each image writes its own part of y
-        at = np.empty(9, np.int64)
-        source = framed[n].reshape(-1)
-        for p in range(height):
-            aim_at(at, p, framed.shape[2] * channels, channels)
-            line = y[n, p].reshape(-1)
-            for lo in range(0, line.size, taps.shape[1]):
-                add_nine(line[lo : lo + taps.shape[1]], source[lo:], at, taps)
+            for c in range(0, channels, width(v)):
+                for q in range(0, wide, 4):
+                    s0 = s1 = s2 = s3 = zero(x, v)
+                    for t in range(9):
+                        tap = load(taps, t * channels + c, v)
+                        at = (n * (height + 2) + p + t // 3) * line + (q + t % 3) * channels + c
+                        s0 = fma(load(x, at, v), tap, s0)
+                        s1 = fma(load(x, at + channels, v), tap, s1)
+                        s2 = fma(load(x, at + 2 * channels, v), tap, s2)
+                        s3 = fma(load(x, at + 3 * channels, v), tap, s3)
+                    to = ((n * height + p) * wide + q) * channels + c
+                    store(out, to, s0)
+                    store(out, to + channels, s1)
+                    store(out, to + 2 * channels, s2)
+                    store(out, to + 3 * channels, s3)
 
 
 def problem(images, side, channels, seed=0):
@@ -160,32 +168,50 @@ def problem(images, side, channels, seed=0):
     return x, np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), w, np.empty_like(x)
 
 
+def definition_in_python(x, w):
+    """``depthwise.definition`` without the compiler: its innermost function as plain Python."""
+    from numnet.kernels.depthwise import Window, _y
+
+    y = np.zeros_like(x)
+    getattr(_y, "py_func", _y)(x, w[..., None], y, Window(3, 1, 1, 1))
+    return y
+
+
 def ladder(images, side, channels, seconds=0.3) -> dict:
-    """Nanoseconds an output number for each step, in the order of the story; every result is compared with the page's.
+    """Nanoseconds an output number for each step, one thread, in the order of the story; every result is compared.
 
     Plain Python is timed on a corner of one image: it would take minutes.
     """
     x, framed, w, y = problem(images, side, channels)
-    want = kernels.depthwise_forward(x, w[..., None])
-    corner = np.ascontiguousarray(x[:1, :8, :8, :4])
-    few, small_w = np.empty_like(corner), np.ascontiguousarray(w[:, :, :4])
+    want, v, threads = (
+        kernels.depthwise_forward(x, w[..., None]),
+        vectors.lanes(channels, x.dtype),
+        numba.get_num_threads(),
+    )
+    corner, few = np.ascontiguousarray(x[:1, :8, :8, :4]), np.ascontiguousarray(w[:, :, :4])
+    page = "numnet's page (frames x itself)"
     steps = {
-        "the definition, plain Python": lambda: definition.py_func(corner, small_w, few),
-        "the same, compiled": lambda: definition(x, w, y),
+        "the definition, plain Python": lambda: definition_in_python(corner, few),
+        "the definition, compiled": lambda: kernels.depthwise.definition(x, w[..., None]),
         "NumPy: nine shifted maps": lambda: numpy_shifts(framed, w, y),
-        "long rows, tap after tap": lambda: row_by_row(framed, w, y),
-        "long rows, nine taps at once": lambda: nine_at_once(framed, w, y),
-        "and all threads": lambda: in_parallel(framed, w, y),
-        "numnet's page (frames x itself)": lambda: kernels.depthwise_forward(x, w[..., None], out=y),
+        "a vector of channels at a time": lambda: depthwise_in_vectors(framed, w, y, v),
+        "a tile of four pixels": lambda: depthwise_in_tiles(framed, w, y, v),
+        page: lambda: kernels.depthwise_forward(x, w[..., None], out=y),
     }
     times = {}
-    for name, work in steps.items():
-        python = "Python" in name
-        if not python:
+    numba.set_num_threads(1)
+    try:
+        for name, work in steps.items():
             y.fill(np.nan)
-        times[name] = 1e9 * best(work, seconds)
-        times[name] /= few.size if python else y.size
-        assert python or np.abs(y - want).max() <= 1e-5 * np.abs(want).max(), name
+            made = work()
+            made = y if made is None else made
+            right = want if made.shape == want.shape else kernels.depthwise_forward(corner, few[..., None])
+            assert close(made, right, 1e-5), name
+            times[name] = 1e9 * best(work, seconds) / made.size
+    finally:
+        numba.set_num_threads(threads)
+    if threads > 1:
+        times[f"and {threads} threads"] = 1e9 * best(steps[page], seconds) / y.size
     return times
 
 
@@ -232,44 +258,36 @@ def inner_loop(function) -> str:
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def a_row_is_a_vector(width=4, channels=3):
-    """One image row in memory with its frame, and the three stretches that a row of the kernel multiplies."""
-    from matplotlib.patches import Rectangle
-
-    drawn, axes = figure(9, 3.5)
-    bare(axes)
-    shades = [DARK, LIGHT, "white"]
-
-    def strip(y, first, count, text, colour=None):
-        for n in range(count):
-            shade = colour or shades[n % channels]
-            axes.add_patch(
-                Rectangle((first + n, y), 1, 0.8, facecolor=shade, edgecolor="black", linewidth=0.8)
-            )
-            ink = "white" if shade == DARK else "black"
-            axes.text(first + n + 0.5, y + 0.4, text(n), ha="center", va="center", fontsize=8.5, color=ink)
-
-    total = (width + 2) * channels
-    strip(
-        0,
-        0,
-        total,
-        lambda n: (
-            "0" if n < channels or n >= total - channels else f"{n // channels - 1}{'abc'[n % channels]}"
-        ),
+def a_tile(height=6, wide=2):
+    """One step of a product's tile: numbers of a column of x, vectors of a row of w, and the sums they are added to."""
+    numbers = [[f"x{r}"] for r in range(height)]
+    row = [[f"w{i}" for i in range(wide)]]
+    sums = [[f"+ x{r}·w{i}" for i in range(wide)] for r in range(height)]
+    return tables(
+        (numbers, f"{height} numbers of\nx, column c"),
+        "·",
+        (row, f"{wide} vectors of\nw, row c"),
+        "→",
+        (sums, f"{height * wide} sums stay\nin registers"),
+        caption=f"one step of c: {height + wide} loads, {height * wide} multiply-adds of whole vectors",
     )
-    axes.text(-0.5, 0.4, "row of x in its frame", ha="right", va="center")
-    for v in range(3):
-        strip(1.5 + 1.1 * v, v * channels, width * channels, lambda n: "abc"[n % channels])
-        axes.text(-0.5, 1.9 + 1.1 * v, f"times w[u, {v}], repeated", ha="right", va="center")
-    strip(5.2, channels, width * channels, lambda n: f"{n // channels}{'abc'[n % channels]}")
-    axes.text(-0.5, 5.6, "sum: row of y", ha="right", va="center")
-    axes.set_xlim(-7.6, total + 0.2)
-    axes.set_ylim(6.2, -0.2)
-    drawn.supxlabel(
-        f"numbers side by side in memory: {channels} channels a, b, c of pixel 0, then of pixel 1, …",
-        fontsize=9,
-    )
+
+
+def tiles(speeds, peak):
+    """Speed of the product against its tile of sums, beside what the processor can do at most."""
+    drawn, axes = figure(8, 3.2)
+    labels, values = [f"{r} × {v}" for r, v in speeds], [s / 1e9 for s in speeds.values()]
+    places = range(len(labels))
+    axes.bar(places, values, 0.62, color=DARK)
+    for place, value in zip(places, values):
+        axes.text(place, value, f"{value:.0f}", ha="center", va="bottom", fontsize=9)
+    axes.axhline(peak / 1e9, color=MIDDLE, linestyle="--")
+    axes.text(-0.4, peak / 1e9, f"peak {peak / 1e9:.0f}", color=MIDDLE, va="bottom", fontsize=9)
+    axes.set_xticks(places, labels)
+    axes.set_ylim(0, 1.15 * max(peak / 1e9, *values))
+    axes.grid(False, axis="x")
+    axes.set_xlabel("tile: rows × vectors of sums")
+    axes.set_ylabel("speed (GFLOP/s)")
     return drawn
 
 
@@ -345,44 +363,22 @@ def ring(rows=5, side=3, top=1):
     )
 
 
-def apart_and_fused(times):
-    """Milliseconds of the two ways to normalise, activate and convolve."""
-    from numnet.lessons.pictures import bars
-
-    drawn, axes = figure(7.4, 0.45 * len(times) + 0.9)
-    bars(
-        axes,
-        list(times),
-        [1e3 * t for t in times.values()],
-        "time (ms)",
-        "{:.3f}",
-        [LIGHT, DARK][: len(times)],
-    )
-    return drawn
-
-
 # ---------------------------------------------------------------------------------------------- exercises
 
 
 def exercise_1(answer):
-    """How far apart in memory tap (0, 0) and tap (1, 2) read, for an image (112, 112, 32)."""
-    hint = "one row further is a whole row of pixels, each of which has all its channels; two pixels further is two times C"
-    return check(answer, lambda a: a == (112 + 2) * 32, hint)
-
-
-def _framed_rows(seed):
-    draw = np.random.default_rng(seed)
-    width, channels = 6, 4
-    x, w = draw.normal(size=(1, 3, width, channels)), draw.normal(size=(3, 3, channels))
-    return x, w, np.pad(x[0], ((0, 0), (1, 1), (0, 0))).reshape(3, -1)
+    """Where the last vector of 20 channels begins, with 8 lanes."""
+    hint = "it ends with the last channel and may overlap the vector before it"
+    return check(answer, lambda a: a == 20 - 8, hint)
 
 
 def exercise_2(answer):
-    """A function of three framed rows (3, (W + 2)·C) and w (3, 3, C): the output row (W·C,), by shifted rows."""
-    x, w, rows = _framed_rows(2)
-    want = kernels.depthwise_forward(x, w[..., None], 1, ((0, 0), (1, 1)))[0, 0].reshape(-1)
-    hint = "tap (u, v) reads rows[u] from v·C on, W·C numbers; its weights are w[u, v] repeated W times (np.tile)"
-    return check(answer, lambda function: close(function(rows.copy(), w.copy()), want), hint)
+    """A function of a tile's rows R and vectors V: loads for one multiply-add."""
+    shapes = ((1, 1), (6, 2), (4, 3), (2, 5))
+    hint = "in each step R single numbers and V vectors are loaded, for R·V multiply-adds"
+    return check(
+        answer, lambda function: all(close(function(r, v), (r + v) / (r * v)) for r, v in shapes), hint
+    )
 
 
 def exercise_3(answer):
@@ -392,10 +388,10 @@ def exercise_3(answer):
 
 
 def exercise_4(answer):
-    """A function of three framed rows, a row d (W·C,) of dy and C: dw (3, 3, C)."""
-    x, w, rows = _framed_rows(3)
-    d = np.random.default_rng(33).normal(size=x.shape[2] * x.shape[3])
-    dy = d.reshape(1, 1, x.shape[2], x.shape[3])
-    want = kernels.depthwise_backward(dy, x, w[..., None], 1, ((0, 0), (1, 1)))[1][..., 0]
-    hint = "the same stretches as forward, times d; then the W copies of each channel are added up"
-    return check(answer, lambda function: close(function(rows.copy(), d.copy(), x.shape[3]), want), hint)
+    """A function of three framed rows (3, W + 2, C) of x and a row d (W, C) of dy: dw (3, 3, C)."""
+    draw = np.random.default_rng(3)
+    x, w, d = draw.normal(size=(1, 3, 6, 4)), draw.normal(size=(3, 3, 4, 1)), draw.normal(size=(6, 4))
+    framed = np.pad(x[0], ((0, 0), (1, 1), (0, 0)))
+    want = kernels.depthwise.definition_backward(d[None, None], x, w, 1, ((0, 0), (1, 1)))[1][..., 0]
+    hint = "tap (u, v) meets pixel q of dy at pixel q + v of row u; a channel's products are added up over q"
+    return check(answer, lambda function: close(function(framed.copy(), d.copy()), want), hint)
