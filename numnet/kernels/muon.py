@@ -76,13 +76,14 @@ class Rule(NamedTuple):
 class Work(NamedTuple):
     """Scratch for all matrices, and the tasks.
 
-    z: two Z, used in turn, and the packed one. a: A, P and the packed one. matrices: a ``Matrix`` a row; squares, tall
-    (t, 3): tasks, the number of a matrix and rows lo … hi − 1 of A and P, or of Z.
+    z: two Z, used in turn, and the packed one. a: A, P and the packed one. matrices: a ``Matrix`` a row; whole, squares,
+    tall (t, 3): tasks, the number of a matrix and rows lo … hi − 1: all of them, or some of A and P, or of Z.
     """
 
     z: np.ndarray
     a: np.ndarray
     matrices: np.ndarray
+    whole: np.ndarray
     squares: np.ndarray
     tall: np.ndarray
     lanes: np.ndarray
@@ -176,52 +177,64 @@ def next_rows(z, b, lo, hi, new):
         new[i] += first * z[i]
 
 
+@row
+def begin(w, g, v, matrix, work, rule):
+    """(1), and z = u / ‖u‖."""
+    z = z_of(work.z[0], matrix)
+    momentum_direction(g, v, matrix, rule, z)
+    length = np.sqrt(sum_of_squares(z, work.columns))
+    scale(z, w.dtype.type(1 / length if length > 0 else 0))
+
+
+@row
+def end(w, matrix, work, rule):
+    """(3) and (4)."""
+    z, scalar = z_of(work.z[ROUNDS % 2], matrix), w.dtype.type
+    norm, length = np.sqrt(sum_of_squares(z, work.columns)), np.sqrt(float(matrix.filters))
+    if norm > 0:
+        move(w, matrix, z, scalar(-rule.rate * length / norm))  # (3)
+        moved = w[matrix.start : matrix.start + matrix.channels * matrix.filters]
+        scale(moved, scalar(length / np.sqrt(sum_of_squares(moved, work.columns))))  # (4)
+
+
 # ---------------------------------------------------------------------------------------------- the pass
+
+# The sweeps of a step, in their order; those of ROUND five times. One pass does all of them: eight would be compiled thrice
+# as long.
+BEGIN, PACK_Z, GRAM, PACK_A, POLYNOMIAL_OF_A, PACK_P, NEXT, END = range(8)
+ROUND = PACK_Z, GRAM, PACK_A, POLYNOMIAL_OF_A, PACK_P, NEXT
 
 
 @kernel
-def _muon(w, g, v, work, rule):
-    scalar = w.dtype.type
-    for m in prange(work.matrices.shape[0]):  # each writes its own numbers of v and Z
+def _sweep(sweep, turn, w, g, v, work, rule):
+    tasks = work.whole
+    if sweep == GRAM or sweep == POLYNOMIAL_OF_A:
+        tasks = work.squares
+    elif sweep == NEXT:
+        tasks = work.tall
+    old, new, packed_z = work.z[turn % 2], work.z[1 - turn % 2], work.z[2]
+    a, p, packed_a = work.a[0], work.a[1], work.a[2]
+    for t in prange(tasks.shape[0]):  # each task writes its own rows of one matrix, and their mirror image
+        m, lo, hi = tasks[t, 0], tasks[t, 1], tasks[t, 2]
         matrix = matrix_of(work.matrices, m)
-        z = z_of(work.z[0], matrix)
-        momentum_direction(g, v, matrix, rule, z)
-        length = np.sqrt(sum_of_squares(z, work.columns))
-        scale(z, scalar(1 / length if length > 0 else 0))
-    for turn in range(ROUNDS):
-        old, new = work.z[turn % 2], work.z[1 - turn % 2]
-        for m in prange(work.matrices.shape[0]):  # each packs its own Z
-            matrix = matrix_of(work.matrices, m)
-            pack(z_of(old, matrix), matrix.rows, matrix.side, z_of(work.z[2], matrix), work.lanes)
-        for t in prange(work.squares.shape[0]):  # each task writes its own rows of A, and their mirror image
-            matrix = matrix_of(work.matrices, work.squares[t, 0])
-            b = Packed(z_of(work.z[2], matrix), matrix.rows, matrix.side, work.lanes)
-            gram_rows(z_of(old, matrix), b, work.squares[t, 1], work.squares[t, 2], a_of(work.a[0], matrix))
-        for m in prange(work.matrices.shape[0]):  # each packs its own A
-            matrix = matrix_of(work.matrices, m)
-            pack(a_of(work.a[0], matrix), matrix.side, matrix.side, a_of(work.a[2], matrix), work.lanes)
-        for t in prange(work.squares.shape[0]):  # each task writes its own rows of P, and their mirror image
-            matrix = matrix_of(work.matrices, work.squares[t, 0])
-            a, b = (
-                a_of(work.a[0], matrix),
-                Packed(a_of(work.a[2], matrix), matrix.side, matrix.side, work.lanes),
-            )
-            polynomial_rows(a, b, work.squares[t, 1], work.squares[t, 2], a_of(work.a[1], matrix))
-        for m in prange(work.matrices.shape[0]):  # each packs its own P
-            matrix = matrix_of(work.matrices, m)
-            pack(a_of(work.a[1], matrix), matrix.side, matrix.side, a_of(work.a[2], matrix), work.lanes)
-        for t in prange(work.tall.shape[0]):  # each task writes its own rows of the next Z
-            matrix = matrix_of(work.matrices, work.tall[t, 0])
-            b = Packed(a_of(work.a[2], matrix), matrix.side, matrix.side, work.lanes)
-            next_rows(z_of(old, matrix), b, work.tall[t, 1], work.tall[t, 2], z_of(new, matrix))
-    for m in prange(work.matrices.shape[0]):  # each writes its own numbers of w
-        matrix = matrix_of(work.matrices, m)
-        z = z_of(work.z[ROUNDS % 2], matrix)
-        norm, length = np.sqrt(sum_of_squares(z, work.columns)), np.sqrt(float(matrix.filters))
-        if norm > 0:
-            move(w, matrix, z, scalar(-rule.rate * length / norm))  # (3)
-            moved = w[matrix.start : matrix.start + matrix.channels * matrix.filters]
-            scale(moved, scalar(length / np.sqrt(sum_of_squares(moved, work.columns))))  # (4)
+        by_z = Packed(z_of(packed_z, matrix), matrix.rows, matrix.side, work.lanes)
+        by_a = Packed(a_of(packed_a, matrix), matrix.side, matrix.side, work.lanes)
+        if sweep == BEGIN:
+            begin(w, g, v, matrix, work, rule)
+        elif sweep == PACK_Z:
+            pack(z_of(old, matrix), by_z.deep, by_z.columns, by_z.values, work.lanes)
+        elif sweep == GRAM:
+            gram_rows(z_of(old, matrix), by_z, lo, hi, a_of(a, matrix))
+        elif sweep == PACK_A:
+            pack(a_of(a, matrix), by_a.deep, by_a.columns, by_a.values, work.lanes)
+        elif sweep == POLYNOMIAL_OF_A:
+            polynomial_rows(a_of(a, matrix), by_a, lo, hi, a_of(p, matrix))
+        elif sweep == PACK_P:
+            pack(a_of(p, matrix), by_a.deep, by_a.columns, by_a.values, work.lanes)
+        elif sweep == NEXT:
+            next_rows(z_of(old, matrix), by_a, lo, hi, z_of(new, matrix))
+        else:
+            end(w, matrix, work, rule)
 
 
 # ---------------------------------------------------------------------------------------------- public
@@ -256,6 +269,7 @@ def work_of(matrices, dtype):
         z=zeros((3, z[-1] if len(z) else 0), dtype),  # what fills up the sides stays 0
         a=empty((3, a[-1] if len(a) else 0), dtype),
         matrices=table,
+        whole=np.column_stack([np.arange(len(table)), 0 * rows, rows]),
         squares=tasks_of(table, 4),
         tall=tasks_of(table, 3),
         lanes=vectors.lanes(vectors.number_of(COLUMNS), dtype),
@@ -276,4 +290,9 @@ def muon_step(w, g, v, matrices, rate, momentum=0.9, nesterov=True) -> None:
             f"matrices: expected rows (start, C, F) of matrices inside {w.size} weights, got {matrices}"
         )
     work = work_of(dealt(matrices[np.argsort(-sizes, kind="stable")]), w.dtype)
-    _muon(w, g, v, work, Rule(float(rate), float(momentum), bool(nesterov)))
+    rule = Rule(float(rate), float(momentum), bool(nesterov))
+    _sweep(BEGIN, 0, w, g, v, work, rule)
+    for turn in range(ROUNDS):
+        for sweep in ROUND:
+            _sweep(sweep, turn, w, g, v, work, rule)
+    _sweep(END, ROUNDS, w, g, v, work, rule)
