@@ -149,7 +149,7 @@ def test_import_numnet_loads_numpy_and_numba_only(run_python, tmp_path):
         "import numpy as np\nimport numnet\n"
         "print(json.dumps(sorted(sys.modules)))\n"
         "numnet.build('mobilenet_v1', width=0.1, resolution=32, classes=2, initialiser='truncated_normal_009')\n"
-        "numnet.kernels.pointwise_forward(np.ones((1, 2, 2, 3)), np.ones((3, 5)))\n"
+        "numnet.softmax_cross_entropy(np.ones((1, 2)), np.zeros(1, int))\n"
     )
     loaded = json.loads(run_python(script))
     assert "numnet" in loaded

@@ -5,6 +5,7 @@ Every test runs fresh Python processes, most of them on a copy of the package wi
 
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_shapes import CHECKING
-from llvmlite import binding as llvm
 
 import numnet
+from numnet.kernels import _jit, vectors
 
 DROPOUT = """
 import json
@@ -47,6 +48,7 @@ class Copy:
 
     def run(self, script=None, **env):
         env = {
+            "NUMNET_LANES": None,
             "PYTHONPATH": self.package.parent,
             "PYTHONDONTWRITEBYTECODE": "1",  # an edit within the same second would meet the old .pyc
             "NUMNET_CACHE": self.cache,
@@ -104,6 +106,37 @@ def test_an_edited_row_function_is_seen_by_the_next_process(copy):
     copy.edit("kernels/random.py", "* 2.0**-54", "* 2.0**-53")
     fourth = copy.dropout()
     assert fourth == second  # the first folder is still there
+
+
+def test_lanes_have_caches_of_their_own(copy):
+    """Numba's own key does not hold them: compiled for 8 and run with 4 would be a hit, and code for 8."""
+    runs = {lanes: copy.dropout(NUMNET_LANES=lanes) for lanes in (8, 4, None)}
+    processors = vectors.processor_lanes(vectors.FEATURES)
+    folders = {run["cache"] for run in runs.values()}
+    assert len(folders) == len({8, 4, processors})
+    assert (runs[8]["hits"], runs[8]["misses"]) == (runs[4]["hits"], runs[4]["misses"]) == (0, 1)
+    again = copy.dropout(NUMNET_LANES=8)
+    assert again["cache"] == runs[8]["cache"] and (again["hits"], again["misses"]) == (1, 0)
+
+
+def test_the_folder_s_name_holds_all_that_changes_machine_code(monkeypatch):
+    """Lanes, the processor's features (virtual machines hide some under one name), check mode, Numba's version."""
+    names = [_jit._fingerprint()]
+    assert names == [_jit._fingerprint()]
+    for module, name, value in (
+        (vectors, "LANES", 2 * vectors.LANES),
+        (vectors, "FEATURES", {**vectors.FEATURES, "a feature": True}),
+        (_jit, "CHECK", not _jit.CHECK),
+        (_jit.numba, "__version__", "0.0"),
+        (_jit.llvm, "get_host_cpu_name", lambda: "another"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            names.append(_jit._fingerprint())
+    with monkeypatch.context() as patch:  # a feature that is named and not there is none
+        patch.setattr(vectors, "FEATURES", {**vectors.FEATURES, "a feature": False})
+        assert _jit._fingerprint() == names[0]
+    assert len(set(names)) == len(names) and all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
 
 
 ALL = """
@@ -263,6 +296,42 @@ def test_the_check_mode_catches_an_index_out_of_bounds(run_python, tmp_path):
     assert fast.splitlines() == ["unseen"] * 2
 
 
+PROCESS = """
+import json
+import numba
+from numba.core.registry import cpu_target
+
+def settings():
+    codegen = cpu_target.target_context.codegen()
+    return [numba.config.CPU_NAME, numba.config.CPU_FEATURES, codegen._tm_features, codegen._library_class.__name__,
+            codegen._customize_tm_features(), numba.get_num_threads()]
+
+@numba.njit
+def users(x, y):
+    return x * y + 1.0
+
+users(1.0, 2.0)
+before = settings()
+import numpy as np
+from numnet.kernels import dropout
+dropout.dropout_forward(np.ones(1000), 0.5, 1, 2)
+
+@numba.njit
+def later(x, y):
+    return x * y + 1.0
+
+later(1.0, 2.0)
+print(json.dumps([before, settings(), "fmadd" in later.inspect_asm(later.signatures[0]), later(1.0, 2.0)]))
+"""
+
+
+def test_nothing_process_wide_is_changed(copy):
+    """Numba's target, its features and the user's own functions are as they were, after kernels were compiled too."""
+    before, after, fused, value = json.loads(copy.run(copy.write(PROCESS)))
+    assert after == before
+    assert not fused and value == 3
+
+
 # --- flags --------------------------------------------------------------------------------------------------
 
 FLAGS = """
@@ -292,37 +361,51 @@ def serial(x):
             total += 1
     return total
 
-@kernel(reassoc=True)
-def reordered(x, out):
+@row
+def add_products(a, b, y):
+    for i in range(y.size):
+        y[i] += a[i] * b[i]
+
+@kernel
+def products(a, b, y):
     for part in prange(2):
-        out[part] = 0
-        for i in range(x.size):
-            if np.isnan(x[i]):
-                out[part] += 1
+        add_products(a[part], b[part], y[part])
 
 @kernel(parallel=False)
-def fused(a, b, c):
-    return a * b + c
+def total(x):
+    out = np.float32(0)
+    for i in range(x.size):
+        out += x[i]
+    return out
 
-x, out = np.array([1.0, np.nan, 3.0, np.nan]), np.zeros(4)
-parallel(x, out[:2])
-reordered(x, out[2:])
-a = 1 + 2.0**-30
-print(json.dumps([out.tolist(), serial(x), fused(a, a, -(a * a))]))
+x, out = np.array([1.0, np.nan, 3.0, np.nan]), np.zeros(2)
+parallel(x, out)
+a = np.full((2, 40), 1 + 2.0**-30)
+y = -(a * a)
+products(a, a, y)
+ones = np.full(64, 2.0**-24, np.float32)
+ones[0] = 1
+print(json.dumps([out.tolist(), serial(x), np.abs(y).max(), float(total(ones))]))
 """
 
 
-@pytest.mark.skipif(CHECKING, reason="the check mode has no flags")
-def test_nan_is_seen_and_products_are_fused(run_python, tmp_path):
-    """{'contract'} and nothing more: fastmath=True would make isnan answer no."""
+@pytest.mark.parametrize("check", ["0", "1"])
+def test_a_kernel_has_no_flags(check, run_python, tmp_path):
+    """NaN is seen, a product and a sum are never fused, sums run in their order: fastmath would change each of them."""
     script = tmp_path / "flags.py"
     script.write_text(FLAGS)
-    seen, serial, rest = json.loads(run_python(script, env={"NUMNET_CACHE": tmp_path}))
-    assert seen == [2, 2, 2, 2]
-    assert serial == 2
-    features = llvm.get_host_cpu_features()
-    if features.get("fma") or features.get("neon"):
-        assert rest == 2.0**-60  # a·a, not rounded before −a·a (rounded) is added
+    seen, serial, rest, total = json.loads(
+        run_python(script, env={"NUMNET_CACHE": tmp_path, "NUMNET_CHECK": check})
+    )
+    assert seen == [2, 2] and serial == 2
+    assert rest == 0  # fused it would be 2⁻⁶⁰
+    assert total == 1  # in another order the small ones add up first
+
+
+def test_a_kernel_takes_no_flag():
+    for option in ("reassoc", "contract", "fastmath"):
+        with pytest.raises(TypeError, match=option):
+            _jit.kernel(**{option: True})
 
 
 @pytest.mark.skipif(CHECKING, reason="checked row functions are compiled like any other")
