@@ -220,13 +220,6 @@ class Buffers:
 
     def through(self, layer, x):
         """The map that the layer makes of map x."""
-        if isinstance(layer, SqueezeExcite):
-            x[1] += 1
-            gates = self.row(layer.children, x)
-            y = self.make(layer.output_shape)
-            self.done(gates)
-            self.done(x)
-            return y
         if isinstance(layer, Branches):
             y = self.make(layer.output_shape)
             x[1] += len(layer.children) - 1

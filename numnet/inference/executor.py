@@ -26,7 +26,6 @@ from numnet.kernels import (
     inverted,
     pointwise,
     pooling,
-    squeeze_excite,
 )
 from numnet.kernels.activations import IDENTITY
 from numnet.kernels.product import Ending
@@ -222,11 +221,11 @@ class Plan:
         return y
 
     def _squeeze_excite(self, layer, x):
-        x.readers += 1
-        gates = self._through(layer.children, x)
         y = self._new(x.array.shape)
-        self._do(squeeze_excite.unit_forward, self._source(x), gates.array, y.array)
-        self._drop(gates)
+        if self._memory is not None:
+            (r1, bias1), (r2, bias2) = (self.executor.folded[layer.children[i]] for i in (1, 3))
+            excite = inverted.Excite(r1.values, bias1, r2.values, bias2, r2.lanes, r1.lanes)
+            self._do(inverted.unit_squeeze_excite, self._source(x), excite, layer.children[4].code, y.array)
         self._drop(x)
         return y
 

@@ -84,24 +84,42 @@ def filter_image(e, ring, source, steps, window, code, z):
         activate_rows(code, z[p], steps.lanes)
 
 
+class Excite(NamedTuple):
+    """The two dense layers of a squeeze-excite, folded and packed: r1 (t·C, R), r2 (R, t·C), their biases and lanes."""
+
+    r1: np.ndarray
+    bias_r1: np.ndarray
+    r2: np.ndarray
+    bias_r2: np.ndarray
+    lanes: np.ndarray
+    lanes_r: np.ndarray
+
+
 @row
-def squeeze_excite(z, images, steps, gate, y):
+def squeeze_excite(z, images, excite, gate, y):
     """y = z · gate(excite(relu(reduce(mean of z)))) for whole images, flat."""
-    wide, size, nothing = steps.bias2.size, z.size // images, z[:0]
+    wide, size, nothing, v = excite.bias_r2.size, z.size // images, z[:0], excite.lanes
     means, gates = np.empty(images * wide, z.dtype), np.empty(images * wide, z.dtype)
-    squeezed = np.empty(images * steps.bias_r1.size, z.dtype)
+    squeezed = np.empty(images * excite.bias_r1.size, z.dtype)
     for n in range(images):
-        squeeze(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], steps.lanes)
-    reduce = Packed(steps.r1, wide, steps.bias_r1.size, steps.lanes_r)
-    multiply_to(Strided(means, 0, wide, 1), images, reduce, Ending(steps.bias_r1, RELU, nothing), squeezed, 0)
-    excite, reduced = (
-        Packed(steps.r2, reduce.columns, wide, steps.lanes),
-        Strided(squeezed, 0, reduce.columns, 1),
+        squeeze(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], v)
+    reduce = Packed(excite.r1, wide, excite.bias_r1.size, excite.lanes_r)
+    multiply_to(
+        Strided(means, 0, wide, 1), images, reduce, Ending(excite.bias_r1, RELU, nothing), squeezed, 0
     )
-    multiply_to(reduced, images, excite, Ending(steps.bias_r2, gate, nothing), gates, 0)
+    expand, reduced = Packed(excite.r2, reduce.columns, wide, v), Strided(squeezed, 0, reduce.columns, 1)
+    multiply_to(reduced, images, expand, Ending(excite.bias_r2, gate, nothing), gates, 0)
     for n in range(images):
         here = slice(n * size, (n + 1) * size)
-        scale_image(z[here], gates[n * wide : (n + 1) * wide], y[here], steps.lanes)
+        scale_image(z[here], gates[n * wide : (n + 1) * wide], y[here], v)
+
+
+@kernel
+def _squeeze_excite(source, excite, gate, y):
+    """A squeeze-excite alone: source.raw and y (N, H, W, C)."""
+    x, out, size = source.raw.reshape(-1), y.reshape(-1), y.size // max(len(y), 1)
+    for n in prange(len(y)):  # each image has its own y
+        squeeze_excite(x[n * size : (n + 1) * size], 1, excite, gate, out[n * size : (n + 1) * size])
 
 
 @kernel
@@ -135,7 +153,8 @@ def _inference(source, steps, codes, window, y, cut):
             filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])
         if steps.bias_r1.size:
             scaled = line_up(z.size, x)
-            squeeze_excite(z, n1 - n0, steps, codes.gate, scaled)
+            excite = Excite(steps.r1, steps.bias_r1, steps.r2, steps.bias_r2, steps.lanes, steps.lanes_r)
+            squeeze_excite(z, n1 - n0, excite, codes.gate, scaled)
             z = scaled
         w3, skip = Packed(steps.w3, wide, filters, steps.lanes_y), x if codes.adds else x[:0]
         a, to = Strided(z, 0, wide, 1), (n0 * rows + first) * columns * filters
@@ -161,3 +180,9 @@ def cut_of(images, height, width, wide, side, stride, rows, columns, expands, sq
 def unit_inference(source, steps, codes, window, y, cut):
     """y (N, P, Q, F) from the finished map ``source`` (N, H, W, C). No checks."""
     _inference(source, steps, codes, window, y, cut)
+
+
+def unit_squeeze_excite(source, excite, gate, y):
+    """y (N, H, W, C) = x · gates, for a finished map. No checks."""
+    if y.size:
+        _squeeze_excite(source, excite, gate, y)

@@ -150,27 +150,26 @@ def _backward(upstream, source, w, dx, more, dw, x_sums):
 def _inference(x, b, ending, y, cut):
     """activation((1) + bias) + skip; b Packed, with the batch norm's scale in it.
 
-    ``cut``: pixels of a tile, and vectors of filters; with what is left over, the last tile of a row has more of them.
+    ``cut``: pixels of a tile, and into how many shares its panels of filters are dealt.
     """
-    step, held = cut
-    count = vectors_of(b.columns, b.lanes)
-    rows, wide = y.size // b.columns, max(count // held, 1)
+    step, wide = cut
+    count, rows = vectors_of(b.columns, b.lanes), y.size // b.columns
+    panels = (count + VECTORS - 1) // VECTORS
     for tile in prange((rows + step - 1) // step * wide):  # each tile writes its own pixels and filters of y
-        lo, nth = tile // wide * step, tile % wide
-        span = nth * held, (nth + 1) * held if nth + 1 < wide else count
+        lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
         a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)
+        span = first * VECTORS, min(last * VECTORS, count)
         multiply(a, min(step, rows - lo), b, out, span, ending, False)
 
 
 def inference_cut(rows, channels, filters, n):
-    """Pixels of a tile, and vectors of filters: at least eight tiles where that pays, by the shapes alone.
+    """Pixels of a tile, and shares of filters: at least eight tiles where that pays, by the shapes alone.
 
     The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
     """
     step = min(max(CACHE // (4 * (channels + filters)) // ROWS * ROWS, 8 * ROWS), 1024 // ROWS * ROWS)
-    tiles, panels = -(-rows // step), -(-filters // n) // VECTORS
-    wide = max(min(-(-8 // tiles), panels), 1)
-    return step, max(panels // wide, 1) * VECTORS
+    tiles, panels = -(-rows // step), -(-filters // (n * VECTORS))
+    return step, max(min(-(-8 // tiles), panels // 2), 1)
 
 
 @kernel

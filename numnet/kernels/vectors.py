@@ -479,6 +479,28 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
     return tile(tile, a, types.intp, types.intp, vectors), code
 
 
+def over_tile(rule):
+    """The function (code, tile) -> tile that applies rule(code, 1, vector), a row function, to each vector of a tile."""
+    if PLAIN:
+        return lambda code, tile: tuple(rule(code, np.float32(1), vector) for vector in tile)
+
+    @intrinsic
+    def applied(typing, code, tile):
+        one = types.float32
+
+        def compile_(context, builder, signature, args):
+            kind, number = tile.dtype(types.intp, one, tile.dtype), ir.Constant(ir.FloatType(), 1.0)
+            vectors = [builder.extract_value(args[1], i) for i in range(len(tile))]
+            done = [
+                context.compile_internal(builder, rule.py_func, kind, (args[0], number, x)) for x in vectors
+            ]
+            return context.make_tuple(builder, tile, done)
+
+        return tile(types.intp, tile), compile_
+
+    return applied
+
+
 @intrinsic
 def fma_tile(typing, tile, x, y):
     """The tile whose vectors are vector · x + y."""
