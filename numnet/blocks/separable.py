@@ -42,8 +42,8 @@ class Sequence(Layer):
         depthwise = self.children[int(expands)]
         if depthwise.multiplier > 1:
             return None
-        window, (rows, columns, _) = (depthwise.kernel, depthwise.stride), depthwise.output_shape
-        return inverted.cut_of(images, *depthwise.input_shape, *window, rows, columns, expands, squeezes)
+        window = depthwise.kernel, depthwise.stride
+        return inverted.cut_of(images, depthwise.input_shape, window, depthwise.output_shape[0], squeezes)
 
     def cost(self):
         return []

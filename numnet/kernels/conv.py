@@ -39,7 +39,7 @@ from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import padded, sum_parts
 from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
 from numnet.kernels.rows import add, copy, line_up, zero_row
-from numnet.kernels.vectors import lanes
+from numnet.kernels.vectors import lanes, load, store, width
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
 TRAINING, INFERENCE = 256, 48  # pixels of a tile at least, where there are so many
@@ -132,24 +132,31 @@ def inside(column, taps, width):
 
 @row
 def gather_row(image, p, window, channels, patches):
-    """The patches (Q, K, K·C) of output row p. ``image`` (H, W·C)."""
-    height, width = image.shape[0], image.shape[1] // channels
-    top = p * window.stride - window.top
+    """The patches (Q, K, K·C) of output row p, flat. ``image`` (H, W·C).
+
+    Inside the image a kernel row is copied by vectors, the last one overlapping; at its borders number by number.
+    """
+    height, width_, line = image.shape[0], image.shape[1] // channels, window.side * channels
+    taps, flat, top = patches.shape[1], patches.reshape(-1), p * window.stride - window.top
+    x, v = image.reshape(-1), window.lanes
     for q in range(patches.shape[0]):
         column = q * window.stride - window.left
-        lo, hi = inside(column, window.side, width)
-        for u in range(patches.shape[1]):
-            patch = patches[q, u]
+        lo, hi = inside(column, window.side, width_)
+        for u in range(taps):
+            to, at = (q * taps + u) * line, (top + u) * image.shape[1] + column * channels
             if top + u < 0 or top + u >= height or lo >= hi:
-                zero_row(patch)
+                zero_row(flat[to : to + line])
+            elif lo == 0 and hi == window.side:
+                end, i = line - width(v), 0
+                while i < end:
+                    store(flat, to + i, load(x, at + i, v))
+                    i += width(v)
+                store(flat, to + end, load(x, at + end, v))
             else:
-                zero_row(patch[: lo * channels])
-                line = image[top + u]
+                zero_row(flat[to : to + line])
                 copy(
-                    line[(column + lo) * channels : (column + hi) * channels],
-                    patch[lo * channels : hi * channels],
+                    x[at + lo * channels : at + hi * channels], flat[to + lo * channels : to + hi * channels]
                 )
-                zero_row(patch[hi * channels :])
 
 
 @row
@@ -223,7 +230,7 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
     """
     x, (images, rows, columns, filters), patch = lines(source.raw), upstream.dy.shape, w.shape[0]
     dxs, mores, line = lines(dx), lines(more), window.side * source.raw.shape[3]
-    vp, vf, step = source.lanes, upstream.lanes, tile_rows(patch, filters, columns, images * rows, TRAINING)
+    vp, vf, step = window.lanes, upstream.lanes, tile_rows(patch, filters, columns, images * rows, TRAINING)
     back = Packed(line_up(packed_size(filters, patch, vp) if dx.size else 0, x), filters, patch, vp)
     if dx.size:
         pack_turned(w.reshape(-1), filters, patch, back.values, vp)
@@ -294,22 +301,30 @@ def _inference(source, b, window, ending, y):
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
 
 
+def with_lanes(window, source):
+    """The window with the lanes of a row of it, K·C numbers."""
+    x = source.raw
+    return window._replace(lanes=lanes(window.side * x.shape[3], x.dtype))
+
+
 def unit_forward(source, w, window, y, moments):
     """y (N, P, Q, F) from the source x (N, H, W, C) and w (K, K, C, F); ``moments`` as for pointwise. No checks."""
     parts, v = len(moments) or parts_of(len(y)), lanes(w.shape[3], w.dtype)
-    _forward(source, w.reshape(-1, w.shape[3]), window, y, moments, parts, v)
+    _forward(source, w.reshape(-1, w.shape[3]), with_lanes(window, source), y, moments, parts, v)
 
 
 def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     """The parts' dw in ``partial`` (parts, K·K·C, padded F), and where dx has a size dx, plus ``more`` where that has one, and
     x_sums. No checks.
     """
-    _backward(upstream, source, w.reshape(-1, w.shape[3]), window, dx, more, partial, x_sums)
+    _backward(
+        upstream, source, w.reshape(-1, w.shape[3]), with_lanes(window, source), dx, more, partial, x_sums
+    )
 
 
 def unit_inference(source, b, window, ending, y):
     """y (N, P, Q, F) = activation(conv(x) + bias) + skip, for w packed. No checks."""
-    _inference(source, b, window, ending, y)
+    _inference(source, b, with_lanes(window, source), ending, y)
 
 
 # ---------------------------------------------------------------------------------------------- public

@@ -33,8 +33,7 @@ from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image, squeeze
 
 CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
-TILES = 4  # fewer than so many tiles are not worth it: with one image of 14×14, cores would wait
-PIXELS = 48  # of y in a band that the cache did not cut: with fewer a product reads w too often
+TILES = 4  # with fewer images the steps one after another are faster: each core then reads only its share of the weights
 
 
 class Steps(NamedTuple):
@@ -161,20 +160,18 @@ def _inference(source, steps, codes, window, y, cut):
         multiply_to(a, many, w3, Ending(steps.bias3, codes.project, skip), out, to)
 
 
-def cut_of(images, height, width, wide, side, stride, rows, columns, expands, squeezes):
+def cut_of(images, shape, window, rows, squeezes):
     """Images and rows of y in a tile, by the shapes alone; None if the steps one after another keep more cores busy."""
+    (height, width, wide), (side, stride) = shape, window
     numbers = height * width * wide
+    if images < TILES:
+        return None
     if images >= TILES and numbers <= (2 * CACHE if squeezes else CACHE):
         return max(min(2 * CACHE // numbers, images // TILES), 1), rows
     if squeezes:
         return None
     fits = (max(CACHE // (width * wide), side) - side) // stride + 1
-    bands = -(-rows // fits)
-    if not expands:  # then more bands cost nothing, while their products have pixels enough
-        bands = max(bands, min(-(-TILES // images), rows * columns // PIXELS))
-    band = -(-rows // max(bands, 1))
-    band += band % 2 and band > 1  # pairs of rows go through one sweep
-    return (1, band) if images * -(-rows // band) >= TILES else None
+    return 1, -(-rows // -(-rows // fits))
 
 
 def unit_inference(source, steps, codes, window, y, cut):

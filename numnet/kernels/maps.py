@@ -27,13 +27,15 @@ from numnet.kernels.vectors import width
 class Window(NamedTuple):
     """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image.
 
-    ``side``: taps in a row of the window, K; how many rows it has, the weights say.
+    ``side``: taps in a row of the window, K; how many rows it has, the weights say. ``lanes``: of a row of it, K·C numbers;
+    only the standard convolution asks.
     """
 
     side: int
     stride: int
     top: int
     left: int
+    lanes: np.ndarray | None = None
 
 
 class Source(NamedTuple):

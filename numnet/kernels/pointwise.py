@@ -163,12 +163,16 @@ def _inference(x, b, ending, y, cut):
 
 
 def inference_cut(rows, channels, filters, n):
-    """Pixels of a tile, and shares of filters: at least eight tiles where that pays, by the shapes alone.
+    """Pixels of a tile, and shares of filters: eight tiles or more where that pays, by the shapes alone.
 
-    The pixels of one image's 7×7 map are too few to be cut: there the filters are, so that two cores have work.
+    Each tile reads all weights of its filters. Where these are many, tiles are cut over filters, so that each core reads
+    its own share of the weights, once; else over pixels.
     """
-    step = min(max(CACHE // (4 * (channels + filters)) // ROWS * ROWS, 8 * ROWS), 1024 // ROWS * ROWS)
-    tiles, panels = -(-rows // step), -(-filters // (n * VECTORS))
+    many = channels * filters >= CACHE
+    most = 2 * CACHE // channels if many else CACHE // (4 * (channels + filters))
+    tiles = -(-rows // max(most, 8 * ROWS))
+    step = -(-rows // (tiles * ROWS)) * ROWS
+    panels = -(-filters // (n * VECTORS))
     return step, max(min(-(-8 // tiles), panels // 2), 1)
 
 
