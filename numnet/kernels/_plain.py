@@ -17,7 +17,7 @@ def store(a, at, x):
 
 
 def spread(number, v):
-    like = np.asarray(number).dtype if v.dtype == np.uint8 else v.dtype
+    like = np.asarray(number).dtype if isinstance(v, np.integer) else v.dtype
     return np.full(width(v), number, like)
 
 
@@ -31,7 +31,7 @@ def zero(a, v):
 
 
 def width(v):
-    return 1 << (v.ndim - 1) if v.dtype == np.uint8 else len(v)
+    return int(v) if isinstance(v, np.integer) else len(v)
 
 
 def fma(x, y, z):

@@ -72,7 +72,7 @@ class Line(NamedTuple):
     channels: int
     read: int
     write: int
-    lanes: np.ndarray
+    lanes: np.integer
 
 
 class Ring(NamedTuple):

@@ -52,9 +52,9 @@ class Steps(NamedTuple):
     bias_r2: np.ndarray
     w3: np.ndarray
     bias3: np.ndarray
-    lanes: np.ndarray
-    lanes_r: np.ndarray
-    lanes_y: np.ndarray
+    lanes: np.integer
+    lanes_r: np.integer
+    lanes_y: np.integer
 
 
 class Codes(NamedTuple):
@@ -90,8 +90,8 @@ class Excite(NamedTuple):
     bias_r1: np.ndarray
     r2: np.ndarray
     bias_r2: np.ndarray
-    lanes: np.ndarray
-    lanes_r: np.ndarray
+    lanes: np.integer
+    lanes_r: np.integer
 
 
 @row

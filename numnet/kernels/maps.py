@@ -35,7 +35,7 @@ class Window(NamedTuple):
     stride: int
     top: int
     left: int
-    lanes: np.ndarray | None = None
+    lanes: np.integer | None = None
 
 
 class Source(NamedTuple):
@@ -44,7 +44,7 @@ class Source(NamedTuple):
     raw: np.ndarray
     pack: np.ndarray
     code: int
-    lanes: np.ndarray
+    lanes: np.integer
 
 
 class Upstream(NamedTuple):
@@ -59,7 +59,7 @@ class Upstream(NamedTuple):
     pack: np.ndarray
     means: np.ndarray
     code: int
-    lanes: np.ndarray
+    lanes: np.integer
 
 
 @row

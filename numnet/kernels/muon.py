@@ -86,8 +86,8 @@ class Work(NamedTuple):
     whole: np.ndarray
     squares: np.ndarray
     tall: np.ndarray
-    lanes: np.ndarray
-    columns: np.ndarray
+    lanes: np.integer
+    columns: np.integer
 
 
 # ---------------------------------------------------------------------------------------------- row functions

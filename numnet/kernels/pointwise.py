@@ -154,11 +154,13 @@ def _inference(x, b, ending, y, cut):
     """
     step, wide = cut
     count, rows = vectors_of(b.columns, b.lanes), y.size // b.columns
-    panels = (count + VECTORS - 1) // VECTORS
+    panels = max(
+        count // VECTORS, 1
+    )  # the last share takes what is left over, which overlaps its own panel only
     for tile in prange((rows + step - 1) // step * wide):  # each tile writes its own pixels and filters of y
         lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
         a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)
-        span = first * VECTORS, min(last * VECTORS, count)
+        span = first * VECTORS, last * VECTORS if last < panels else count
         multiply(a, min(step, rows - lo), b, out, span, ending, False)
 
 
@@ -172,7 +174,7 @@ def inference_cut(rows, channels, filters, n):
     most = 2 * CACHE // channels if many else CACHE // (4 * (channels + filters))
     tiles = -(-rows // max(most, 8 * ROWS))
     step = -(-rows // (tiles * ROWS)) * ROWS
-    panels = -(-filters // (n * VECTORS))
+    panels = -(-filters // n) // VECTORS
     return step, max(min(-(-8 // tiles), panels // 2), 1)
 
 

@@ -43,14 +43,7 @@ from numba import prange
 
 from numnet.kernels import _check, vectors
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import (
-    CLIPPED,
-    HARD,
-    activate_clipped,
-    activate_hard,
-    activate_smooth,
-    family_of,
-)
+from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, family_of
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.rows import line_up
 from numnet.kernels.vectors import (
@@ -58,7 +51,6 @@ from numnet.kernels.vectors import (
     add_tiles,
     load,
     load_tile,
-    over_tile,
     prefetch_tile,
     repeat,
     store,
@@ -67,6 +59,7 @@ from numnet.kernels.vectors import (
     zeros,
 )
 
+_1 = np.float32(1)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
 VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
 
@@ -86,7 +79,7 @@ class Packed(NamedTuple):
     values: np.ndarray
     deep: int
     columns: int
-    lanes: np.ndarray
+    lanes: np.integer
 
 
 # ---------------------------------------------------------------------------------------------- the definition
@@ -180,13 +173,6 @@ def add_products(tile, a, r, b, at, places, row_of_b):
     return tile
 
 
-clipped_tile, hard_tile, smooth_tile = (
-    over_tile(activate_clipped),
-    over_tile(activate_hard),
-    over_tile(activate_smooth),
-)
-
-
 class Ending(NamedTuple):
     """What inference does to a product: sums begin with a bias (F,), then an activation by its code, then + skip, or empty."""
 
@@ -205,31 +191,52 @@ class Panel(NamedTuple):
 
 
 @row
-def finish_tile(tile, ending, at, step, columns):
-    """activation(tile) + skip, still in registers; skip lies like y, whose tile begins at ``at``."""
-    family = family_of(ending.code)
-    if family == CLIPPED:
-        tile = clipped_tile(ending.code, tile)
-    elif family == HARD:
-        tile = hard_tile(ending.code, tile)
-    else:
-        tile = smooth_tile(ending.code, tile)
-    if ending.skip.size:
-        tile = add_tiles(tile, load_tile(tile, ending.skip, at, step, columns))
-    return tile
-
-
-@row
-def multiply_rows(tile, a, r, b, y, panel, ending, adds):
+def multiply_rows(tile, a, r, b, y, panel, adds):
     """Some rows of y, from row r: as many as ``tile``, which holds what the sums begin with, has."""
     if adds:
         prefetch_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
     tile = add_products(tile, a, r, b, panel.at, panel.places, panel.begin)
     if adds:
         tile = add_tiles(tile, load_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns))
-    if ending is not None:
-        tile = finish_tile(tile, ending, y.at + r * y.row, y.row, panel.columns)
     store_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
+
+
+@row(inline=True)
+def finish_vector(family, x, ending, at, v):
+    """activation(x) + skip for a vector of y from number ``at``; skip lies like y."""
+    x = activate_in(family, ending.code, _1, x)
+    return x + load(ending.skip, at, v) if ending.skip.size else x
+
+
+@row(inline=True)
+def finish_by(family, y, rows, panel, ending, v):
+    """y = activation(y) + skip for the rows of a panel, just stored.
+
+    The last vector of a row may overlap the one before, so it is loaded before that one is stored.
+    """
+    count = len(panel.columns) - 1
+    for i in range(rows):
+        at = y.at + i * y.row
+        end = at + panel.columns[count]
+        last = load(y.values, end, v)
+        for j in range(count):
+            here = at + panel.columns[j]
+            store(y.values, here, finish_vector(family, load(y.values, here, v), ending, here, v))
+        store(y.values, end, finish_vector(family, last, ending, end, v))
+
+
+@row
+def finish_panel(y, rows, panel, ending, v):
+    """y = activation(y) + skip for the rows of a panel; each family of activations has its own loop."""
+    family = family_of(ending.code)
+    if ending.code == IDENTITY and ending.skip.size == 0:
+        return
+    if family == CLIPPED:
+        finish_by(CLIPPED, y, rows, panel, ending, v)
+    elif family == HARD:
+        finish_by(HARD, y, rows, panel, ending, v)
+    else:
+        finish_by(SMOOTH, y, rows, panel, ending, v)
 
 
 @row
@@ -240,14 +247,16 @@ def multiply_panel(a, rows, b, y, panel, ending, adds):
         panel = Panel(panel.at, panel.places, panel.columns, begin)
     r = 0
     while rows - r >= ROWS:
-        multiply_rows(repeat(panel.begin, ROWS), a, r, b, y, panel, ending, adds)
+        multiply_rows(repeat(panel.begin, ROWS), a, r, b, y, panel, adds)
         r += ROWS
     while rows - r >= FEW:
-        multiply_rows(repeat(panel.begin, FEW), a, r, b, y, panel, ending, adds)
+        multiply_rows(repeat(panel.begin, FEW), a, r, b, y, panel, adds)
         r += FEW
     while rows > r:
-        multiply_rows(repeat(panel.begin, 1), a, r, b, y, panel, ending, adds)
+        multiply_rows(repeat(panel.begin, 1), a, r, b, y, panel, adds)
         r += 1
+    if ending is not None:
+        finish_panel(y, rows, panel, ending, b.lanes)
 
 
 @row

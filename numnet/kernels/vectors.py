@@ -76,24 +76,24 @@ REGISTERS = 32 if FEATURES.get("avx512f") or FEATURES.get("neon") else 16
 FUSED = bool(PLAIN or FEATURES.get("fma") or FEATURES.get("neon"))  # else fma is a slow call of a library
 
 
-def Lanes(n: int) -> np.ndarray:
-    """How many numbers a vector of a kernel has, as an argument of kernels: an *empty array* of 1 + log₂ n dimensions.
-
-    The number of dimensions is part of an array's Numba type, as the lanes must be. And Numba recognises an array in 0.2 µs,
-    alone or in a named tuple; with an object of a class of ours in it, a named tuple took 15 µs at each call.
-    """
-    return np.empty((0,) * n.bit_length(), np.uint8)
+# How many numbers a vector of a kernel has is an argument of the kernel, ``v``, and must be known while it is compiled. So
+# each number of lanes is a NumPy integer of a type of its own. (Numba recognises these in 0.1 µs, alone or in a named
+# tuple. An object of a class of ours costs a named tuple 15 µs at each call; an empty array is counted by its users.)
+_LANES = {1: np.uint8(1), 2: np.uint16(2), 4: np.uint32(4), 8: np.int8(8), 16: np.int16(16)}
+_NUMBERS = {numba.typeof(v): n for n, v in _LANES.items()}
 
 
-_LANES = {n: Lanes(n) for n in (1, 2, 4, 8, 16)}
+def Lanes(n: int) -> np.integer:
+    """The ``v`` of so many lanes: 1, 2, 4, 8 or 16."""
+    return _LANES[n]
 
 
 def number_of(v) -> int:
     """The number of lanes of ``v``, in Python; inside kernels it is ``width(v)``."""
-    return 1 << (v.ndim - 1)
+    return int(v)
 
 
-def lanes(channels: int, dtype) -> np.ndarray:
+def lanes(channels: int, dtype) -> np.integer:
     """The lanes for maps of so many channels: the processor's, or the next lower power of two; 1 to count operations."""
     if _WRONG:
         raise NumnetError(f"NUMNET_LANES: expected 4, 8 or 16, got {_ASKED!r}")
@@ -174,7 +174,11 @@ def _tile_of(name, tile, a, writes=False):
 
 def _lanes(v):
     """The number of lanes of the type of a ``v``, or of a vector."""
-    return v.n if isinstance(v, Vector) else 1 << (v.ndim - 1)
+    if isinstance(v, Vector):
+        return v.n
+    if types.unliteral(v) not in _NUMBERS:
+        raise numba.TypingError(f"vectors: expected the lanes that ``lanes`` gives, got {v}")
+    return _NUMBERS[types.unliteral(v)]
 
 
 def _call(builder, name, result, arguments):
@@ -477,28 +481,6 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
 
     _tile_of("add_outer", tile, a)
     return tile(tile, a, types.intp, types.intp, vectors), code
-
-
-def over_tile(rule):
-    """The function (code, tile) -> tile that applies rule(code, 1, vector), a row function, to each vector of a tile."""
-    if PLAIN:
-        return lambda code, tile: tuple(rule(code, np.float32(1), vector) for vector in tile)
-
-    @intrinsic
-    def applied(typing, code, tile):
-        one = types.float32
-
-        def compile_(context, builder, signature, args):
-            kind, number = tile.dtype(types.intp, one, tile.dtype), ir.Constant(ir.FloatType(), 1.0)
-            vectors = [builder.extract_value(args[1], i) for i in range(len(tile))]
-            done = [
-                context.compile_internal(builder, rule.py_func, kind, (args[0], number, x)) for x in vectors
-            ]
-            return context.make_tuple(builder, tile, done)
-
-        return tile(types.intp, tile), compile_
-
-    return applied
 
 
 @intrinsic
