@@ -14,7 +14,6 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.vectors import (
     Lanes,
     add_outer,
-    add_products,
     add_taps,
     add_tiles,
     both,
@@ -170,9 +169,9 @@ def tiles(a, b, out, v):
     store_tile(add_outer(tile, b, 2, 5, pair), out, 2 * size, step, starts)
     store_tile(add_tiles(tile, repeat(pair, ROWS)), out, 3 * size, step, starts)
     store_tile(each(scaled, b[3], tile), out, 4 * size, step, starts)
-    store_tile(add_products(tile, b, 1, 4, (0, 7), pair[0]), out, 5 * size, step, starts)
+    store_tile(add_taps(tile, b, 1, 4, (0, 7), 3, (pair[0], pair[1])), out, 5 * size, step, starts)
     single = load_tile(zeros(a, ROWS, 1, v), a, 0, n, (0,))
-    store_tile(add_taps(single, b, 1, 4, 2, (pair[0], pair[1])), out, 6 * size, n, (0,))
+    store_tile(add_taps(single, b, 1, 4, (0,), 2, (pair[0], pair[1])), out, 6 * size, n, (0,))
     store_tile(nothing, out, 7 * size, step, starts)
 
 
@@ -193,7 +192,10 @@ def expected_tiles(a, b, n):
         {(r, i): tile[r, i] + b[2 + 5 * r] * pair[i] for r, i in cells},
         {(r, i): tile[r, i] + pair[i] for r, i in cells},
         {(r, i): b[3] * tile[r, i] for r, i in cells},
-        {(r, i): tile[r, i] + b[1 + 4 * r + 7 * i :][:n] * pair[0] for r, i in cells},
+        {
+            (r, i): tile[r, i] + sum(b[1 + 4 * r + 7 * i + 3 * t :][:n] * pair[t] for t in range(2))
+            for r, i in cells
+        },
         None,
         {(r, i): np.zeros(n) for r, i in cells},
     ]
@@ -387,11 +389,11 @@ def outers(a, at, v):  # the third of three numbers lies 14 further
 
 @kernel(parallel=False)
 def products(a, at, v):
-    return len(add_products(zeros(a, 2, 2, v), a, at, 8, (0, 5), zero(a, v)))
+    return len(add_taps(zeros(a, 2, 2, v), a, at, 8, (0, 5), 1, (zero(a, v),)))
 
 @kernel(parallel=False)
 def taps(a, at, v):  # the last of two rows and three taps ends 8 + 2·3 + 4 numbers further
-    return len(add_taps(zeros(a, 2, 1, v), a, at, 8, 3, (zero(a, v), zero(a, v), zero(a, v))))
+    return len(add_taps(zeros(a, 2, 1, v), a, at, 8, (0,), 3, (zero(a, v), zero(a, v), zero(a, v))))
 
 for function, last in (
     (loads, 16), (stores, 16), (spreads, 19), (load_tiles, 3), (store_tiles, 3), (outers, 5), (products, 3), (taps, 2),

@@ -13,16 +13,16 @@ Standard convolution, over tiles of patches (conv page):
 with T the taps inside along an axis: T_h = #{(p, u): 0 ≤ p·s + u − top < H}. Pointwise: K = 1, and (2) scatters nothing.
 A dense layer adds F·N for its bias and F·(N − 1) for the bias's gradient.
 
-Depthwise convolution, by shifted rows (depthwise page):
+Depthwise convolution, from rows between zeros (depthwise page):
 
-(4)  forward   K²CM·NPQ products        as many additions: the row starts from zero
+(4)  forward   K²CM·NPQ products        as many additions: a sum starts from zero
 (5)  dx        CM·N·R·G                 as many, and (M − 1)·C·NHW to add up the M copies of a pixel
-(6)  dw        K²CM·NPQ                 as many, then E·K²·L and (B − 1)·K²CM to add up copies and parts
+(6)  dw        K²CM·NPQ                 as many, then E·K²CM and (B − 1)·K²CM to add up parts
 
 In (5) every row and pixel of dx takes all taps of its phase, of dy or of the zeros around it: R = Σ_i #{u ≡ i + top (mod s)}
 over the H rows; of the phases j of the columns each has G_j pixels in the image: G = Σ_j G_j·#{v ≡ j}. At stride 1 both
-are K times the side. In (6) L is what ``correlate_rows`` takes at a time (windows page), lcm(CM, 16) at stride 1 and CM at
-any other, and E how often its sums are moved into dw: once in HOT numbers of x (depthwise page), at least once a part.
+are K times the side. In (6) E is how often the sums are moved into dw: once in so many rows of dy that they have PIXELS
+pixels (depthwise page), at least once a part.
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
 (a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
@@ -33,7 +33,7 @@ not counted.
 from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
-from numnet.kernels.depthwise import HOT
+from numnet.kernels.depthwise import PIXELS
 from numnet.kernels.maps import share
 
 
@@ -100,23 +100,20 @@ def depthwise(n, h, w, c, m, k, s, pads, p, q) -> Three:
     """Equations (4) to (6)."""
     outputs, left = c * m, pads[1][0]
     products = k * k * outputs * n * p * q
-    phase_pixels = q + (k - 1) // s
     gathered = 0
     for phase in range(s):
         first = max(left - phase + s - 1, 0) // s
-        last = min((left + w - 1 - phase) // s + 1, phase_pixels)
-        pixels = max(last - first, 0)
+        pixels = max((left + w - 1 - phase) // s + 1 - first, 0)
         gathered += pixels * len(range(phase, k, s))
     rows = sum(len(range((i + pads[0][0]) % s, k, s)) for i in range(h))
     back = outputs * n * rows * gathered
-    length, parts = outputs, parts_of(n)
-    images = -(-HOT // (h * w * c))  # whose sums are moved together
+    parts, lines = parts_of(n), -(-PIXELS // q)  # rows of dy whose sums are moved together
     moves = 0
     for part in range(parts):
         first, last = asked(share, part, parts, n)
-        moves += -(-(last - first) // images)
+        moves += -(-(last - first) * p // lines)
     copies = (m - 1) * n * h * w * c
-    summing = moves * k * k * length + (parts - 1) * k * k * outputs
+    summing = moves * k * k * outputs + (parts - 1) * k * k * outputs
     return Three(
         Operations(products, products),
         Operations(back, back + copies),

@@ -100,22 +100,12 @@ def add_tiles(tile, other):
     return tuple(x + y for x, y in zip(tile, other))
 
 
-def add_products(tile, a, at, step, starts, x):
-    """Row r, vector i of the tile gains load(a, at + r · step + starts[i]) · x."""
+def add_taps(tile, a, at, step, starts, tap, weights):
+    """Row r, vector i of the tile gains Σ_t load(a, at + starts[i] + r · step + t · tap) · weights[t]."""
     sums = []
     for i, total in enumerate(tile):
-        place = at + i // len(starts) * step + starts[i % len(starts)]
-        _inside(a, place, len(x))
-        sums.append(fma(a[place : place + len(x)], x, total))
-    return tuple(sums)
-
-
-def add_taps(tile, a, at, step, tap, weights):
-    """Vector r of the tile gains Σ_t load(a, at + r · step + t · tap) · weights[t]."""
-    sums = []
-    for r, total in enumerate(tile):
         for t, weight in enumerate(weights):
-            place = at + r * step + t * tap
+            place = at + starts[i % len(starts)] + i // len(starts) * step + t * tap
             _inside(a, place, len(weight))
             total = fma(a[place : place + len(weight)], weight, total)
         sums.append(total)

@@ -38,7 +38,7 @@ from numnet.kernels.maps import Window, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import padded, sum_parts
 from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
-from numnet.kernels.rows import add, copy, line_up, zero_row
+from numnet.kernels.rows import add, copy, line_up, lines, zero_row
 from numnet.kernels.vectors import lanes, load, store, width
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
@@ -116,12 +116,6 @@ def tile_rows(patch, filters, columns, rows, least):
     """Output rows a tile holds: as many as fit CACHE; at least one, and ``least`` pixels where there are so many."""
     pixels = max(CACHE // (patch + filters), least)
     return min(max(pixels // columns, 1), rows)
-
-
-@row
-def lines(x):
-    """A map (N, H, W, C) as rows (N, H, W·C)."""
-    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
 
 
 @row

@@ -1,13 +1,27 @@
 """Depthwise convolution: one K×K filter a channel; most of the bytes a MobileNet moves, 3 % of its multiplications.
 
-Output channel o = c·M + m comes from input channel c alone (Howard et al. 2017, equation 3; M, the depth multiplier,
-is 1 in every MobileNet). With x = 0 outside the image, and i = p·s + u − top, j = q·s + v − left:
+Output channel o = c·M + m comes from input channel c alone (Howard et al. 2017, equation 3; M, the depth multiplier, is
+1 in every MobileNet). Output pixel (p, q) reads by tap (u, v) the pixel i = p·s + u − top, j = q·s + v − left; x is 0
+outside the image:
 
 (1)  y[p, q, o]   = Σ_uv x[i, j, c] · w[u, v, o]                       forward
 (2)  dx[i, j, c]  = Σ_uvm dy[p, q, o] · w[u, v, o]                     over the (p, q) that reach (i, j) by tap (u, v)
 (3)  dw[u, v, o]  = Σ_npq x[i, j, c] · dy[p, q, o]
 
 x (N, H, W, C), w (K, K, C, M), y and dy (N, P, Q, C·M). Not supported: dilation, different strides along H and W.
+
+**Rows in a ring.** An output row needs K rows of x. They lie in a *ring*, K rows of scratch that stay in the cache, with
+zeros where the padding is; each row comes in once, and is finished (normalised and activated) on the way. So (1) and (3)
+have no borders. With M > 1 each channel comes in M times.
+
+**Vectors of channels.** A vector holds the same tap of 4 to 16 channels. (1): the sums of four pixels stay in registers
+while the K·K weights go by, a row of K of them at a time. (3) is the same with the roles changed: the sums of K·K taps
+stay in registers, while the pixels of dy go by, four at a time. Both are the one name ``add_taps`` of ``vectors``.
+
+**dx** is (1) again, on a ring of rows of dy. Solved for p and q, (2) reads: p = (i + top − u)/s, q = (j + left − v)/s, for
+the taps that make them whole numbers. At stride 1 that is every tap, and p falls while u grows: a convolution with the
+weights turned around. At stride s, row i takes the taps u ≡ i + top (mod s), and column j the taps v ≡ j + left: s·s small
+convolutions of stride 1, for K = 3 and s = 2 of 2×2, 2×1, 1×2 and 1×1 taps, whose results lie s pixels apart.
 """
 
 from typing import NamedTuple
@@ -18,19 +32,20 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.activations import IDENTITY, activate_rows
+from numnet.kernels.activations import activate_rows
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
-    empty_pack,
     normalise_activate,
     parts_of,
+    source_of,
     unit_gradient,
+    upstream_of,
 )
-from numnet.kernels.maps import Source, Upstream, Window, share
+from numnet.kernels.maps import Window, begin_of, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.rows import add, copy, line_up, zero_row
-from numnet.kernels.vectors import add_products, lanes, load, load_tile, store_tile, width, zeros
+from numnet.kernels.rows import add, copy, line_up, lines, zero_row
+from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
 
 # ---------------------------------------------------------------------------------------------- the definition
 
@@ -59,361 +74,8 @@ def _dw(x, dw, dy, window):
             dw[u, v, c, m] += x[n, i, j, c] * dy[n, p, q, o]
 
 
-# ---------------------------------------------------------------------------------------------- row functions
-
-HOT = (
-    16384  # numbers of finished rows after which their sums are taken: 64 KiB of float32, still in the cache
-)
-
-
-class Line(NamedTuple):
-    pixels: int
-    taps: int
-    channels: int
-    read: int
-    write: int
-    lanes: np.integer
-
-
-class Ring(NamedTuple):
-    flat: np.ndarray
-    slot: int
-    at: np.ndarray
-    next: np.ndarray
-    spare: np.ndarray
-
-
-@row
-def convolve_pixels(tile, ring, at, taps, shift, line, y, q):
-    n = width(line.lanes)
-    for k in range((line.channels + n - 1) // n):
-        c = min(k * n, line.channels - n)
-        sums, t = load_tile(tile, shift, c, 0, (0,)), c
-        for u in range(at.size):
-            first = at[u] + q * line.read + c
-            for place in range(first, first + line.taps * line.channels, line.channels):
-                sums = add_products(sums, ring, place, line.read, (0,), load(taps, t, line.lanes))
-                t += line.channels
-        store_tile(sums, y, q * line.write + c, line.write, (0,))
-
-
-@row
-def convolve(ring, at, taps, shift, line, y):
-    """(1) y[q] = shift + Σ_uv ring[at[u] + …] · taps[u, v] for the pixels of a line."""
-    most = line.pixels // 4 * 4
-    for q in range(0, most, 4):
-        convolve_pixels(zeros(y, 4, 1, line.lanes), ring, at, taps, shift, line, y, q)
-    for q in range(most, line.pixels):
-        convolve_pixels(zeros(y, 1, 1, line.lanes), ring, at, taps, shift, line, y, q)
-
-
-@row
-def correlate_taps(tile, ring, starts, d, line, sums, places):
-    step = len(places)
-    tile = load_tile(tile, sums, 0, places[0], places[1])
-    at = 0
-    for q in range(0, line.pixels * line.channels, line.channels):
-        tile = add_products(tile, ring, at, line.channels, starts, load(d, q, line.lanes))
-        at += line.read
-    store_tile(tile, sums, 0, places[0], places[1])
-
-
-@row
-def correlate(ring, d, line, sums):
-    """(3) for one row of dy."""
-    v, n, at, rows = line.lanes, width(line.lanes), ring.at, ring.at.size
-    for k in range((line.channels + n - 1) // n):
-        c = min(k * n, line.channels - n)
-        flat, dc, own = ring.flat[c:], d[c:], sums[k * rows * line.taps * n :]
-        if rows == 3 and line.taps == 3:
-            correlate_taps(
-                zeros(d, 3, 3, v), flat, (at[0], at[1], at[2]), dc, line, own, (3 * n, (0, n, 2 * n))
-            )
-        elif line.taps == 5:
-            for u in range(0, rows - 1, 2):
-                correlate_taps(
-                    zeros(d, 5, 2, v), flat, (at[u], at[u + 1]), dc, line, own[u * n :], (rows * n, (0, n))
-                )
-            for u in range(rows // 2 * 2, rows):
-                correlate_taps(zeros(d, 5, 1, v), flat, (at[u],), dc, line, own[u * n :], (rows * n, (0,)))
-        else:
-            for u in range(rows):
-                for tap in range(line.taps):
-                    place = flat[at[u] + tap * line.channels :]
-                    correlate_taps(
-                        zeros(d, 1, 1, v), place, (0,), dc, line, own[(tap * rows + u) * n :], (n, (0,))
-                    )
-
-
-@row
-def flush(sums, side, n, dw):
-    """dw (K·K, C·M) in float64 gains the sums, each channel from one vector only; they are zero then."""
-    taps, channels = dw.shape
-    rows = taps // side
-    for k in range((channels + n - 1) // n):
-        c = min(k * n, channels - n)
-        for u in range(rows):
-            for v in range(side):
-                place = ((k * side + v) * rows + u) * n
-                for lane in range(k * n - c, n):
-                    dw[u * side + v, c + lane] += sums[place + lane]
-    for i in range(sums.size):
-        sums[i] = 0
-
-
-@row
-def ring_of(rows, pixels, channels, spare, like):
-    slot = (pixels * channels + 15) // 16 * 16
-    flat = line_up((rows + 1) * slot, like)
-    zero_row(flat)
-    return Ring(flat, slot, np.empty(rows, np.int64), np.zeros(1, np.int64), line_up(spare, like))
-
-
-@row
-def x_ring(rows, image, window, y_line, channels_in, channels):
-    width_in = image.shape[1] // channels_in
-    pixels = max(window.left + width_in, (y_line // channels - 1) * window.stride + window.side)
-    return ring_of(rows, pixels, channels, image.shape[1] if channels > channels_in else 0, image)
-
-
-@row
-def slot_of(r, rows, inside):
-    return r % rows if inside else rows
-
-
-@row
-def fill(ring, image, source, window, channels, p):
-    """The rows of the image (H, W·C) that output row p sees, finished, and where they lie: ring.at."""
-    rows, first = ring.at.size, p * window.stride
-    for r in range(max(first, ring.next[0]), first + rows):
-        i = r - window.top
-        if 0 <= i < image.shape[0]:
-            line = image[i]
-            place = ring.flat[r % rows * ring.slot + window.left * channels :]
-            out = ring.spare if ring.spare.size else place[: line.size]
-            if source.pack.size:
-                normalise_activate(line, source, out)
-            else:
-                copy(line, out)
-            if ring.spare.size:
-                multiplier = channels // source.raw.shape[3]
-                for o in range(line.size * multiplier):
-                    place[o] = out[o // multiplier]
-    ring.next[0] = first + rows
-    for u in range(rows):
-        r = first + u
-        inside = 0 <= r - window.top < image.shape[0]
-        ring.at[u] = (r % rows if inside else rows) * ring.slot
-
-
-@row
-def convolve_row(ring, image, source, taps, shift, window, p, y):
-    """(1) for row p of y."""
-    channels = shift.size
-    fill(ring, image, source, window, channels, p)
-    line = Line(y.size // channels, window.side, channels, window.stride * channels, channels, source.lanes)
-    convolve(ring.flat, ring.at, taps, shift, line, y)
-
-
-@row
-def meeting(side, stride, phase):
-    """How many of the taps 0 … side − 1 are phase, phase + stride, …"""
-    return max(side - phase + stride - 1, 0) // stride
-
-
-@row
-def dx_row(ring, rows, turned, shift, window, r, v, dx):
-    """(2) for padded row r of x, from rows of dy in the ring."""
-    channels, s, left = shift.size, window.stride, window.left
-    side_u, pixels = turned.size // channels // window.side, dx.size // channels
-    up = meeting(side_u, s, r % s)
-    before = meeting(window.side, s, 0) - 1
-    for k in range(up):
-        p = r // s - up + 1 + k
-        ring.at[k] = (p % ring.at.size if 0 <= p < rows else ring.at.size) * ring.slot
-    first = 0
-    for phase in range(r % s):
-        first += meeting(side_u, s, phase) * window.side
-    for phase in range(s):
-        across = meeting(window.side, s, phase)
-        lo = max(left - phase + s - 1, 0) // s
-        hi = (left + pixels - 1 - phase) // s + 1
-        if lo < hi:
-            line = Line(hi - lo, across, channels, channels, s * channels, v)
-            flat = ring.flat[(before + lo - across + 1) * channels :]
-            convolve(
-                flat,
-                ring.at[:up],
-                turned[first * channels :],
-                shift,
-                line,
-                dx[(lo * s + phase - left) * channels :],
-            )
-        first += up * across
-
-
-# ---------------------------------------------------------------------------------------------- passes
-# Maps are rows here: source.raw (N, H, W·C), y (N, P, Q·C·M).
-
-
-@kernel
-def _forward(source, taps, shift, window, y, moments, parts):
-    x, (images, rows, size) = source.raw, y.shape[:3]
-    flat_y = y.reshape(-1)
-    size = y.shape[2] * y.shape[3]
-    channels = shift.size
-    for part in prange(parts):  # each part writes its own images of y and its own moments
-        ring = x_ring(
-            taps.size // channels // window.side,
-            x[0].reshape(x.shape[1], -1),
-            window,
-            size,
-            x.shape[3],
-            channels,
-        )
-        first, last = share(part, parts, images)
-        counted = first * rows
-        for n in range(first, last):
-            ring.next[0] = 0
-            image = x[n].reshape(x.shape[1], -1)
-            for p in range(rows):
-                here = n * rows + p
-                convolve_row(
-                    ring, image, source, taps, shift, window, p, flat_y[here * size : (here + 1) * size]
-                )
-                if moments.size and ((here + 1 - counted) * size >= HOT or here + 1 == last * rows):
-                    add_moments(flat_y[counted * size : (here + 1) * size], moments[part], source.lanes)
-                    counted = here + 1
-
-
-@kernel
-def _inference(source, taps, shift, code, window, y, band):
-    x, (images, rows) = source.raw, y.shape[:2]
-    size = y.shape[2] * y.shape[3]
-    flat_y = y.reshape(-1)
-    channels = shift.size
-    bands = (rows + band - 1) // band
-    for tile in prange(images * bands):  # each tile writes its own rows of y
-        n, first = tile // bands, tile % bands * band
-        ring = x_ring(
-            taps.size // channels // window.side,
-            x[0].reshape(x.shape[1], -1),
-            window,
-            size,
-            x.shape[3],
-            channels,
-        )
-        image = x[n].reshape(x.shape[1], -1)
-        for p in range(first, min(first + band, rows)):
-            line = flat_y[(n * rows + p) * size : (n * rows + p + 1) * size]
-            convolve_row(ring, image, source, taps, shift, window, p, line)
-            activate_rows(code, line, source.lanes)
-
-
-@kernel
-def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
-    """(2) and (3). dw (parts, K·K, C·M) float64, zero; dx and more like x, or empty."""
-    x, (images, rows, columns, channels) = source.raw, upstream.dy.shape
-    height, inputs, size = x.shape[1], x.shape[3], columns * channels
-    flat_dy, flat_y, flat_x, flat_dx, flat_more = (
-        upstream.dy.reshape(-1),
-        upstream.raw.reshape(-1),
-        x.reshape(-1),
-        dx.reshape(-1),
-        more.reshape(-1),
-    )
-    line_size = x.shape[2] * inputs
-    s, v = window.stride, upstream.lanes
-    n_v = width(v)
-    taps = dw.shape[1]
-    line = Line(columns, window.side, channels, s * channels, channels, v)
-    multiplier = channels // inputs
-    nothing = np.zeros(channels, x.dtype)
-    before = (meeting(window.side, s, 0) - 1) * channels
-    for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
-        ring = x_ring(taps // window.side, x[0].reshape(height, -1), window, size, inputs, channels)
-        pixels = max(columns, (window.left + x.shape[2] - 1) // s + 1)
-        dring = ring_of(
-            meeting(taps // window.side, s, 0),
-            pixels + before // channels,
-            channels,
-            x.shape[2] * channels if multiplier > 1 else 0,
-            x,
-        )
-        sums = line_up((channels + n_v - 1) // n_v * n_v * taps, x)
-        zero_row(sums)
-        first, last = share(part, dw.shape[0], images)
-        counted, summed = first * rows, first * height
-        for n in range(first, last):
-            ring.next[0] = 0
-            image = x[n].reshape(height, -1)
-            written = window.top
-            for p in range(rows):
-                here = n * rows + p
-                fill(ring, image, source, window, channels, p)
-                d = dring.flat[p % dring.at.size * dring.slot + before :][:size]
-                if upstream.pack.size:
-                    unit_gradient(
-                        flat_dy[here * size : (here + 1) * size],
-                        flat_y[here * size : (here + 1) * size],
-                        upstream,
-                        d,
-                    )
-                else:
-                    copy(flat_dy[here * size : (here + 1) * size], d)
-                correlate(ring, d, line, sums)
-                if (here + 1 - counted) * size >= HOT or here + 1 == last * rows:
-                    flush(sums, window.side, n_v, dw[part])
-                    counted = here + 1
-                done = min((p + 1) * s, window.top + height) if p + 1 < rows else window.top + height
-                while dx.size and written < done:
-                    at = n * height + written - window.top
-                    out = flat_dx[at * line_size : (at + 1) * line_size]
-                    if multiplier == 1:
-                        dx_row(dring, rows, turned, nothing, window, written, v, out)
-                    else:
-                        dx_row(dring, rows, turned, nothing, window, written, v, dring.spare)
-                        for i in range(line_size):
-                            total = dring.spare[i * multiplier]
-                            for m in range(1, multiplier):
-                                total += dring.spare[i * multiplier + m]
-                            out[i] = total
-                    if more.size:
-                        add(out, flat_more[at * line_size : (at + 1) * line_size])
-                    if x_sums.size and ((at + 1 - summed) * line_size >= HOT or at + 1 == last * height):
-                        lo, hi = summed * line_size, (at + 1) * line_size
-                        add_gradient_sums(flat_dx[lo:hi], flat_x[lo:hi], source, x_sums[part])
-                        summed = at + 1
-                    written += 1
-
-
-# ------------------------------------------------------------------------------------ used by conv–BN–activation units
-
-
-def unit_forward(source, w, window, y, moments):
-    """y (N, P, Q, C·M) from finished(x) and w (K, K, C, M); ``moments`` as for pointwise. No checks."""
-    parts = moments.shape[0] or parts_of(len(y))
-    _forward(source, w.reshape(-1), np.zeros(y.shape[3], y.dtype), window, y, moments, parts)
-
-
-def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
-    partial.fill(0)
-    s, taps = window.stride, w.reshape(*w.shape[:2], -1)
-    turned = [taps[u::s, v::s][::-1, ::-1].reshape(-1) for u in range(s) for v in range(s)]
-    _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
-
-
-def unit_inference(source, taps, shift, code, window, y):
-    """y (N, P, Q, C·M) = activation(depthwise(x) + shift); taps (K·K, C·M) have the batch norm's scale in them. No checks."""
-    rows = y.shape[1]
-    band = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
-    _inference(source, taps.reshape(-1), shift, code, window, y, min(band, rows))
-
-
-# ---------------------------------------------------------------------------------------------- public
-
-
 def definition(x, w, stride=1, padding="same"):
+    """y (N, P, Q, C·M) by (1), as plain loops. Arguments and errors like ``depthwise_forward``."""
     x, w, window, shape = _arguments(x, w, stride, padding)
     y = np.zeros(shape, x.dtype)
     _y(x, w, y, window)
@@ -421,12 +83,390 @@ def definition(x, w, stride=1, padding="same"):
 
 
 def definition_backward(dy, x, w, stride=1, padding="same"):
+    """dx (N, H, W, C) by (2) and dw (K, K, C, M) by (3), as plain loops."""
     x, w, window, shape = _arguments(x, w, stride, padding)
     dy = _check.tensor("dy", dy, shape, x.dtype)
     dx, dw = np.zeros_like(x), np.zeros_like(w)
     _dx(dx, w, dy, window)
     _dw(x, dw, dy, window)
     return dx, dw
+
+
+# ---------------------------------------------------------------------------------------------- rows on vectors
+# Rows are flat: W·C numbers. ``taps`` (K·K·C·M) is flat, too.
+
+HOT = 16384  # numbers of finished rows after which their moments or sums are taken: 64 KiB of float32, still in the cache
+PIXELS = 1024  # of dy, after which their share of dw goes from sums in the dtype of dy into float64
+
+
+class Ring(NamedTuple):
+    """The last rows of a map, between zeros."""
+
+    flat: np.ndarray  # its rows, and one row of zeros
+    length: int  # of a row
+    at: np.ndarray  # where the rows of the present window begin
+    next: np.ndarray  # (1,) the row that comes in next, counted from the top of the padding
+    copies: int  # of each channel, M
+    spare: np.ndarray  # with M > 1, a row that waits for its copies
+
+
+class Line(NamedTuple):
+    """Output pixels side by side, and how their windows lie in a ring."""
+
+    pixels: int
+    taps: int  # in a row of the window
+    channels: int
+    read: int  # numbers from one pixel's window to the next one's
+    write: int  # numbers from one output pixel to the next
+    lanes: np.integer
+
+
+@row(inline=True)
+def sum_window(sums, like, ring, at, taps, c, q, line):
+    """(1) for the vector c of the pixels q, q + 1, …: ``sums`` gain their windows; as many taps at a time as ``like``."""
+    t = c
+    for u in range(at.size):
+        for v in range(0, line.taps, len(like)):
+            weights = load_tile(like, taps, t, line.channels, (0,))
+            place = at[u] + v * line.channels + q * line.read + c
+            if line.read == line.channels:  # stride 1: neighbours share pixels, and each is loaded once
+                sums = add_taps(sums, ring, place, line.channels, (0,), line.channels, weights)
+            else:
+                sums = add_taps(sums, ring, place, line.read, (0,), line.channels, weights)
+            t += len(like) * line.channels
+    return sums
+
+
+@row(inline=True)
+def convolve_line(like, ring, at, taps, shift, line, y):
+    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
+    v, fours = line.lanes, line.pixels // 4 * 4
+    for q in range(0, fours, 4):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
+            store_tile(
+                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
+            )
+    for q in range(fours, line.pixels):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
+            store_tile(
+                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
+            )
+
+
+@row(inline=True)
+def convolve(ring, at, taps, shift, line, y):
+    """(1) for a line. The usual numbers of taps are constants of the compiled loops; any other goes tap by tap."""
+    if line.taps == 2:
+        convolve_line(zeros(y, 2, 1, line.lanes), ring, at, taps, shift, line, y)
+    elif line.taps == 3:
+        convolve_line(zeros(y, 3, 1, line.lanes), ring, at, taps, shift, line, y)
+    elif line.taps == 5:
+        convolve_line(zeros(y, 5, 1, line.lanes), ring, at, taps, shift, line, y)
+    else:
+        convolve_line(zeros(y, 1, 1, line.lanes), ring, at, taps, shift, line, y)
+
+
+@row(inline=True)
+def correlate_line(like, ring, starts, d, line, sums, first, step):
+    """(3) for one row of dy and the taps whose pixels begin at ``starts``, and beside them, as many as ``like`` has.
+
+    ``sums``, from ``first``: those of the first vector of channels, those of the next ``step`` numbers further.
+    """
+    v, channels, fours = line.lanes, line.channels, line.pixels // 4 * 4
+    for j in range(vectors_of(channels, v)):
+        c, own = begin_of(j, channels, v), first + j * step
+        tile = load_tile(like, sums, own, width(v), (0,))
+        for q in range(0, fours, 4):
+            dys = load_tile(zeros(d, 4, 1, v), d, q * channels + c, channels, (0,))
+            if line.read == channels:
+                tile = add_taps(tile, ring, q * channels + c, channels, starts, channels, dys)
+            else:
+                tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
+        for q in range(fours, line.pixels):
+            dys = load_tile(zeros(d, 1, 1, v), d, q * channels + c, channels, (0,))
+            tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
+        store_tile(tile, sums, own, width(v), (0,))
+
+
+@row(inline=True)
+def correlate(ring, d, line, sums):
+    """(3) for one row of dy. How many sums fit into registers decides how many rows of taps go together: ``together``."""
+    v, at, n = line.lanes, ring.at, width(line.lanes)
+    step = at.size * line.taps * n
+    for u in range(0, at.size):
+        rows, first = together(u, at.size, line.taps)
+        begin = u * line.taps * n
+        if rows == 3 and u == first:
+            correlate_line(zeros(d, 3, 3, v), ring.flat, (at[0], at[1], at[2]), d, line, sums, begin, step)
+        elif rows == 2 and u == first:
+            correlate_line(zeros(d, 5, 2, v), ring.flat, (at[u], at[u + 1]), d, line, sums, begin, step)
+        elif rows == 1:
+            for tap in range(line.taps):
+                start = at[u] + tap * line.channels
+                correlate_line(zeros(d, 1, 1, v), ring.flat, (start,), d, line, sums, begin + tap * n, step)
+
+
+@row(inline=True)
+def together(u, rows, taps):
+    """How many rows of taps are summed at once, that of u among them, and the first of them."""
+    if rows == 3 and taps == 3:
+        return 3, 0
+    if taps == 5 and u // 2 * 2 + 1 < rows:
+        return 2, u // 2 * 2
+    return 1, u
+
+
+@row(inline=True)
+def flush(sums, side, v, dw):
+    """dw (K·K, C·M) in float64 gains the sums, which are 0 then; where vectors overlap, each channel from one only."""
+    (taps, channels), n = dw.shape, width(v)
+    for j in range(vectors_of(channels, v)):
+        late = j * n - begin_of(j, channels, v)
+        for u in range(taps // side):
+            rows, first = together(u, taps // side, side)
+            for tap in range(side):
+                place = (j * taps + first * side + tap * rows + u - first) * n
+                add(dw[u * side + tap, j * n : j * n + n - late], sums[place + late : place + n])
+    zero_row(sums)
+
+
+# ---------------------------------------------------------------------------------------------- rows in and out
+
+
+@row(inline=True)
+def ring_of(rows, length, copies, spare, like):
+    """An empty ring of rows of ``length`` numbers, each on a line of the cache."""
+    length = (length + 15) // 16 * 16
+    flat = line_up((rows + 1) * length, like)
+    zero_row(flat)
+    return Ring(flat, length, np.empty(rows, np.int64), np.zeros(1, np.int64), copies, line_up(spare, like))
+
+
+@row(inline=True)
+def image_ring(image, copies, window, rows, line):
+    """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for the windows of a line of y."""
+    size = image.shape[1] * copies + window.left * line.channels
+    reach = ((line.pixels - 1) * window.stride + window.side) * line.channels
+    return ring_of(rows, max(size, reach), copies, image.shape[1] if copies > 1 else 0, image)
+
+
+@row(inline=True)
+def line_of(size, outputs, window, v):
+    """The line that is a row of y, of ``size`` numbers."""
+    return Line(size // outputs, window.side, outputs, window.stride * outputs, outputs, v)
+
+
+@row(inline=True)
+def see(ring, image, source, window, outputs, p):
+    """Bring into the ring what the windows of output row p need of an image (H, W·C), finished, and point ``at`` to it."""
+    rows, first, height = ring.at.size, p * window.stride, image.shape[0]
+    for r in range(max(first, ring.next[0]), first + rows):
+        if window.top <= r < window.top + height:
+            x = image[r - window.top]
+            place = ring.flat[r % rows * ring.length + window.left * outputs :]
+            out = ring.spare if ring.spare.size else place[: x.size]
+            if source.pack.size:
+                normalise_activate(x, source, out)
+            else:
+                copy(x, out)
+            if ring.spare.size:
+                for i in range(x.size * ring.copies):
+                    place[i] = out[i // ring.copies]
+    ring.next[0] = first + rows
+    for u in range(rows):
+        r = first + u
+        ring.at[u] = (r % rows if window.top <= r < window.top + height else rows) * ring.length
+
+
+@row(inline=True)
+def convolve_row(ring, image, source, taps, shift, window, p, y):
+    """(1) for row p of y (Q·C·M), from an image (H, W·C); ``shift`` (C·M) is where the sums begin."""
+    see(ring, image, source, window, shift.size, p)
+    line = line_of(y.size, shift.size, window, source.lanes)
+    convolve(ring.flat, ring.at, taps, shift, line, y)
+
+
+@row(inline=True)
+def meeting(taps, stride, phase):
+    """How many of the taps 0 … taps − 1 are phase, phase + stride, …"""
+    return max(taps - phase + stride - 1, 0) // stride
+
+
+@row(inline=True)
+def see_back(ring, rows, r, stride, taps):
+    """Point ``at`` to the rows of dy, of ``rows``, that meet padded row r = i + top of x; how many they are."""
+    count = meeting(taps, stride, r % stride)
+    for k in range(count):
+        p = r // stride - count + 1 + k
+        ring.at[k] = (p % ring.at.size if 0 <= p < rows else ring.at.size) * ring.length
+    return count
+
+
+@row(inline=True)
+def dx_row(ring, count, turned, shift, window, r, v, dx):
+    """(2) for padded row r of x: dx (W·C·M) from the ``count`` rows of dy that ``see_back`` points to; shift is 0.
+
+    Column phase by column phase: j + left = m·s + phase, and q = m − k for the taps v = phase + k·s.
+    """
+    s, channels, pixels = window.stride, shift.size, dx.size // shift.size
+    taps, before = turned.size // channels // window.side, meeting(window.side, s, 0) - 1
+    first = 0
+    for phase in range(r % s):
+        first += meeting(taps, s, phase) * window.side
+    for phase in range(s):
+        across = meeting(window.side, s, phase)
+        lo = max(window.left - phase + s - 1, 0) // s
+        hi = (window.left + pixels - 1 - phase) // s + 1
+        if lo < hi:
+            line = Line(hi - lo, across, channels, channels, s * channels, v)
+            flat = ring.flat[(before + lo - across + 1) * channels :]
+            out = dx[(lo * s + phase - window.left) * channels :]
+            convolve(flat, ring.at[:count], turned[first * channels :], shift, line, out)
+        first += count * across
+
+
+@row(inline=True)
+def add_copies(wide, copies, x):
+    """x = the sums of the M copies of each channel."""
+    for i in range(x.size):
+        total = wide[i * copies]
+        for m in range(1, copies):
+            total += wide[i * copies + m]
+        x[i] = total
+
+
+# ---------------------------------------------------------------------------------------------- passes
+
+
+@row(inline=True)
+def row_of(flat, i, size):
+    """Row i of a flat map whose rows have so many numbers."""
+    return flat[i * size : (i + 1) * size]
+
+
+@kernel
+def _forward(source, taps, shift, window, y, moments, parts):
+    """(1). taps (K·K·C·M); shift (C·M) of zeros; moments (parts, 3, C·M), zero, or empty."""
+    x, (images, rows, size), flat_y = lines(source.raw), lines(y).shape, y.reshape(-1)
+    copies, taps_u = shift.size // source.raw.shape[3], taps.size // shift.size // window.side
+    for part in prange(parts):  # each part writes its own images of y and its own moments
+        ring = image_ring(x[0], copies, window, taps_u, line_of(size, shift.size, window, source.lanes))
+        first, last = share(part, parts, images)
+        counted = first * rows  # rows of y whose moments have been taken
+        for n in range(first, last):
+            ring.next[0] = 0
+            for p in range(rows):
+                done = n * rows + p + 1
+                convolve_row(ring, x[n], source, taps, shift, window, p, row_of(flat_y, done - 1, size))
+                if moments.size and ((done - counted) * size >= HOT or done == last * rows):
+                    add_moments(flat_y[counted * size : done * size], moments[part], source.lanes)
+                    counted = done
+
+
+@kernel
+def _inference(source, taps, shift, code, window, y, band):
+    """activation((1) + shift), with the batch norm's scale in the taps; ``band`` rows of y a tile."""
+    x, (images, rows, size), flat_y = lines(source.raw), lines(y).shape, y.reshape(-1)
+    copies, taps_u = shift.size // source.raw.shape[3], taps.size // shift.size // window.side
+    bands = (rows + band - 1) // band
+    for tile in prange(images * bands):  # each tile writes its own rows of y
+        n, first = tile // bands, tile % bands * band
+        ring = image_ring(x[0], copies, window, taps_u, line_of(size, shift.size, window, source.lanes))
+        for p in range(first, min(first + band, rows)):
+            out = row_of(flat_y, n * rows + p, size)
+            convolve_row(ring, x[n], source, taps, shift, window, p, out)
+            activate_rows(code, out, source.lanes)
+
+
+@kernel
+def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
+    """(2) and (3). turned: the taps as ``dx_row`` takes them; dw (parts, K·K, C·M) float64, zero.
+
+    dx and more like x, or empty; x_sums (parts, 2, C), zero, or empty.
+    """
+    x, (images, rows, size), v = lines(source.raw), lines(upstream.dy).shape, upstream.lanes
+    (height, x_size), (taps, outputs) = x.shape[1:], dw.shape[1:]
+    dys, ys, xs, dxs, mores = (
+        upstream.dy.reshape(-1),
+        upstream.raw.reshape(-1),
+        x.reshape(-1),
+        dx.reshape(-1),
+        more.reshape(-1),
+    )
+    s, taps_u, copies = window.stride, taps // window.side, outputs // source.raw.shape[3]
+    before = (
+        meeting(window.side, s, 0) - 1
+    ) * outputs  # zeros before a row of dy; after it, as many as windows reach
+    reach = max(size, ((window.left + x_size * copies // outputs - 1) // s + 1) * outputs)
+    shift = np.zeros(outputs, x.dtype)
+    for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
+        line = line_of(size, outputs, window, v)
+        ring = image_ring(x[0], copies, window, taps_u, line)
+        back = ring_of(meeting(taps_u, s, 0), before + reach, 1, x_size * copies if copies > 1 else 0, x)
+        sums = line_up(vectors_of(outputs, v) * width(v) * taps, x)
+        zero_row(sums)
+        first, last = share(part, dw.shape[0], images)
+        counted, summed = first * rows, first * height  # rows of y whose sums are in dw; of x, in x_sums
+        for n in range(first, last):
+            ring.next[0], r = 0, window.top  # r: the next row of dx, counted from the top of the padding
+            for p in range(rows):
+                done = n * rows + p + 1
+                see(ring, x[n], source, window, outputs, p)
+                d = back.flat[p % back.at.size * back.length + before :][:size]
+                if upstream.pack.size:
+                    unit_gradient(row_of(dys, done - 1, size), row_of(ys, done - 1, size), upstream, d)
+                else:
+                    copy(row_of(dys, done - 1, size), d)
+                correlate(ring, d, line, sums)  # (3)
+                if (done - counted) * line.pixels >= PIXELS or done == last * rows:
+                    flush(sums, window.side, v, dw[part])
+                    counted = done
+                end = min((p + 1) * s, window.top + height) if p + 1 < rows else window.top + height
+                while dx.size and r < end:  # rows that no later row of dy meets
+                    i = n * height + r - window.top
+                    out = row_of(dxs, i, x_size)
+                    wide = back.spare if copies > 1 else out
+                    dx_row(back, see_back(back, rows, r, s, taps_u), turned, shift, window, r, v, wide)  # (2)
+                    if copies > 1:
+                        add_copies(wide, copies, out)
+                    if more.size:
+                        add(out, row_of(mores, i, x_size))
+                    if x_sums.size and ((i + 1 - summed) * x_size >= HOT or i + 1 == last * height):
+                        hot = summed * x_size, (i + 1) * x_size
+                        add_gradient_sums(dxs[hot[0] : hot[1]], xs[hot[0] : hot[1]], source, x_sums[part])
+                        summed = i + 1
+                    r += 1
+
+
+# ------------------------------------------------------------------------------------ used by conv–BN–activation units
+
+
+def unit_forward(source, w, window, y, moments):
+    """y (N, P, Q, C·M) from finished(x) and w (K, K, C, M); ``moments`` (parts, 3, C·M) gains y's, or has size 0."""
+    parts = len(moments) or parts_of(len(y))
+    _forward(source, w.reshape(-1), np.zeros(y.shape[3], y.dtype), window, y, moments, parts)
+
+
+def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
+    """partial (parts, K·K, C·M) float64 of dw; where dx has a size dx, plus ``more`` where that has one, and x_sums."""
+    partial.fill(0)
+    s, taps = window.stride, w.reshape(*w.shape[:2], -1)
+    turned = [taps[u::s, v::s][::-1, ::-1].reshape(-1) for u in range(s) for v in range(s)]
+    _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
+
+
+def unit_inference(source, taps, bias, code, window, y):
+    """y (N, P, Q, C·M) = activation(depthwise(x) + bias), with the batch norm's scale in the taps (K·K, C·M). No checks."""
+    rows = y.shape[1]
+    band = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
+    _inference(source, taps.reshape(-1), bias, code, window, y, min(band, rows))
+
+
+# ---------------------------------------------------------------------------------------------- public
 
 
 def depthwise_forward(x, w, stride=1, padding="same", out=None):
@@ -439,7 +479,7 @@ def depthwise_forward(x, w, stride=1, padding="same", out=None):
     out = _check.output("out", out, shape, x.dtype)
     _check.apart(out, x=x, w=w)
     if out.size:
-        unit_forward(_finished(x), w, window, out, np.empty((0, 3, 0)))
+        unit_forward(source_of(x), w, window, out, np.empty((0, 3, 0)))
     return out
 
 
@@ -451,15 +491,10 @@ def depthwise_backward(dy, x, w, stride=1, padding="same", out=None):
     _check.apart(out, x=x, w=w, dy=dy)
     dw = np.zeros(w.shape, x.dtype)
     if out.size:
-        none, partial = empty_pack(x.dtype), np.empty((parts_of(len(x)), w.shape[0] * w.shape[1], shape[3]))
-        upstream = Upstream(dy, dy, none, none, IDENTITY, lanes(shape[3], x.dtype))
-        unit_backward(upstream, _finished(x), w, window, out, x[:0], np.empty((0, 2, 0)), partial)
+        partial = np.empty((parts_of(len(x)), w.shape[0] * w.shape[1], shape[3]))
+        unit_backward(upstream_of(dy), source_of(x), w, window, out, x[:0], np.empty((0, 2, 0)), partial)
         dw.reshape(partial.shape[1:])[:] = partial.sum(axis=0)
     return out, dw
-
-
-def _finished(x):
-    return Source(x, empty_pack(x.dtype), IDENTITY, lanes(x.shape[3], x.dtype))
 
 
 def _arguments(x, w, stride, padding):
@@ -472,6 +507,9 @@ def _arguments(x, w, stride, padding):
     sides = [output_side(n, k, stride, *pad) for n, k, pad in zip(x.shape[1:3], w.shape[:2], pads)]
     window = Window(w.shape[1], stride, pads[0][0], pads[1][0])
     return x, w, window, (x.shape[0], *sides, w.shape[2] * w.shape[3])
+
+
+# ---------------------------------------------------------------------------------------------- what it costs
 
 
 def depthwise_cost(n: int, p: int, q: int, k: int, c: int, m: int = 1, *, h: int, w: int) -> Cost:

@@ -26,7 +26,7 @@ from numba import prange
 
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
-from numnet.kernels.depthwise import convolve_row, x_ring
+from numnet.kernels.depthwise import convolve_row, image_ring, line_of
 from numnet.kernels.maps import Source, Window, vectors_of
 from numnet.kernels.product import Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
@@ -146,7 +146,7 @@ def _inference(source, steps, codes, window, y, cut):
         z = line_up(many * wide, x)
         maps = z.reshape(n1 - n0, last - first, columns * wide)
         here = Window(window.side, window.stride, lo - first * window.stride + window.top, window.left)
-        ring = x_ring(side_u, lines[0], here, columns * wide, wide, wide)
+        ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, steps.lanes))
         finished = Source(source.raw, source.pack, source.code, steps.lanes)
         for n in range(n1 - n0):
             filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])

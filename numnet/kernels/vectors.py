@@ -25,7 +25,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
 | ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | tiles of registers, for products |
-| ``add_products``, ``add_taps`` | the same for windows |
+| ``add_taps`` | the same for windows |
 
 **Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
@@ -510,40 +510,27 @@ def add_tiles(typing, tile, other):
 
 
 @intrinsic
-def _add_products_any(typing, tile, a, at, step, starts, x):
+def _add_taps_any(typing, tile, a, at, step, starts, tap, weights):
     rows = len(tile) // len(starts)
 
     def code(context, builder, signature, args):
-        first, sums = _place(context, builder, signature.args[1], args[1], args[2]), []
-        places = [builder.gep(first, [builder.extract_value(args[4], i)]) for i in range(len(starts))]
-        for r in range(rows):
-            for i in range(len(starts)):
-                old = builder.extract_value(args[0], r * len(starts) + i)
-                sums.append(_fma(builder, x, _load(builder, places[i], x), args[5], old))
-            places = [builder.gep(place, [args[3]]) for place in places]
-        return context.make_tuple(builder, tile, sums)
-
-    _tile_of("add_products", tile, a)
-    _alike("add_products", tile.dtype, x)
-    return tile(tile, a, types.intp, types.intp, starts, x), code
-
-
-@intrinsic
-def _add_taps_any(typing, tile, a, at, step, tap, weights):
-    def code(context, builder, signature, args):
-        first = _place(context, builder, signature.args[1], args[1], args[2])
-        sums = [builder.extract_value(args[0], r) for r in range(len(tile))]
-        for t in range(len(weights)):
-            place, weight = first, builder.extract_value(args[5], t)
-            for r in range(len(tile)):
-                sums[r] = _fma(builder, tile.dtype, _load(builder, place, tile.dtype), weight, sums[r])
-                place = builder.gep(place, [args[3]])
-            first = builder.gep(first, [args[4]])
+        sums = [builder.extract_value(args[0], i) for i in range(len(tile))]
+        for i in range(len(starts)):
+            begin = builder.add(args[2], builder.extract_value(args[4], i))
+            for t in range(len(weights)):
+                place, weight = begin, builder.extract_value(args[6], t)
+                for r in range(i, rows * len(starts), len(starts)):
+                    x = _load(
+                        builder, _place(context, builder, signature.args[1], args[1], place), tile.dtype
+                    )
+                    sums[r] = _fma(builder, tile.dtype, x, weight, sums[r])
+                    place = builder.add(place, args[3])
+                begin = builder.add(begin, args[5])
         return context.make_tuple(builder, tile, sums)
 
     _tile_of("add_taps", tile, a)
     _alike("add_taps", tile.dtype, weights.dtype)
-    return tile(tile, a, types.intp, types.intp, types.intp, weights), code
+    return tile(tile, a, types.intp, types.intp, starts, types.intp, weights), code
 
 
 # ---------------------------------------------------------------------------------------------- public names of memory
@@ -597,22 +584,15 @@ elif CHECK:
         return _add_outer_any(tile, a, at, step, vectors)
 
     @numba.njit
-    def add_products(tile, a, at, step, starts, x):
-        """Row r, vector i of the tile gains load(a, at + r · step + starts[i]) · x."""
+    def add_taps(tile, a, at, step, starts, tap, weights):
+        """Row r, vector i of the tile gains Σ_t load(a, at + starts[i] + r · step + t · tap) · weights[t]."""
         rows = len(tile) // len(starts)
         for start in starts:
-            _inside(a, at + start, width(x))
-            _inside(a, at + start + (rows - 1) * step, width(x))
-        return _add_products_any(tile, a, at, step, starts, x)
-
-    @numba.njit
-    def add_taps(tile, a, at, step, tap, weights):
-        """Vector r of the tile gains Σ_t load(a, at + r · step + t · tap) · weights[t]."""
-        _inside(a, at, width(tile[0]))
-        _inside(a, at + (len(tile) - 1) * step + (len(weights) - 1) * tap, width(tile[0]))
-        return _add_taps_any(tile, a, at, step, tap, weights)
+            _inside(a, at + start, width(tile[0]))
+            _inside(a, at + start + (rows - 1) * step + (len(weights) - 1) * tap, width(tile[0]))
+        return _add_taps_any(tile, a, at, step, starts, tap, weights)
 
 else:
     load, store, spread_at = _load_any, _store_any, _spread_at_any
     load_tile, store_tile, add_outer = _load_tile_any, _store_tile_any, _add_outer_any
-    add_products, add_taps = _add_products_any, _add_taps_any
+    add_taps = _add_taps_any
