@@ -1,17 +1,44 @@
 """Kernels: pure functions on arrays, one operation a page.
 
-One glossary of letters holds everywhere:
+**Letters**, the same everywhere:
 
     N images · H×W input · P×Q output · K kernel side · s stride · C channels in · F channels out (filters)
     x input · w weights · y output · dy, dx, dw gradients of the loss, each with the shape of its tensor
+    n an image · p, q a pixel of y · i, j a pixel of x · u, v a tap · c, f channels; elsewhere v is the lanes
 
 MobileNet's paper writes D_K for our K, D_F for our H, M for our C, N for our F, α for ``width``, ρ for ``resolution``;
 MobileNetV2's t, c, n, s stay. Arrays are NHWC, weights channel-last: standard (K, K, C, F), depthwise (K, K, C, M) with
-M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumulate; a FLOP is half of one.
+M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumulate, two FLOP.
 
-Read the pages in this order: dense → pointwise → depthwise → conv → activations → batchnorm → pooling → loss → dropout
-→ sgd → muon → augment; rows, windows, product and padding when a page first mentions them; _jit when you wonder how
-it can be fast.
+**Words** for parts of arrays, one meaning each:
+
+| word | meaning |
+|---|---|
+| map | an array (N, H, W, C): for each pixel its C numbers, side by side |
+| raw, finished | a map before its batch norm and activation, and after them |
+| pack | the four numbers a channel that finish a raw map (page ``batchnorm``) |
+| row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
+| tile | what is worked on at a time: some pixels of a map with all channels, in the second-level cache; or sums in registers |
+| part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
+| panel | columns of a packed matrix that a product walks through together |
+| vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
+| window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
+| ring | the last few rows of an image, finished and framed, where a window finds them (page ``depthwise``) |
+
+**A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
+public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
+``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of them has
+learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and batchnorm.
+
+**Reading order** for the third part; no page needs a later one:
+
+    vectors   its docstring; the rest is for those who want to see LLVM
+    maps → rows → padding → exponential → activations → product → batchnorm → pointwise → dense → depthwise → conv
+    → pooling → squeeze_excite → residual → concat → loss                                          a net's forward and backward
+    folding → inverted                                                                             inference
+    sgd → vector → adam → rmsprop → muon                                                           steps of the optimisers
+    random → dropout → augment → draw                                                              chance
+    _jit      how all of them are compiled and kept
 """
 
 from numnet.kernels.activations import CODES as CODES

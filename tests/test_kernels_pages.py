@@ -1,0 +1,118 @@
+"""What the kernels' pages promise their readers: few arguments, an order in which no page needs a later one, few words."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numnet import kernels
+
+FOLDER = Path(kernels.__file__).parent
+PAGES = {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.py"))}
+each_page = pytest.mark.parametrize("page", PAGES)
+MOST = 8  # arguments of a function
+
+
+def functions(text):
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+
+
+def arguments(function):
+    a = function.args
+    return len(a.posonlyargs + a.args + a.kwonlyargs) + bool(a.vararg) + bool(a.kwarg)
+
+
+def reading_order():
+    """The pages in the order in which ``kernels/__init__`` says they can be read."""
+    text = kernels.__doc__[kernels.__doc__.index("**Reading order**") :]
+    listed = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    words = [word for line in listed for word in re.split(r"\s{2,}", line)[0].replace("→", " ").split()]
+    return words
+
+
+def imported(text):
+    """The pages that a page's source imports from, wherever it does so."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numnet.kernels"):
+            parts = node.module.split(".")
+            found |= {parts[2]} if len(parts) > 2 else {alias.name for alias in node.names}
+    return found
+
+
+@each_page
+def test_no_function_has_more_than_eight_arguments_without_saying_why(page):
+    """The line of the ``def``, or the one above it, says ``more than eight:`` and why."""
+    lines = PAGES[page].splitlines()
+    for function in functions(PAGES[page]):
+        near = "\n".join(lines[max(function.lineno - 4, 0) : function.lineno])
+        if arguments(function) > MOST:
+            assert "more than eight:" in near, f"{page}.{function.name} has {arguments(function)} arguments"
+
+
+def test_every_page_stands_in_the_reading_order():
+    order = reading_order()
+    assert len(order) == len(set(order)), "a page stands twice"
+    assert {page for page in PAGES if not page.startswith("_")} == set(order) - {"_jit"}
+
+
+@each_page
+def test_no_page_needs_a_later_one(page):
+    order = [*reading_order()]
+    if page.startswith("_"):
+        return  # what all pages stand on
+    for other in imported(PAGES[page]):
+        if not other.startswith("_"):
+            assert order.index(other) < order.index(page), f"{page} needs {other}, which comes later"
+
+
+def test_a_page_that_needs_a_later_one_would_be_seen():
+    assert imported("from numnet.kernels import _check, conv\ndef f():\n    from numnet.kernels.muon import g") == {
+        "_check",
+        "conv",
+        "muon",
+    }
+
+
+# Words that once meant a part of an array here, beside those of the glossary: each has one of these in its place.
+OTHER_WORDS = r"\b(blocks? of|stretch|stretche?s|span|spans|piece|pieces|group of rows|slices?|shares? of|phase|grain|hand|chunks?|strips?|segments?)\b"
+
+
+@each_page
+def test_parts_of_arrays_have_the_names_of_the_glossary(page):
+    """In docstrings and comments."""
+    text = PAGES[page]
+    tree = ast.parse(text)
+    prose = [
+        ast.get_docstring(node) or ""
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+    ]
+    prose += re.findall(r"(?:^|\s)# (.*)$", text, re.MULTILINE)
+    for part in prose:
+        assert not re.findall(r"\b(stretch(?:es)?|chunks?|segments?|slots? of|grains?)\b", part), part
+
+
+def test_definitions_are_public():
+    """As ``kernels.depthwise.definition``; a definition and its page's fast pair agree on a small map."""
+    draw = np.random.default_rng(0)
+    x, dy = draw.normal(size=(2, 5, 4, 3)), draw.normal(size=(2, 3, 2, 3))
+    for page, w in (("conv", draw.normal(size=(3, 3, 3, 3))), ("depthwise", draw.normal(size=(3, 3, 3, 1)))):
+        module = getattr(kernels, page)
+        y = module.definition(x, w, 2, "same")
+        assert np.allclose(y, getattr(kernels, f"{page}_forward")(x, w, 2, "same"), rtol=0, atol=1e-12)
+        for exact, fast in zip(
+            module.definition_backward(dy, x, w, 2, "same"),
+            getattr(kernels, f"{page}_backward")(dy, x, w, 2, "same"),
+        ):
+            assert np.allclose(exact, fast, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "__init__"])
+def test_a_page_is_an_attribute_of_the_package(page):
+    assert importlib.import_module(f"numnet.kernels.{page}") is not None
+    if re.search(r"^def definition\(", PAGES[page], re.MULTILINE):
+        assert callable(getattr(kernels, page).definition)
