@@ -217,7 +217,8 @@ def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True
     norm_y = Norm(y, activation_y, training, seed=1)
     if training:
         pack, mean, variance = np.empty_like(norm_y.pack), *(a.copy() for a in norm_y.old)
-        batchnorm.close_moments(moments, norm_y.gamma, norm_y.beta, EPS, 0.9, False, mean, variance, pack)
+        running = batchnorm.Running(mean, variance, 0.9, False)
+        batchnorm.close_moments(moments, norm_y.gamma, norm_y.beta, EPS, running, pack)
         bound = {"float64": ORACLE, "float32": TORCH["float32"]}[str(dtype)]
         close(pack, norm_y.pack, bound, "the pack from fused moments")
         close(mean, norm_y.mean, bound, "running mean")

@@ -5,7 +5,6 @@ import importlib
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from numnet import kernels
@@ -70,15 +69,17 @@ def test_no_page_needs_a_later_one(page):
 
 
 def test_a_page_that_needs_a_later_one_would_be_seen():
-    assert imported("from numnet.kernels import _check, conv\ndef f():\n    from numnet.kernels.muon import g") == {
+    assert imported(
+        "from numnet.kernels import _check, conv\ndef f():\n    from numnet.kernels.muon import g"
+    ) == {
         "_check",
         "conv",
         "muon",
     }
 
 
-# Words that once meant a part of an array here, beside those of the glossary: each has one of these in its place.
-OTHER_WORDS = r"\b(blocks? of|stretch|stretche?s|span|spans|piece|pieces|group of rows|slices?|shares? of|phase|grain|hand|chunks?|strips?|segments?)\b"
+# Words that once meant a part of an array here, beside those of the glossary.
+OTHERS = re.compile(r"\b(stretch(?:es)?|chunks?|segments?|pieces?|grains?|strips?|bands?|slots?|phases)\b")
 
 
 @each_page
@@ -93,26 +94,23 @@ def test_parts_of_arrays_have_the_names_of_the_glossary(page):
     ]
     prose += re.findall(r"(?:^|\s)# (.*)$", text, re.MULTILINE)
     for part in prose:
-        assert not re.findall(r"\b(stretch(?:es)?|chunks?|segments?|slots? of|grains?)\b", part), part
+        assert not OTHERS.findall(part), part
 
 
-def test_definitions_are_public():
-    """As ``kernels.depthwise.definition``; a definition and its page's fast pair agree on a small map."""
-    draw = np.random.default_rng(0)
-    x, dy = draw.normal(size=(2, 5, 4, 3)), draw.normal(size=(2, 3, 2, 3))
-    for page, w in (("conv", draw.normal(size=(3, 3, 3, 3))), ("depthwise", draw.normal(size=(3, 3, 3, 1)))):
-        module = getattr(kernels, page)
-        y = module.definition(x, w, 2, "same")
-        assert np.allclose(y, getattr(kernels, f"{page}_forward")(x, w, 2, "same"), rtol=0, atol=1e-12)
-        for exact, fast in zip(
-            module.definition_backward(dy, x, w, 2, "same"),
-            getattr(kernels, f"{page}_backward")(dy, x, w, 2, "same"),
-        ):
-            assert np.allclose(exact, fast, rtol=0, atol=1e-12)
+def test_another_word_would_be_seen():
+    assert OTHERS.findall("a tile is cut into bands, a band into slots") == ["bands", "band", "slots"]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "__init__"])
 def test_a_page_is_an_attribute_of_the_package(page):
     assert importlib.import_module(f"numnet.kernels.{page}") is not None
-    if re.search(r"^def definition\(", PAGES[page], re.MULTILINE):
-        assert callable(getattr(kernels, page).definition)
+    for name in re.findall(
+        r"^def (definition\w*)\(", PAGES[page], re.MULTILINE
+    ):  # kernels.depthwise.definition
+        assert getattr(kernels, page).__dict__[name].__doc__, f"{page}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", ["product", "pointwise", "depthwise", "conv", "batchnorm"])
+def test_a_page_defines_both_directions(page):
+    names = set(re.findall(r"^def (definition\w*)\(", PAGES[page], re.MULTILINE))
+    assert "definition" in names and names & {"definition_backward", "definition_dx"}

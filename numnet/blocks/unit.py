@@ -89,17 +89,9 @@ class Unit(Layer):
             gamma, beta = self.params["bn.gamma"], self.params["bn.beta"]
             mean, variance = self.buffers["bn.mean"], self.buffers["bn.variance"]
             if training:
-                batchnorm.close_moments(
-                    self.peers.moments(moments),
-                    gamma,
-                    beta,
-                    self.norm.eps,
-                    self.norm.momentum,
-                    self.norm.unbiased,
-                    mean,
-                    variance,
-                    pack,
-                )
+                running = batchnorm.Running(mean, variance, self.norm.momentum, self.norm.unbiased)
+                moments = self.peers.moments(moments)
+                batchnorm.close_moments(moments, gamma, beta, self.norm.eps, running, pack)
             else:
                 batchnorm.running_pack(mean, variance, gamma, beta, self.norm.eps, pack)
         self.pending = Pending(y, pack, self.code)

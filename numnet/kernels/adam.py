@@ -63,6 +63,7 @@ def _adam(w, g, m, s, decay, rule):
         adam_row(w[lo:hi], g[lo:hi], m[lo:hi], s[lo:hi], decay[lo:hi], rule)
 
 
+# more than eight: the optimiser's own numbers, each by its name in the papers and frameworks
 def adam_step(
     w, g, m, s, decay, rate, t, beta1=0.9, beta2=0.999, epsilon=1e-8, decoupled=False, style="pytorch"
 ) -> None:

@@ -143,6 +143,7 @@ def _scale(x, ab, y):
 # ------------------------------------------------------------------------------------------- public functions
 
 
+# more than eight: one argument for each change that an image may undergo
 def augment(
     images,
     indices,

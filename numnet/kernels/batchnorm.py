@@ -352,9 +352,19 @@ def _unit_gradient(upstream, dx):
         unit_gradient(dy[here], x[here], upstream, dx[here])
 
 
+class Running(NamedTuple):
+    """The running statistics (C,), and how (4) moves them: momentum m, and M − 1 below the variance if ``unbiased``."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    momentum: float
+    unbiased: bool
+
+
 @kernel(parallel=False)
-def close_moments(moments, gamma, beta, eps, momentum, unbiased, running_mean, running_variance, pack):
+def close_moments(moments, gamma, beta, eps, running, pack):
     """Merge the parts in index order, fill the pack (4, C) by (1) and (2), move the running statistics by (4)."""
+    momentum = running.momentum
     for c in range(gamma.size):
         total = np.zeros((3, 1))
         for part in range(moments.shape[0]):
@@ -366,10 +376,10 @@ def close_moments(moments, gamma, beta, eps, momentum, unbiased, running_mean, r
         pack[INV_STD, c] = 1 / np.sqrt(variance + eps)
         pack[GAMMA, c] = gamma[c]
         pack[BETA, c] = beta[c]
-        if unbiased:
+        if running.unbiased:
             variance *= count / max(count - 1, 1)
-        running_mean[c] = momentum * running_mean[c] + (1 - momentum) * mean
-        running_variance[c] = momentum * running_variance[c] + (1 - momentum) * variance
+        running.mean[c] = momentum * running.mean[c] + (1 - momentum) * mean
+        running.variance[c] = momentum * running.variance[c] + (1 - momentum) * variance
 
 
 @kernel(parallel=False)
@@ -400,7 +410,7 @@ def close_gradient_sums(sums, count, dgamma, dbeta, means):
 
 
 def parts_of(items: int, least: int = 1) -> int:
-    """How many partial sums for ``items`` pieces of work, at least ``least`` pieces each: a function of shape alone."""
+    """How many parts for ``items`` pixels or images, at least ``least`` of them each: a function of shape alone."""
     return max(1, min(PARTS, items // least))
 
 
@@ -447,6 +457,7 @@ def unit_gradient_of(upstream, out=None):
     return out
 
 
+# more than eight: a layer's four vectors and what may be set about them, each by its usual name
 def batchnorm_forward(
     x,
     gamma,
@@ -489,9 +500,8 @@ def batchnorm_forward(
             raise ValueError(
                 f"x: shape {x.shape} is an empty batch, which has no mean; expected at least one image"
             )
-        close_moments(
-            moments_of(x), gamma, beta, eps, momentum, unbiased, running_mean, running_variance, pack
-        )
+        running = Running(running_mean, running_variance, momentum, unbiased)
+        close_moments(moments_of(x), gamma, beta, eps, running, pack)
     else:
         running = _vectors(x, channels, running_mean=running_mean, running_variance=running_variance)
         running_pack(*running, gamma, beta, eps, pack)

@@ -3,7 +3,7 @@
 (1)  y[r, before_b + c] = a_b[r, c]              before_b = C_0 + … + C_{b−1}      (Szegedy et al. 2015, figure 2)
 (2)  da_b[r, c] = dy[r, before_b + c]
 
-In NHWC the C_b numbers of a pixel stay together, so both are copies of short stretches. A raw map is normalised and
+In NHWC the C_b numbers of a pixel stay together, so both are copies of C_b numbers a pixel. A raw map is normalised and
 activated on the way (batchnorm's equations 2 and 3). No arithmetic of its own.
 """
 

@@ -156,7 +156,7 @@ def draw_paint(seed, split, index, first, last, paint):
 
 @row
 def draw_pieces(seed, split, index, pieces):
-    """Draw the clutter: strokes of some length, or dots of none. A piece: start, end, half width, colour."""
+    """Draw the clutter: strokes of some length, or dots of none. Each has a start, an end, half a width, a colour."""
     for j in range(PIECES):
         k = CLUTTER + 16 * j
         turn = between(seed, split, index, k, 0.0, _TAU)

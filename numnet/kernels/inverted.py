@@ -7,10 +7,10 @@ figure 3; see ``blocks/residual.py``):
 (2)  z = activation(depthwise(e) · a₂ + b₂)     t·C          depthwise
 (3)  y = z · w₃ · a₃ + b₃ [+ x]                 t·C → F      pointwise; MobileNetV1's has an activation
 
-The wide maps e and z hold t = 6 times the numbers of x and y, and nobody outside the block reads them. So a tile is a
-band of output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
-filtered and projected there, and only x and y are maps in memory. Neighbouring bands make K − s rows of e twice, which
-is the price; a band is as long as the cache allows. Where whole images are smaller than that, a tile is several of
+The wide maps e and z hold t = 6 times the numbers of x and y, and nobody outside the block reads them. So a tile is
+some output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
+filtered and projected there, and only x and y are maps in memory. Neighbouring tiles both make the K − s rows of e
+between them, which is the price; a tile is as high as the cache allows. Where whole images are smaller than that, a tile is several of
 them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
 
 MobileNetV1's separable block is (2) and (3) alone: there z is what is saved. A squeeze-excite looks at all of an image
@@ -32,7 +32,7 @@ from numnet.kernels.product import Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image, squeeze
 
-CACHE = 131072  # numbers of e in a band: 512 KiB of float32; twice as many in a tile of several images
+CACHE = 131072  # numbers of e in a tile: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # with fewer images the steps one after another are faster: each core then reads only its share of the weights
 
 
@@ -75,7 +75,7 @@ def multiply_to(a, rows, w, ending, y, at):
 
 @row
 def filter_image(e, ring, source, steps, window, code, z):
-    """(2) for one image or band: rows e (H, W·t·C) to rows z (P, Q·t·C)."""
+    """(2) for one image of a tile: rows e (H, W·t·C) to rows z (P, Q·t·C)."""
     ring.next[0] = 0
     taps = steps.taps.reshape(-1)
     for p in range(z.shape[0]):
@@ -129,11 +129,11 @@ def _inference(source, steps, codes, window, y, cut):
     """
     (images, height, width, channels), (rows, columns, filters) = source.raw.shape, y.shape[1:]
     x, out, wide = source.raw.reshape(-1), y.reshape(-1), steps.bias2.size
-    (group, band), side_u = cut, steps.taps.shape[0] // window.side
-    groups, bands = (images + group - 1) // group, (rows + band - 1) // band
-    for tile in prange(groups * bands):  # each tile writes its own rows of y
-        n0, first = tile // bands * group, tile % bands * band
-        n1, last = min(n0 + group, images), min(first + band, rows)
+    (group, high), side_u = cut, steps.taps.shape[0] // window.side
+    groups, tiles = (images + group - 1) // group, (rows + high - 1) // high
+    for tile in prange(groups * tiles):  # each tile writes its own rows of y
+        n0, first = tile // tiles * group, tile % tiles * high
+        n1, last = min(n0 + group, images), min(first + high, rows)
         lo = max(first * window.stride - window.top, 0)  # the rows of x and e that these windows see
         hi = min((last - 1) * window.stride + side_u - window.top, height)
         begin, pixels = (n0 * height + lo) * width, ((n1 - n0 - 1) * height + hi - lo) * width

@@ -59,6 +59,7 @@ def _rmsprop(w, g, s, v, decay, rule):
         rmsprop_row(w[lo:hi], g[lo:hi], s[lo:hi], v[lo:hi], decay[lo:hi], rule)
 
 
+# more than eight: the optimiser's own numbers, each by its name in the papers and frameworks
 def rmsprop_step(w, g, s, v, decay, rate, rho=0.9, momentum=0.9, epsilon=1e-3, style="tensorflow") -> None:
     """One step of RMSProp. Changes ``w``, ``s`` and ``v``.
 
