@@ -23,7 +23,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
 | window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
-| ring | the last few rows of an image, finished and framed, where a window finds them (page ``depthwise``) |
+| ring, slot | the last few rows of an image, finished and framed, where a window finds them; a slot holds one (page ``depthwise``) |
 
 **A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
 public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one

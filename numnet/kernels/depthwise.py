@@ -368,15 +368,15 @@ def _forward(source, taps, shift, window, y, moments, parts):
 
 
 @kernel
-def _inference(source, taps, shift, code, window, y, band):
-    """activation((1) + shift), with the batch norm's scale in the taps; ``band`` rows of y a tile."""
+def _inference(source, taps, shift, code, window, y, high):
+    """activation((1) + shift), with the batch norm's scale in the taps; ``high`` rows of y a tile."""
     x, (images, rows, size), flat_y = lines(source.raw), lines(y).shape, y.reshape(-1)
     copies, taps_u = shift.size // source.raw.shape[3], taps.size // shift.size // window.side
-    bands = (rows + band - 1) // band
-    for tile in prange(images * bands):  # each tile writes its own rows of y
-        n, first = tile // bands, tile % bands * band
+    tiles = (rows + high - 1) // high
+    for tile in prange(images * tiles):  # each tile writes its own rows of y
+        n, first = tile // tiles, tile % tiles * high
         ring = image_ring(x[0], copies, window, taps_u, line_of(size, shift.size, window, source.lanes))
-        for p in range(first, min(first + band, rows)):
+        for p in range(first, min(first + high, rows)):
             out = row_of(flat_y, n * rows + p, size)
             convolve_row(ring, x[n], source, taps, shift, window, p, out)
             activate_rows(code, out, source.lanes)
@@ -462,8 +462,8 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
 def unit_inference(source, taps, bias, code, window, y):
     """y (N, P, Q, C·M) = activation(depthwise(x) + bias), with the batch norm's scale in the taps (K·K, C·M). No checks."""
     rows = y.shape[1]
-    band = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
-    _inference(source, taps.reshape(-1), bias, code, window, y, min(band, rows))
+    high = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
+    _inference(source, taps.reshape(-1), bias, code, window, y, min(high, rows))
 
 
 # ---------------------------------------------------------------------------------------------- public

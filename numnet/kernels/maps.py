@@ -1,19 +1,7 @@
-"""What travels together between passes, as named tuples; and the few words for parts of arrays.
+"""What travels together between passes, as named tuples; and how work is cut.
 
-A *map* is an array (N, H, W, C): for each pixel its C numbers, side by side. *Raw* is the output of a convolution before
-its batch norm and activation; *finished* is after them. A raw map and its *pack* (see ``batchnorm``) are as good as the
-finished map, so passes hand on the raw one, and whoever reads it next finishes it.
-
-The words for parts, one meaning each, on all pages:
-
-| word | meaning |
-|---|---|
-| row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
-| tile | what a pass works on at a time, small enough to stay in the second-level cache: some pixels of a map, with all channels |
-| part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
-| panel | columns of a packed matrix that a product walks through together |
-| vector, lane | a register's numbers, and the place of one of them (see ``vectors``) |
-| window | the K×K pixels that one output pixel sees; a *tap* is one of its places (u, v) |
+The words for parts of arrays (map, raw, finished, pack, tile, part, window, tap …) are defined in ``kernels/__init__``. A raw
+map and its pack are as good as the finished map. So passes hand on the raw one, and whoever reads it next finishes it.
 """
 
 from typing import NamedTuple
