@@ -3,7 +3,7 @@
 import numpy as np
 
 from numnet.blocks.unit import Depthwise, Unit
-from numnet.kernels import _memory
+from numnet.kernels import _memory, vectors
 from numnet.kernels.folding import checksum, fold_all, pack_scaled, scale_taps
 from numnet.kernels.product import Packed
 from numnet.kernels.vectors import lanes, number_of
@@ -17,8 +17,12 @@ class Folded:
 
     def __init__(self, layers, flat, buffers):
         self.flat, self.buffers, self.key = flat, buffers, None
+        found = list(_folding(layers))
+        most = number_of(lanes(vectors.LANES, flat.dtype)) + 16
+        sizes = [unit.params["weight"].size + unit.params["weight"].size // unit.output_shape[-1] * most for unit in found]
+        self.arena, self.taken = _memory.empty(sum(sizes) + 16 * len(found), flat.dtype), 0
         self.nothing = self._packed(np.empty((0, 0), flat.dtype)), np.empty(0, flat.dtype)
-        self._index_channels(layers)
+        self._index_channels(found)
 
     def __getitem__(self, layer):
         return self.tables[id(layer)]
@@ -38,18 +42,18 @@ class Folded:
         self.key = key
 
     def _packed(self, w):
-        deep, columns = int(np.prod(w.shape[:-1])), w.shape[-1]
-        v = lanes(columns, self.flat.dtype)
-        return Packed(
-            _memory.empty(deep * -(-columns // number_of(v)) * number_of(v), self.flat.dtype),
-            deep,
-            columns,
-            v,
-        )
+        columns = w.shape[-1]
+        deep, v = w.size // columns if columns else 0, lanes(columns, self.flat.dtype)
+        return Packed(self._take(deep * -(-columns // number_of(v)) * number_of(v)), deep, columns, v)
 
-    def _index_channels(self, layers):
+    def _take(self, size):
+        """So many numbers of the one array that all tables lie in: large pages of memory are found faster than many small."""
+        first, self.taken = self.taken, self.taken + -(-size // 16) * 16
+        return self.arena[first : first + size]
+
+    def _index_channels(self, found):
         """Where each unit's γ, β and statistics lie in the net's vectors, and its scale and shift in our table."""
-        rows, eps, at, found = [], [np.zeros(0)], [np.zeros((0, 2), np.int64)], list(_folding(layers))
+        rows, eps, at = [], [np.zeros(0)], [np.zeros((0, 2), np.int64)]
         ends = np.cumsum([0] + [2 * unit.output_shape[-1] for unit in found])
         self.table = np.zeros(ends[-1], self.flat.dtype)
         self.tables, self.scales = {}, []
@@ -68,7 +72,7 @@ class Folded:
             at.append(np.stack([np.arange(place, place + f), np.arange(place + f, place + 2 * f)], axis=1))
             w = unit.params["weight"]
             depthwise = isinstance(unit, Depthwise)
-            folded = _memory.empty((w.size // f, f), w.dtype) if depthwise else self._packed(w)
+            folded = self._take(w.size).reshape(-1, f) if depthwise else self._packed(w)
             self.tables[id(unit)] = folded, self.table[place + f : place + 2 * f]
             self.scales.append((unit, self.table[place : place + f]))
         places = np.concatenate(rows, axis=1) if rows else np.zeros((4, 0))
