@@ -19,7 +19,10 @@ class Folded:
         self.flat, self.buffers, self.key = flat, buffers, None
         found = list(_folding(layers))
         most = number_of(lanes(vectors.LANES, flat.dtype)) + 16
-        sizes = [unit.params["weight"].size + unit.params["weight"].size // unit.output_shape[-1] * most for unit in found]
+        sizes = [
+            unit.params["weight"].size + unit.params["weight"].size // unit.output_shape[-1] * most
+            for unit in found
+        ]
         self.arena, self.taken = _memory.empty(sum(sizes) + 16 * len(found), flat.dtype), 0
         self.nothing = self._packed(np.empty((0, 0), flat.dtype)), np.empty(0, flat.dtype)
         self._index_channels(found)

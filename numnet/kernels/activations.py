@@ -43,7 +43,8 @@ CODES = {
 }
 
 _0, _HALF, _1, _2, _3, _5, _6 = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 5, 6))
-CLIPPED, HARD, SMOOTH = 0, 1, 2  # families: (1)–(3), (4)–(6), (7) and (8)
+# Families: (1)–(3), (4)–(6), (7) and (8). NumPy numbers: Numba would compile its functions anew for each Python constant.
+CLIPPED, HARD, SMOOTH = np.int64(0), np.int64(1), np.int64(2)
 TILE = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
 
 

@@ -37,7 +37,16 @@ from numnet.kernels.batchnorm import (
 from numnet.kernels.maps import Window, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import padded, sum_parts
-from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack, pack_turned, packed_size
+from numnet.kernels.product import (
+    NEW,
+    Packed,
+    Strided,
+    multiply,
+    multiply_all,
+    pack,
+    pack_turned,
+    packed_size,
+)
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row
 from numnet.kernels.vectors import lanes, load, store, width
 
@@ -211,7 +220,7 @@ def _forward(source, w, window, y, moments, parts, v):
             places = patches[: (hi - lo) * columns * patch].reshape(hi - lo, columns, patch // line, line)
             gather_tile(x[first:last], source, finished, rows, (lo, hi), window, places)
             at, pixels = lo * columns * filters, (hi - lo) * columns
-            multiply_all(Strided(patches, 0, patch, 1), pixels, b, Strided(out, at, filters, 1), False)  # (1)
+            multiply_all(Strided(patches, 0, patch, 1), pixels, b, Strided(out, at, filters, 1), NEW)  # (1)
             if moments.size:
                 add_moments(out[at : at + pixels * filters], moments[part], v)
 
@@ -251,7 +260,7 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
             b = Packed(panels, pixels, dw.shape[2], vf)
             multiply_all(Strided(patches, 0, 1, patch), patch, b, mine, lo > 0)  # (3)
             if dx.size:  # (2), over the patches, which are used up
-                multiply_all(Strided(d, 0, filters, 1), pixels, back, Strided(patches, 0, patch, 1), False)
+                multiply_all(Strided(d, 0, filters, 1), pixels, back, Strided(patches, 0, patch, 1), NEW)
                 scatter_tile(places, (lo, hi), rows, window, dxs[first:last], mores[first:last])
                 if x_sums.size:
                     for r in range(lo, hi):
@@ -289,7 +298,7 @@ def _inference(source, b, window, ending, y):
         places = patches.reshape(hi - lo, columns, patch // line, line)
         gather_tile(x, source, none, rows, (lo, hi), window, places)
         a, out = Strided(patches, 0, patch, 1), Strided(flat, lo * columns * filters, filters, 1)
-        multiply(a, (hi - lo) * columns, b, out, (0, vectors_of(filters, b.lanes)), ending, False)
+        multiply(a, (hi - lo) * columns, b, out, (0, vectors_of(filters, b.lanes)), ending, NEW)
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units

@@ -28,7 +28,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
 from numnet.kernels.depthwise import convolve_row, image_ring, line_of
 from numnet.kernels.maps import Source, Window, vectors_of
-from numnet.kernels.product import Ending, Packed, Strided, multiply
+from numnet.kernels.product import Ending, NEW, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image, squeeze
 
@@ -70,7 +70,7 @@ class Codes(NamedTuple):
 @row
 def multiply_to(a, rows, w, ending, y, at):
     """``rows`` rows of y, from number ``at``, by a · w; a from its number at."""
-    multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, False)
+    multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, NEW)
 
 
 @row

@@ -43,7 +43,7 @@ from numnet.kernels import _check, vectors
 from numnet.kernels._jit import kernel, row
 from numnet.kernels._memory import empty, zeros
 from numnet.kernels.maps import vectors_of
-from numnet.kernels.product import Packed, Strided, multiply, multiply_all, pack
+from numnet.kernels.product import NEW, Packed, Strided, multiply, multiply_all, pack
 from numnet.kernels.sgd import own
 from numnet.kernels.vector import COLUMNS, scale, sum_of_squares
 
@@ -152,7 +152,7 @@ def gram_rows(z, b, lo, hi, a):
     """Rows lo … hi − 1 of A = Zᵀ·Z up to column hi − 1, and their mirror image; b is Z, packed."""
     side = b.columns
     out = Strided(a, lo * side, side, 1)
-    multiply(Strided(z, lo, 1, side), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, False)
+    multiply(Strided(z, lo, 1, side), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, NEW)
     mirror(a, side, lo, hi)
 
 
@@ -161,7 +161,7 @@ def polynomial_rows(a, b, lo, hi, p):
     """The same of P = b·A + c·A²; b is A, packed."""
     side, third, fifth = b.columns, a.dtype.type(POLYNOMIAL[1]), a.dtype.type(POLYNOMIAL[2])
     out = Strided(p, lo * side, side, 1)
-    multiply(Strided(a, lo * side, side, 1), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, False)
+    multiply(Strided(a, lo * side, side, 1), hi - lo, b, out, (0, vectors_of(hi, b.lanes)), None, NEW)
     for i in range(lo, hi):
         for j in range(i * side, i * side + hi):
             p[j] = third * a[j] + fifth * p[j]
@@ -172,7 +172,7 @@ def polynomial_rows(a, b, lo, hi, p):
 def next_rows(z, b, lo, hi, new):
     """Rows lo … hi − 1 of the next Z = a·Z + Z·P; b is P, packed."""
     side, first = b.columns, z.dtype.type(POLYNOMIAL[0])
-    multiply_all(Strided(z, lo * side, side, 1), hi - lo, b, Strided(new, lo * side, side, 1), False)
+    multiply_all(Strided(z, lo * side, side, 1), hi - lo, b, Strided(new, lo * side, side, 1), NEW)
     for i in range(lo * side, hi * side):
         new[i] += first * z[i]
 

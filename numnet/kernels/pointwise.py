@@ -40,10 +40,11 @@ from numnet.kernels.batchnorm import (
 )
 from numnet.kernels.maps import share, vectors_of
 from numnet.kernels.product import (
-    ROWS,
-    VECTORS,
+    NEW,
     Packed,
+    ROWS,
     Strided,
+    VECTORS,
     multiply,
     multiply_all,
     pack,
@@ -102,7 +103,7 @@ def _forward(source, w, y, moments, parts, v):
                 normalise_activate(a, source, finished)
                 a = finished
             multiply_all(
-                Strided(a, 0, channels, 1), hi - lo, b, Strided(y, lo * filters, filters, 1), False
+                Strided(a, 0, channels, 1), hi - lo, b, Strided(y, lo * filters, filters, 1), NEW
             )  # (1)
             if moments.size:
                 add_moments(y[lo * filters : hi * filters], moments[part], v)
@@ -138,7 +139,7 @@ def _backward(upstream, source, w, dx, more, dw, x_sums):
             if dx.size:
                 out = dx[lo * channels : hi * channels]
                 multiply_all(
-                    Strided(d, 0, filters, 1), hi - lo, back, Strided(out, 0, channels, 1), False
+                    Strided(d, 0, filters, 1), hi - lo, back, Strided(out, 0, channels, 1), NEW
                 )  # (2)
                 if more.size:
                     add(out, more[lo * channels : hi * channels])
@@ -161,7 +162,7 @@ def _inference(x, b, ending, y, cut):
         lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
         a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)
         span = first * VECTORS, last * VECTORS if last < panels else count
-        multiply(a, min(step, rows - lo), b, out, span, ending, False)
+        multiply(a, min(step, rows - lo), b, out, span, ending, NEW)
 
 
 def inference_cut(rows, channels, filters, n):

@@ -60,6 +60,9 @@ from numnet.kernels.vectors import (
 )
 
 _1 = np.float32(1)
+NEW = np.bool_(
+    False
+)  # y = a · b, not y += a · b. (A NumPy number: Numba would compile its functions anew for Python's False.)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
 VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
 
@@ -309,7 +312,7 @@ def _product(x, w, y, turned, v):
     for tile in prange((rows + TILE - 1) // TILE):  # each tile writes its own rows of y
         first, last = tile * TILE, min((tile + 1) * TILE, rows)
         a, out = Strided(flat_x, first * deep, deep, 1), Strided(flat_y, first * columns, columns, 1)
-        multiply_all(a, last - first, b, out, False)
+        multiply_all(a, last - first, b, out, NEW)
 
 
 def product(x, w, turned=False):
