@@ -86,7 +86,7 @@ def test_against_pytorch(activation, dtype, torch):
     ],
 )
 def test_exact_points(activation, points, dtype):
-    """Value and derivative at the kinks: PyTorch's choice (design.md), to the last bit."""
+    """Value and derivative at the kinks: PyTorch's choice, to the last bit."""
     x, y, slope = np.array(points, dtype).T.copy()
     (dy,) = draw(x.shape, dtype=dtype)
     assert (activation_forward(x, activation) == y).all()

@@ -58,6 +58,12 @@ def test_every_page_stands_in_the_reading_order():
     assert {page for page in PAGES if not page.startswith("_")} == set(order) - {"_jit"}
 
 
+def test_the_readme_has_the_same_order():
+    text = (FOLDER.parent.parent / "README.md").read_text("utf-8")
+    table = text[text.index("| | pages |") :]
+    assert re.findall(r"\(numnet/kernels/(\w+)\.py\)", table) == reading_order()
+
+
 @each_page
 def test_no_page_needs_a_later_one(page):
     order = [*reading_order()]

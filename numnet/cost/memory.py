@@ -3,7 +3,7 @@
 A training step keeps, from forward to backward, what each layer wrote (``kept``), and borrows gradient maps from the
 net's workspace on the way back (``Rehearsal`` walks the same way and borrows sizes instead of arrays). Parameters,
 gradients and the optimiser's state are not activations and are not counted; scratch tiles of some KiB a thread neither.
-``tests/test_cost_memory.py`` holds both against the arrays of real nets, and the sum against a process's memory.
+``tests/test_cost.py`` holds both against the arrays of real nets, and the sum against a process's memory.
 """
 
 from math import prod

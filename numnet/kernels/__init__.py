@@ -18,12 +18,12 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | raw, finished | a map before its batch norm and activation, and after them |
 | pack | the four numbers a channel that finish a raw map (page ``batchnorm``) |
 | row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
-| tile | what is worked on at a time: some pixels of a map with all channels, in the second-level cache; or sums in registers |
+| tile | what is worked on at a time: some pixels of a map, all channels, in the second-level cache; or sums in registers |
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
 | window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
-| ring, slot | the last few rows of an image, finished and framed, where a window finds them; a slot holds one (page ``depthwise``) |
+| ring, slot | the last few rows of an image, finished and framed; a slot holds one (page ``depthwise``) |
 
 **A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
 public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
@@ -34,10 +34,10 @@ learned something whole. The first two need no other page: begin anywhere, say w
 
     vectors   its docstring; the rest is for those who want to see LLVM
     maps → rows → padding → exponential → activations → product → batchnorm → pointwise → dense → depthwise → conv
-    → pooling → squeeze_excite → residual → concat → loss                                          a net's forward and backward
-    folding → inverted                                                                             inference
-    sgd → vector → adam → rmsprop → muon                                                           steps of the optimisers
-    random → dropout → augment → draw                                                              chance
+    → pooling → squeeze_excite → residual → concat → loss       a net's forward and backward
+    folding → inverted                                          inference
+    sgd → vector → adam → rmsprop → muon                        steps of the optimisers
+    random → dropout → augment → draw                           chance
     _jit      how all of them are compiled and kept
 """
 

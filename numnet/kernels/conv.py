@@ -11,9 +11,9 @@ matrices, as on the pointwise page:
     Y = X̃ W        dX̃ = dY Wᵀ, scattered back and added where patches overlap        dW = X̃ᵀ dY
 
 The tile stays in the second-level cache; the whole matrix of patches (im2col), K·K times the input, never exists. In
-NHWC the K·C numbers of one kernel row lie side by side in the image, so gathering copies them together, K times a pixel. Patches
-of two tiles may overlap in an image: a part therefore owns whole images, and no two threads add to the same dx. A raw
-image (see the pack on the batch norm page) is finished once, before its first patch is gathered.
+NHWC the K·C numbers of one kernel row lie side by side in the image: they are copied together, K times a pixel. Patches of
+two tiles may overlap in an image. A part therefore owns whole images, and no two threads add to the same dx. A raw image
+(see the pack on the batch norm page) is finished once, before its first patch is gathered.
 
 Multiplications: exactly K·K·C·F·N·P·Q in each product; taps on the padding multiply a gathered 0.
 Not supported: dilation, groups (depthwise has its own page), different strides along H and W.

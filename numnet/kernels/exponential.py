@@ -10,8 +10,8 @@ With n the whole number nearest to x / ln 2, and r what is left:
 (3)  eʳ = 1 + r + r²/2! + … + rᵈ/d!            d = 7 for float32, 13 for float64: what is left out is below half a last bit
 
 **n.** Adding 1.5 · 2²³ to a float32 below 2²² pushes all digits after the point out of its 24 bits; subtracting it again
-gives the number rounded to a whole one. **r.** ln 2 is subtracted as a sum of two numbers: the first has so few bits that n times it is
-exact, the second is the rest (Cody and Waite 1980). **2ⁿ** is made by writing n into the bits of the exponent.
+gives the number rounded to a whole one. **r.** ln 2 is subtracted as a sum of two numbers: the first has so few bits that
+n times it is exact, the second is the rest (Cody and Waite 1980). **2ⁿ** is made by writing n into the bits of the exponent.
 
 Largest error against the exact value: 0.94 units of the last place in float32, 0.88 in float64 (of fifty million numbers
 each; the page's test draws a million). Below −87.3 (float64: −708.3) the result is 0, where it would soon be a denormal

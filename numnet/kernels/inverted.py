@@ -10,8 +10,8 @@ figure 3; see ``blocks/residual.py``):
 The wide maps e and z hold t = 6 times the numbers of x and y, and nobody outside the block reads them. So a tile is
 some output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
 filtered and projected there, and only x and y are maps in memory. Neighbouring tiles both make the K − s rows of e
-between them, which is the price; a tile is as high as the cache allows. Where whole images are smaller than that, a tile is several of
-them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
+between them, which is the price; a tile is as high as the cache allows. Where whole images are smaller than that, a tile
+is several of them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
 
 MobileNetV1's separable block is (2) and (3) alone: there z is what is saved. A squeeze-excite looks at all of an image
 before it scales the first number; so a tile of V3 is whole images, and z is squeezed and scaled where it lies.

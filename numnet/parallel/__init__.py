@@ -21,7 +21,7 @@ gradients are gathered and added in index order. What that asks for is checked, 
 * every batch of an epoch, the last one too, holds at least 8 images and a multiple of the ranks (with ``accumulate``
   k: k times as many): the parts' borders are then the same whoever owns them;
 * numnet's own layers: a layer of another kind that has parameters or buffers sums in ways that are not known here;
-* one kind of machine: other processors and other BLAS kernels give other bits, with any number of ranks.
+* one kind of machine: that two kinds of processors give the same bits is meant, but not promised.
 
 A plain run cuts small maps into fewer parts than 8, so ``--exact`` on one process need not have the bits of a run
 without it. It sends 8 times the gradient at every step and hides none of it: for tests, and to find a fault.
