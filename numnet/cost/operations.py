@@ -1,14 +1,14 @@
 """Multiplications and additions that the kernels really do, in closed form; ``tests/test_counting.py`` counts them.
 
-A MAC is a pair of both, but no loop does exactly that: a product of two matrices over length K adds K − 1 times, a loop
-that starts from zero K times, and a tap on the padding multiplies a zero that somebody put there. N images, H×W input,
+A MAC is a pair of both: every sum starts from zero, so it adds as often as it multiplies. But a sum that is cut adds up what
+was cut, and a tap on the padding multiplies a zero that somebody put there. N images, H×W input,
 P×Q output, K kernel side, s stride, C channels, F filters, M depth multiplier; B = parts(N) the number of partial sums.
 
 Standard convolution, over tiles of patches (conv page):
 
-(1)  forward   K²CF·NPQ products        (K²C − 1)·F·NPQ additions
-(2)  dx        K²CF·NPQ                 K²C·(F − 1)·NPQ, and one for each tap that falls inside: C·N·T_h·T_w
-(3)  dw        K²CF·NPQ                 K²CF·(NPQ − 1), however the pixels are cut into tiles and parts
+(1)  forward   K²CF·NPQ products        as many additions
+(2)  dx        K²CF·NPQ                 as many, and one for each tap that falls inside: C·N·T_h·T_w
+(3)  dw        K²CF·NPQ                 as many, and K²CF for each tile but the first: tiles and parts are added up
 
 with T the taps inside along an axis: T_h = #{(p, u): 0 ≤ p·s + u − top < H}. Pointwise: K = 1, and (2) scatters nothing.
 A dense layer adds F·N for its bias and F·(N − 1) for the bias's gradient.
@@ -33,8 +33,11 @@ not counted.
 from typing import NamedTuple
 
 from numnet.kernels.batchnorm import parts_of
+from numnet.kernels.conv import TRAINING
+from numnet.kernels.conv import tile_rows as tiles_of_conv
 from numnet.kernels.depthwise import PIXELS
 from numnet.kernels.maps import share
+from numnet.kernels.pointwise import LEAST, tile_rows
 
 
 class Operations(NamedTuple):
@@ -60,6 +63,12 @@ def asked(row_function, *arguments):
     return getattr(row_function, "py_func", row_function)(*arguments)
 
 
+def cut(count, parts):
+    """How many of ``count`` items each part has."""
+    borders = [asked(share, part, parts, count) for part in range(parts)]
+    return [last - first for first, last in borders]
+
+
 def taps_inside(size, kernel, stride, before, count):
     """T: pairs (output p, tap u) along one axis whose pixel lies in the image."""
     return sum(1 for p in range(count) for u in range(kernel) if 0 <= p * stride + u - before < size)
@@ -67,22 +76,26 @@ def taps_inside(size, kernel, stride, before, count):
 
 def conv(n, h, w, c, f, k, s, pads, p, q) -> Three:
     """Equations (1) to (3)."""
-    products, pixels = k * k * c * f * n * p * q, n * p * q
+    products = k * k * c * f * n * p * q
     inside = taps_inside(h, k, s, pads[0][0], p) * taps_inside(w, k, s, pads[1][0], q)
+    step = asked(tiles_of_conv, k * k * c, f, q, n * p, TRAINING)
+    tiles = sum(-(-images * p // step) for images in cut(n, parts_of(n)))
     return Three(
-        Operations(products, (k * k * c - 1) * f * pixels),
-        Operations(products, k * k * c * (f - 1) * pixels + n * c * inside),
-        Operations(products, k * k * c * f * (pixels - 1)),
+        Operations(products, products),
+        Operations(products, products + n * c * inside),
+        Operations(products, products + k * k * c * f * (tiles - 1)),
     )
 
 
 def pointwise(n, h, w, c, f) -> Three:
     """Equations (1) to (3) with K = 1."""
     pixels = n * h * w
+    tiles = sum(-(-rows // asked(tile_rows, c, f)) for rows in cut(pixels, parts_of(pixels, LEAST)))
+    products = c * f * pixels
     return Three(
-        Operations(c * f * pixels, (c - 1) * f * pixels),
-        Operations(c * f * pixels, c * (f - 1) * pixels),
-        Operations(c * f * pixels, c * f * (pixels - 1)),
+        Operations(products, products),
+        Operations(products, products),
+        Operations(products, products + c * f * (tiles - 1)),
     )
 
 
