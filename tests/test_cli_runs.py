@@ -53,6 +53,22 @@ def here(place, monkeypatch):
 # ------------------------------------------------------------------------------------------- train
 
 
+def test_the_test_images_as_validation(here):
+    """All training images are trained on, the test images are seen after every epoch, and the result says so."""
+    again = ["train", "photos", *TINY, "--epochs", 2, "--batch-size", 12, "--validation", "test", "--quiet"]
+    out = works(*again, "--out", "chosen")
+    assert "which these same images chose: no test" in out and "validation accuracy" not in out
+    result = json.loads((here / "chosen" / "result.json").read_text())
+    lines = [json.loads(line) for line in (here / "chosen" / "metrics.jsonl").read_text().splitlines()]
+    assert result["chosen_by_test"] and result["test_accuracy"] == result["validation_accuracy"]
+    assert result["test_accuracy"] == max(line["validation_accuracy"] for line in lines)
+    assert checkpoint.read_meta("chosen/last.safetensors")["training"]["images"] == 36
+    assert "these images chose: no test" in works("info", "chosen")
+    assert json.loads((here / "run.json").read_text())["chosen_by_test"] is False
+    code, _, err = numnet(*again[:-2], "train", "--out", "wrong")
+    assert code == 2 and "expected an integer ≥ 0 or" in err and "test" in err
+
+
 def test_train(here):
     result = json.loads((here / "run.json").read_text())
     keys = {

@@ -122,6 +122,37 @@ def test_the_article_s_widths(width, total, macs):
     assert (params + buffers, counted) == (total, macs)
 
 
+def by_the_article(alpha, classes=10, whole=int):
+    """Its net's parameters and statistics, from its table and its rounding: written down apart from numnet.models."""
+
+    def divisible(v):
+        rounded = max(8, int(v + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * v else rounded
+
+    c, thin = divisible(32 * alpha), max(int(16 * alpha), 1)
+    total = 27 * c + 4 * c + 9 * c + c * thin + 4 * thin
+    c = thin
+    for kernel, t, filters, repeats in (
+        (3, 3, 24, 3), (5, 3, 40, 3), (5, 6, 80, 3), (3, 6, 96, 2), (5, 6, 192, 4), (3, 6, 320, 1)
+    ):  # fmt: skip
+        for _ in range(repeats):
+            wide, out = t * c, divisible(whole(filters * alpha))
+            total += c * wide + kernel * kernel * wide + wide * out + 8 * wide + 4 * out
+            c = out
+    return total + c * classes + classes
+
+
+def test_every_width_of_the_article():
+    """All two-decimal α from 0.05 to 2. Cutting off the fraction before rounding to 8 makes another net at six."""
+    alphas = [n / 100 for n in range(5, 201)]
+    part = [a for a in alphas if by_the_article(a) != by_the_article(a, whole=float)]
+    assert part == [0.14, 0.28, 0.67, 0.89, 1.12, 1.49]
+    assert (by_the_article(0.67), by_the_article(0.67, whole=float)) == (1274076, 1288476)
+    for alpha in alphas:
+        params, buffers, _ = counts("mnasnet_keras", width=alpha, **CIFAR10)
+        assert params + buffers == by_the_article(alpha), alpha
+
+
 def test_the_article_s_totals():
     assert sum(counts("mobilenet_v1")[:2]) == 4253864  # as one article prints it, with 21,888 non-trainable
     assert sum(counts("mnasnet_keras", **CIFAR10)[:2]) == 2728594

@@ -36,6 +36,7 @@ def test_the_article_and_the_papers():
     assert (article["batch_size"], article["epochs"], article["optimiser"]) == (2048, 100, "adam")
     assert article["scaling"] == "unit" and article["augment"] is None and article["label_smoothing"] == 0
     assert (article["style"], article["schedule"]) == ("tensorflow", "constant")
+    assert article["validation"] == "test"  # all 50,000 images are trained on: 25 steps of 2,048
     assert (
         article["model"]["strides"] == "imagenet" and "nesterov" not in article and "momentum" not in article
     )

@@ -170,7 +170,9 @@ def _run_text(facts) -> str:
             ("epoch", f"{training['epoch']}: validation accuracy {100 * training['accuracy']:.2f} %")
         )
     if facts.get("result", {}).get("test_accuracy") is not None:
-        lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %"))
+        chosen = " (of the epoch that these images chose: no test)"
+        chosen = chosen if facts["result"].get("chosen_by_test") else ""
+        lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %{chosen}"))
     return columns(lines)
 
 

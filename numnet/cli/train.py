@@ -34,7 +34,11 @@ FLAGS = {
     "schedule": ("NAME", "constant, linear, cosine, one_cycle, step, exponential"),
     "warmup": ("EPOCHS", "how long the learning rate climbs"),
     "seed": ("S", "of weights, order, augmentation, dropout and the validation images"),
-    "validation": ("N", "training images to hold back; they choose best.safetensors"),
+    "validation": (
+        "N|test",
+        "training images to hold back; they choose best.safetensors. test: the test images choose it, "
+        "and its test accuracy is no test",
+    ),
     "weight_decay": ("D", "on weights, not on biases, gamma and beta"),
     "decay_depthwise": ("", "weight decay on depthwise weights too"),
     "label_smoothing": ("P", "probability that is spread over all classes"),
@@ -268,7 +272,10 @@ def _report(arguments, result, team, draw=True):
     if result["images_per_second"] is not None:
         trained += f", {result['images_per_second']:,.0f} images/s"
     lines = [("test accuracy", _percent(result["test_accuracy"]))]
-    if result["validation_accuracy"] is not None:
+    if result.get("chosen_by_test"):
+        best = f", after epoch {result['best_epoch']}, which these same images chose: no test"
+        lines = [("test accuracy", lines[0][1] + best)]
+    elif result["validation_accuracy"] is not None:
         best = f"{_percent(result['validation_accuracy'])}, the best, after epoch {result['best_epoch']}"
         lines.append(("validation accuracy", best))
     lines += [("trained", trained), ("checkpoint", result["checkpoint"])]

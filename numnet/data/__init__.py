@@ -36,7 +36,9 @@ def load(
 
     ``dataset``        "cifar10", "shapes", or the path of an image folder (see ``numnet.data.folder``)
     ``data_dir``       where CIFAR-10 lies; None: $NUMNET_DATA, the cache, or a download if ``download``
-    ``validation``     training images to hold back, drawn by ``seed``; not where the folder has its own
+    ``validation``     training images to hold back, drawn by ``seed``; not where the folder has its own.
+                       "test": the test images in their place (also where the folder has its own): whatever is
+                       then chosen by them has seen the test
     ``resolution``     side of the images in pixels; None: 32, for folders 224
     ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
     ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
@@ -64,7 +66,9 @@ def load(
             preset="torchvision" if preset is None else preset,
             memory=memory,
         )
-    if data.validation is None:
+    if validation == "test":
+        data.validation = data.test
+    elif data.validation is None:
         data.hold_back(validation, seed)
     if input_scaling is not None:
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)

@@ -110,7 +110,7 @@ class Dataset:
     def hold_back(self, count: int, seed: int) -> None:
         """Move ``count`` training images, drawn by ``seed``, to the validation split."""
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
-            raise NumnetError(f"validation: expected a number of images, got {count!r}")
+            raise NumnetError(f'validation: expected a number of images, or "test", got {count!r}')
         if count >= len(self.train):
             raise NumnetError(
                 f"validation: {count} images cannot be held back of the {len(self.train)} "

@@ -8,6 +8,8 @@ TensorFlow 1e-3, torchvision and timm 1e-5): no other framework publishes widths
 ``mnasnet_keras`` is the net of an article that presents MnasNet in Keras. It is B1 with these oddities, kept as they are:
 - no batch norm and no activation between the first depthwise convolution and its pointwise, and ReLU6 after that
   pointwise, where B1 has a linear bottleneck; its channels are ⌊16·α⌋, not rounded to a multiple of 8;
+- all other blocks round ⌊c·α⌋ to a multiple of 8, where the papers' code rounds c·α. The two part at six widths of two
+  decimals up to 2: 0.14, 0.28, 0.67, 0.89, 1.12, 1.49 (``whole_channels``);
 - ReLU6 everywhere, where the paper has ReLU;
 - no 320 → 1280 convolution before the pooling, and no dropout: 3,011,088 parameters, not B1's 4,383,312;
 - ``pooling``: whatever is not "avg" means the maximum; here only "max" does;
@@ -85,21 +87,31 @@ def article(
             name="block1",
         ),
     ]
-    net += _blocks(settings, settings.stages(B1)[1:], thin, options, frame, first=2)
+    rows = settings.stages(B1)[1:]
+    net += _blocks(settings, rows, thin, options, frame, first=2, channels=whole_channels)
     rates = {"keras": 0.0, "torch": 0.0, "paddle": 0.0}
     if pooling == "avg":
         return net + classifier(settings, rates)
     return [*net, GlobalMax(name="pool"), *dropped(settings, rates), Dense(settings.classes, name="logits")]
 
 
-def _blocks(settings, rows, c_in, options, frame, first=1):
-    """The blocks of the rows, named from number ``first`` on."""
+def _channels(c, settings):
+    return round_to_8(c * settings.width)
+
+
+def whole_channels(c, settings):
+    """The article's rounding: the fraction is cut off first, so a width just below 90 % of a step stays down."""
+    return round_to_8(int(c * settings.width))
+
+
+def _blocks(settings, rows, c_in, options, frame, first=1, channels=_channels):
+    """The blocks of the rows, named from number ``first`` on; ``channels``: how widths are rounded."""
     blocks = []
     for row in rows:
         for i in range(row.n):
             expanded = c_in * row.t
             block = InvertedResidual(
-                _channels(row.c, settings),
+                channels(row.c, settings),
                 row.s if i == 0 else 1,
                 expanded=expanded if row.t > 1 else None,
                 kernel=settings.kernel or row.k,
@@ -111,9 +123,5 @@ def _blocks(settings, rows, c_in, options, frame, first=1):
                 name=f"block{first + len(blocks)}",
             )
             blocks.append(block)
-            c_in = _channels(row.c, settings)
+            c_in = channels(row.c, settings)
     return blocks
-
-
-def _channels(c, settings):
-    return round_to_8(c * settings.width)

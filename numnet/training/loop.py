@@ -474,6 +474,7 @@ class Run:
                 "test_top5": test["top5"],
                 "test_loss": test["loss"],
                 "validation_accuracy": self.best["accuracy"],
+                "chosen_by_test": self.data.validation is not None and self.data.validation is self.data.test,
                 "best_epoch": self.best["epoch"],
                 "epochs": self.epoch,
                 "train_seconds": self.seconds,

@@ -58,6 +58,11 @@ def or_none(kind):
     return (lambda value: value is None or check(value)), words + " or null"
 
 
+def or_word(kind, word):
+    check, words = kind
+    return (lambda value: value == word or check(value)), f"{words} or {json.dumps(word)}"
+
+
 TEXT = (lambda value: isinstance(value, str)), "a text"
 SWITCH = (lambda value: isinstance(value, bool)), "true or false"
 OBJECT = (
@@ -118,7 +123,9 @@ SETTINGS = {
     "checkpoint_every": or_none(number(0)),  # minutes
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
     "exact": SWITCH,  # the same bits whatever the number of processes
-    "validation": integer(0),  # images held back from the training set
+    "validation": or_word(
+        integer(0), "test"
+    ),  # images held back; "test": the test set, which then is no test
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
 }
