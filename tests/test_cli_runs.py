@@ -53,6 +53,42 @@ def here(place, monkeypatch):
 # ------------------------------------------------------------------------------------------- train
 
 
+def test_lists_of_training_and_validation_images(here):
+    """val_list.txt chooses the best epoch; without test_list.txt nothing is called a test."""
+    for part, split in (("train", "train"), ("val", "test")):
+        files = sorted((here / "photos" / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(here)} {CLASSES.index(file.parent.name)}\n" for file in files]
+        (here / f"{part}_list.txt").write_text("".join(lines))
+    (here / "label_list.txt").write_text("\n".join(CLASSES))
+    try:
+        out = works(
+            "train",
+            ".",
+            *TINY,
+            "--epochs",
+            3,
+            "--batch-size",
+            12,
+            "--out",
+            "listed",
+            "--quiet",
+            "--validation",
+            6,
+        )
+        result = json.loads((here / "listed" / "result.json").read_text())
+        lines = [json.loads(line) for line in (here / "listed" / "metrics.jsonl").read_text().splitlines()]
+        best = max(line["validation_accuracy"] for line in lines)
+        assert result["validation_accuracy"] == best and result["test_accuracy"] is None
+        assert "validation accuracy" in out
+        code, text, err = numnet("eval", "listed", ".", "--json")
+        facts = json.loads(text)
+        assert code == 0 and "no test images" in err
+        assert (facts["split"], facts["accuracy"], facts["images"]) == ("validation", best, 12)
+    finally:
+        for name in ("train_list.txt", "val_list.txt", "label_list.txt"):
+            (here / name).unlink()
+
+
 def test_the_test_images_as_validation(here):
     """All training images are trained on, the test images are seen after every epoch, and the result says so."""
     again = ["train", "photos", *TINY, "--epochs", 2, "--batch-size", 12, "--validation", "test", "--quiet"]

@@ -116,7 +116,9 @@ def test_lists(tmp_path, names, classes):
     assert right(read.train) and right(read.validation) and right(read.test)
     (tmp_path / "test_list.txt").unlink()
     read = load(tmp_path)
-    assert read.validation is None and read.test.labels.tolist() == [0, 1, 2]
+    assert read.validation.labels.tolist() == [0, 1, 2] and read.test is None, "val_list is for validation"
+    with pytest.raises(NumnetError, match="has no test images"):
+        load(tmp_path, validation="test")
     (tmp_path / "val_list.txt").unlink()
     read = load(tmp_path)  # without either, a part of each class is the test set
     assert len(read.train) == 6 and read.test.labels.tolist() == [0, 1, 2]

@@ -108,8 +108,14 @@ def eval(arguments):
             f"numnet: warning: {data.name} has other classes than the net was trained on "
             f"({_list(net.class_names)})"
         )
+    split = data.test
+    if split is None:
+        split = data.validation
+        say(
+            f"numnet: {data.name} has no test images: these are its validation images, which may have chosen the net"
+        )
     _compile(net)
-    result = evaluate(net, data.test, scaling, batch_size=arguments.batch_size, flip=arguments.flip)
+    result = evaluate(net, split, scaling, batch_size=arguments.batch_size, flip=arguments.flip)
     names = list(data.classes) + [str(i) for i in range(len(data.classes), net.classes)]
     if arguments.figure:
         from numnet import plotting
@@ -117,6 +123,8 @@ def eval(arguments):
         plotting.confusion(result["confusion"], names, arguments.figure)
     facts = {key: result[key] for key in ("accuracy", "top5", "loss", "images")}
     facts |= {"checkpoint": str(net.path), "dataset": data.name}
+    if data.test is None:
+        facts["split"] = "validation"
     if arguments.flip:
         facts["flip"] = result["flip"]
     if arguments.per_class:

@@ -67,6 +67,10 @@ def load(
             memory=memory,
         )
     if validation == "test":
+        if data.test is None:
+            raise NumnetError(
+                f"validation: {data.name} has no test images; expected a number, or test_list.txt"
+            )
         data.validation = data.test
     elif data.validation is None:
         data.hold_back(validation, seed)

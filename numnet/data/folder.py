@@ -4,7 +4,9 @@
                                              validation images; without ``test`` it is the test set
     DIR/CLASS/*                              a fifth of each class, drawn once and for all, is the test set
     DIR/train_list.txt, DIR/test_list.txt    a line an image: its path below DIR, a blank, its class number;
-                                             val_list.txt as above, label_list.txt with the classes' names
+                                             label_list.txt with the classes' names. The images of val_list.txt
+                                             are the validation images, also where there is no test_list.txt:
+                                             then there is no test set
 
 Every file is decoded once when the folder is opened: what cannot be read is named, skipped and counted, so
 that afterwards nothing is missing in the middle of an epoch. Images that fit into ``memory`` are kept; of
@@ -67,18 +69,19 @@ def load(folder, *, resolution: int, preset: str, memory: int) -> Dataset:
     keep = sum(len(files) for files in parts.values()) * resolution * resolution * 3 <= memory
     splits = {name: _open(files, resolution, preset, keep, skipped) for name, files in parts.items()}
     _tell(skipped)
-    if "test" not in splits:
+    if "test" not in splits and "validation" not in splits:
         _cut_test_set(splits)
     for number, name in enumerate(classes):
         if not (splits["train"].labels == number).any():
             left = " (none of its images can be read)" if any(n == number for _, n in parts["train"]) else ""
             raise NumnetError(f"{folder}: class {name} has no training image{left}")
-    if not len(splits["test"]):
+    if "test" in splits and not len(splits["test"]):
         raise NumnetError(f"{folder}: no test image; expected at least two images a class, or a test set")
     mean, std = transforms.SCALINGS["imagenet"]
-    return Dataset(
-        str(folder), classes, splits["train"], splits["test"], mean, std, splits.get("validation"), skipped
-    )
+    test, validation = splits.get("test"), splits.get("validation")
+    if validation is not None and not len(validation):
+        raise NumnetError(f"{folder}: none of the validation images can be read")
+    return Dataset(str(folder), classes, splits["train"], test, mean, std, validation, skipped)
 
 
 # -------------------------------------------------------------------------------------- what is in the folder
@@ -137,7 +140,7 @@ def _from_lists(folder: Path):
     if (folder / "test_list.txt").exists():
         parts["test"] = _read_list(folder / "test_list.txt")
     if (folder / "val_list.txt").exists():
-        parts["validation" if "test" in parts else "test"] = _read_list(folder / "val_list.txt")
+        parts["validation"] = _read_list(folder / "val_list.txt")
     count = 1 + max(label for files in parts.values() for _, label in files)
     if count < 2:
         raise NumnetError(f"{folder / 'train_list.txt'}: only one class, expected at least two")

@@ -88,7 +88,8 @@ class Dataset:
     """A data set ready for use.
 
     ``name``                what it was asked for by; ``classes``: their names, in the order of the labels
-    ``train``, ``test``     Splits; ``validation``: a Split, or None if no image was held back for it
+    ``train``, ``test``     Splits; ``test``: None where only validation images were named (lists without a test list)
+    ``validation``          a Split, or None if no image was held back for it
     ``mean``, ``std``       three floats each, of x/255: the scaling of the net's input
     ``skipped``             "file: reason" for every image that could not be read
     """
@@ -96,7 +97,7 @@ class Dataset:
     name: str
     classes: list[str]
     train: Split
-    test: Split
+    test: Split | None
     mean: tuple
     std: tuple
     validation: Split | None = None
