@@ -53,6 +53,40 @@ def here(place, monkeypatch):
 # ------------------------------------------------------------------------------------------- train
 
 
+def test_checkpoints_by_epoch(here):
+    """Kept every two epochs; going back to one and on again gives the same bits, log and best included."""
+    arguments = ["train", "photos", *TINY, "--batch-size", 12, "--validation", 6, "--crop", 1, "--ema", 0.5]
+    works(*arguments, "--epochs", 5, "--keep-every", 2, "--out", "kept", "--quiet")
+    kept = {f"epoch-{n}{best}.safetensors" for n in (2, 4) for best in ("", ".best")}
+    assert kept == {path.name for path in (here / "kept").glob("epoch-*")}
+    read = {name: checkpoint.read(here / "kept" / f"{name}.safetensors") for name in ("last", "best")}
+    lines = (here / "kept" / "metrics.jsonl").read_text().splitlines()
+    result = json.loads((here / "kept" / "result.json").read_text())
+    for name in ("best", "last"):  # as if both were of a later epoch: what going back takes must be its own
+        shutil.copy(here / "run" / f"{name}.safetensors", here / "kept" / f"{name}.safetensors")
+    works("train", "--resume", "kept", "--epoch", 2, "--quiet")
+    again = (here / "kept" / "metrics.jsonl").read_text().splitlines()
+    clock = ("seconds", "images_per_second", "data_seconds")
+    for one, two in zip(lines, again, strict=True):
+        one, two = ({k: v for k, v in json.loads(line).items() if k not in clock} for line in (one, two))
+        assert one == two
+    for name, (tensors, document) in read.items():
+        others, theirs = checkpoint.read(here / "kept" / f"{name}.safetensors")
+        assert all((tensors[key] == others[key]).all() for key in tensors) and tensors.keys() == others.keys()
+        assert document["training"]["epoch"] == theirs["training"]["epoch"]
+    assert json.loads((here / "kept" / "result.json").read_text())["test_loss"] == result["test_loss"]
+    facts = json.loads(works("eval", "kept/epoch-2.safetensors", "photos", "--json"))
+    assert facts["checkpoint"] == "kept/epoch-2.safetensors"
+    for wrong, words in (
+        (["--resume", "kept", "--epoch", 3], "no checkpoint of epoch 3 (those kept: 2, 4)"),
+        (["--resume", "run", "--epoch", 3], "none was kept; train with --keep-every E"),
+        (["photos", "--epoch", 3], "expected --resume RUN_DIR beside it, or --epochs"),
+        (["photos", "--keep-every", 0], "expected an integer ≥ 1"),
+    ):
+        code, _, err = numnet("train", *wrong)
+        assert code == 2 and words in err and err.count("\n") == 1, err
+
+
 def test_lists_of_training_and_validation_images(here):
     """val_list.txt chooses the best epoch; without test_list.txt nothing is called a test."""
     for part, split in (("train", "train"), ("val", "test")):

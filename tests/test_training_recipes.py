@@ -11,7 +11,8 @@ from numnet.training.loop import DEFAULTS
 from numnet.training.recipes import load, merge
 
 EXPECTED = {
-    "shapes", "cifar10", "folder", "mnasnet_article", "mnasnet_paper", "mobilenet_v1_paper",
+    "shapes", "cifar10", "folder", "finetune_v3_large", "finetune_v3_small",
+    "mnasnet_article", "mnasnet_paper", "mobilenet_v1_paper",
     "mobilenet_v2_paper", "mobilenet_v3_paper",
 }  # fmt: skip
 
@@ -53,6 +54,20 @@ def test_the_article_and_the_papers():
     assert v1["model"] == {
         "model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "seed": 0
     }  # fmt: skip
+
+
+def test_a_recipe_brings_its_net_s_resolution():
+    """Photographs have no size of their own; CIFAR-10's images have."""
+    sides = {}
+    for name in ("mobilenet_v3_paper", "finetune_v3_small", "finetune_v3_large", "mnasnet_article"):
+        sides[name] = run.plan("photos", name)["model"]["resolution"]
+    assert list(sides.values()) == [224, 224, 224, 32]
+    assert (
+        run.plan("photos", "mobilenet_v3_paper", {"model": {"resolution": 96}})["model"]["resolution"] == 96
+    )
+    assert run.plan("cifar10", "mobilenet_v3_paper")["model"]["resolution"] == 32
+    assert run.plan("photos")["model"]["resolution"] == 128  # no recipe named: the folder's own
+    assert run.plan("photos", flags={"model": {"model": "mobilenet_v2"}})["model"]["resolution"] == 128
 
 
 def test_default_recipe_belongs_to_the_data_set():

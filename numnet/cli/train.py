@@ -11,6 +11,7 @@ from numnet.cli.arguments import (
     add_model_options,
     add_threads,
     columns,
+    count,
     described,
     model_options,
     nearest,
@@ -51,6 +52,7 @@ FLAGS = {
     "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
     "exact": ("", "with mpiexec: the same bits on 1, 2, 4 and 8 ranks; slow"),
     "checkpoint_every": ("MINUTES", "save within an epoch too"),
+    "keep_every": ("E", "keep the checkpoint of every so many epochs: epoch-5.safetensors …"),
     "momentum": ("M", "of sgd, muon and rmsprop"),
     "nesterov": ("", "of sgd and muon"),
     "ratio": (
@@ -68,7 +70,15 @@ FLAGS = {
     "every": ("EPOCHS", "between two factors of the schedule exponential"),
 }
 NO_FLAG = ("about", "augment", "progressive")
-FREE_TO_RESUME = ("resume", "dataset", "set", "json", "threads", "quiet")  # may stand beside --resume
+FREE_TO_RESUME = (
+    "resume",
+    "from_epoch",
+    "dataset",
+    "set",
+    "json",
+    "threads",
+    "quiet",
+)  # may stand beside --resume
 
 
 # ----------------------------------------------------------------------------------------- train
@@ -91,6 +101,10 @@ def train_arguments(parser):
     parser.add_argument(
         "--resume", metavar="RUN_DIR", help="go on with a run that was stopped; no other options"
     )
+    about = (
+        "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and on from there"
+    )
+    parser.add_argument("--epoch", type=count(), metavar="E", dest="from_epoch", help=about, **hidden)
     add_threads(parser)
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)", **hidden)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -170,6 +184,10 @@ def _start(arguments, team):
             "numnet train: expected a data set (cifar10, shapes or an image folder), or --resume RUN_DIR"
         )
     given = vars(arguments)
+    if "from_epoch" in given:
+        raise NumnetError(
+            "--epoch: goes back in a run that was kept; expected --resume RUN_DIR beside it, or --epochs"
+        )
     flags, recipe = _flags(arguments), given.get("recipe")
     # What can be known to be wrong is said before the data is read, or even downloaded.
     require_dataset(arguments.dataset)
@@ -242,11 +260,13 @@ def _resume(arguments, team):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
             raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
     folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
-    finished = team.lead(lambda: (folder / "result.json").exists())
+    epoch = vars(arguments).get("from_epoch")
+    finished = epoch is None and team.lead(lambda: (folder / "result.json").exists())
     if finished and team.leads:
         say(f"{folder}: this run is finished; nothing is left to do")
     with _patience("reading the data …", team) as callbacks:
-        result = run.resume(arguments.resume, progress=not arguments.quiet, callbacks=callbacks, team=team)
+        keywords = {"progress": not arguments.quiet, "callbacks": callbacks, "team": team}
+        result = run.resume(arguments.resume, epoch=epoch, **keywords)
     _report(arguments, result, team, draw=not finished)
 
 

@@ -10,6 +10,8 @@ A run directory holds
                          ``checkpoint_every`` minutes and when the run is told to stop
     best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without
                          validation images: the latest epoch); with ``ema`` its averaged weights
+    epoch-5.safetensors  with ``keep_every``: last.safetensors as it was after epoch 5, and the best net by then,
+                         epoch-5.best.safetensors: all that going on from there needs
     metrics.jsonl        a line an epoch
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
@@ -89,6 +91,7 @@ def fit(
     freeze=None,
     seed=0,
     checkpoint_every=None,
+    keep_every=None,
     sync_bn=False,
     exact=False,
     out=None,
@@ -123,6 +126,7 @@ def fit(
     freeze            name of a block: it and all before it run as in inference, and no bit of them changes
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
+    keep_every        epochs between checkpoints that stay beside the last: see the module
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
     team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
     sync_bn, exact    concerns a team only: see ``numnet.parallel``
@@ -411,6 +415,8 @@ class Run:
             record
         )  # before the last: killed in between, the epoch is done again and both are right
         if self.writes:
+            if self.settings["keep_every"] is not None and self.epoch % self.settings["keep_every"] == 0:
+                state.keep(self)
             state.save(self)
         self._bar.epoch(record)
         self._call("on_epoch", record)

@@ -9,7 +9,8 @@ layers are merged, the later winning key by key:
 with two exceptions. Who changes the number of epochs and not the warm-up gets a warm-up of the same share.
 And what only makes sense for one optimiser, schedule or model does not outlive it (BELONGS): who asks for
 another optimiser gets its own learning rate, momentum and so on, not those of the recipe below. Who names a
-model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), and images of one size.
+model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), and images of one size. On a folder
+of photographs a recipe's net takes them at its own resolution, 224 unless the recipe says otherwise.
 """
 
 import difflib
@@ -121,6 +122,7 @@ SETTINGS = {
     ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
     "checkpoint_every": or_none(number(0)),  # minutes
+    "keep_every": or_none(integer(1)),  # epochs between two checkpoints that stay: epoch-5.safetensors …
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
     "exact": SWITCH,  # the same bits whatever the number of processes
     "validation": or_word(

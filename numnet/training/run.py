@@ -8,7 +8,8 @@ from numnet import data as datasets
 from numnet.errors import NumnetError
 from numnet.loading import load, read_document
 from numnet.models import build, describe
-from numnet.training import recipes
+from numnet.models.common import Settings
+from numnet.training import recipes, state
 from numnet.training.loop import Run
 from numnet.training.team import Team
 
@@ -64,7 +65,11 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     """
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is not None:
-        layers.append(recipes.load(str(recipe)))
+        named = recipes.load(str(recipe))
+        if recipes.default(str(dataset)) == "folder" and "model" in named.get("model", {}):
+            # Photographs have no size of their own: the recipe's net brings its own, not the folder recipe's.
+            named = {**named, "model": {"resolution": Settings.resolution, **named["model"]}}
+        layers.append(named)
     merged = recipes.merge(*layers)
     if start is not None:
         merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
@@ -80,9 +85,14 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     return merged
 
 
-def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
-    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
+def resume(run_dir, *, epoch=None, callbacks=(), progress=True, team=None) -> dict:
+    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns.
+
+    epoch: go back to the checkpoint that was kept after this epoch, and on from there; what came after is done again.
+    """
     team = team or Team()
+    if epoch is not None:
+        team.lead(lambda: state.go_back(checkpoint.find(run_dir, "last").parent, epoch))
     path = team.lead(lambda: checkpoint.find(run_dir, "last"))
     document = team.lead(lambda: read_document(path))
     if document.get("reading") is None or document.get("recipe") is None:

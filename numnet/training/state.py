@@ -11,7 +11,10 @@ is the net alone. The rest of the document is the same in both:
 """
 
 import json
+import os
+import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
 # Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
-FREE = ("checkpoint_every", "about", *READING)
+FREE = ("checkpoint_every", "keep_every", "about", *READING)
 
 
 def prepare(run, resume) -> None:
@@ -89,8 +92,57 @@ def level(run) -> None:
     run.team.level(run.net, **run.optimiser.slots, **{f"ema {name}": v for name, v in averages.items()})
 
 
-def save(run) -> None:
-    """Write last.safetensors."""
+def keep(run) -> None:
+    """Write the checkpoint that stays, and beside it the best net by then, which a later one may replace."""
+    name = f"epoch-{run.epoch}"
+    save(run, f"{name}.safetensors")
+    _copy(run.out / "best.safetensors", run.out / f"{name}.best.safetensors")
+
+
+def kept(out) -> list[int]:
+    """The epochs whose checkpoints were kept."""
+    names = (re.fullmatch(r"epoch-(\d+)\.safetensors", path.name) for path in Path(out).iterdir())
+    return sorted(int(name[1]) for name in names if name)
+
+
+def go_back(out, epoch) -> None:
+    """Make a run what it was after ``epoch``: its kept checkpoint becomes the last, its best net then the best.
+
+    What came after is no longer in the log; kept checkpoints of later epochs stay until they are written again.
+    Raises NumnetError if no checkpoint of that epoch was kept, or if a process is training there.
+    """
+    out = Path(out)
+    there = out / f"epoch-{epoch}.safetensors"
+    if not there.is_file():
+        epochs = ", ".join(map(str, kept(out)))
+        which = f"those kept: {epochs}" if epochs else "none was kept; train with --keep-every E to keep some"
+        raise NumnetError(f"{out}: no checkpoint of epoch {epoch} ({which})")
+    best = out / f"epoch-{epoch}.best.safetensors"
+    if not best.is_file():
+        raise NumnetError(f"{best}: missing; without it the best net by epoch {epoch} is not known")
+    read_document(there)  # no damaged file becomes the last
+    lock.Lock(out).require_free()
+    (out / "result.json").unlink(missing_ok=True)
+    _copy(there, out / "last.safetensors")
+    _copy(best, out / "best.safetensors")
+
+
+def _copy(source, target) -> None:
+    """The same file under another name: one file where the disk can do that, as none is ever written in place."""
+    beside = target.with_name(f".{target.name}.tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    except OSError as error:
+        raise NumnetError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def save(run, name="last.safetensors") -> None:
+    """Write last.safetensors, or the same under another name."""
     tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
     if run.average is not None:
         tensors.update({f"ema/{name}": slot for name, slot in run.average.slots.items()})
@@ -106,7 +158,7 @@ def save(run) -> None:
         "seconds": run.seconds,
         "history": run.history,
     }
-    _write(run, "last.safetensors", tensors, training)
+    _write(run, name, tensors, training)
 
 
 def save_net(run, name) -> None:
