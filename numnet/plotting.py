@@ -313,6 +313,42 @@ def class_activation_maps(net, x):
     return np.array(places).reshape(*x.shape[:3], -1)
 
 
+def layer_maps(pixels, maps, file=None, channels=8):
+    """A photograph, and below it what each layer makes of it: a line a layer, its liveliest channels as grey pictures.
+
+    pixels: uint8 (H, W, 3); maps: what ``net.maps`` gives for that one image, {name: (1, P, Q, C)}; vectors are left
+    out. The ``channels`` channels are those that differ most over the image, in the order of their numbers, which stand
+    above; each is drawn from its least (black) to its largest value (white), and one that is the same everywhere is grey.
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    maps = {name: y[0] for name, y in maps.items() if y.ndim == 4}
+    if not maps:
+        raise NumnetError("maps: nothing to draw; expected layers whose output has rows and columns")
+    figure = Figure(figsize=(1.5 + 1.05 * channels, 1.6 + 1.22 * len(maps)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(maps) + 1, channels, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    panels[0, 0].imshow(pixels)
+    for line, (name, y) in zip(panels[1:], maps.items()):
+        spread = y.reshape(-1, y.shape[2]).std(axis=0)
+        chosen = np.sort((-spread).argsort(kind="stable")[:channels])
+        for axes, number in zip(line, chosen):
+            low, high = float(y[..., number].min()), float(y[..., number].max())
+            if low == high:
+                low, high = low - 1, high + 1
+            axes.imshow(y[..., number], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            axes.set_title(str(number), fontsize=7, pad=2)
+        side = "×".join(map(str, y.shape))
+        line[0].text(
+            -0.15, 0.5, f"{name}\n{side}", transform=line[0].transAxes, ha="right", va="center", fontsize=8
+        )
+    return _write(figure, file)
+
+
 def photos(rows, file=None):
     """Images with what a net sees in them: a line each, the image and bars of the likeliest classes.
 

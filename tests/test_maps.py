@@ -1,9 +1,14 @@
 """Maps of inner layers and features: against the planned executor, which computes them another way."""
 
+import json
+
 import numpy as np
 import pytest
+from cli_tools import numnet as command
+from PIL import Image
 
 import numnet
+from numnet import plotting
 from numnet.errors import NumnetError
 from numnet.inference import Executor
 
@@ -105,6 +110,39 @@ def test_features(model, width):
     close(net.features(x) @ head["weight"] + head["bias"], net.predict(x))
     assert net.features(x[:0]).shape == (0, width)
     assert net.maps(x[:0], "block2")["block2"].shape == (0, *net.layers[2].output_shape)
+
+
+def test_the_picture_of_maps(tmp_path):
+    """A line a layer, its liveliest channels; a channel that is the same everywhere is grey, not black."""
+    maps = {"stem": np.zeros((1, 4, 4, 3)), "pool": np.ones((1, 3))}
+    maps["stem"][0, 1, 2, 2] = 5
+    figure = plotting.layer_maps(np.zeros((8, 8, 3), np.uint8), maps, tmp_path / "maps.png", channels=2)
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["", "", "0", "2"] and figure.axes[2].texts[0].get_text() == "stem\n4×4×3"
+    flat, lively = (axes.images[0] for axes in figure.axes[2:])
+    assert flat.norm(0.0) == 0.5 and (lively.norm.vmin, lively.norm.vmax) == (0, 5)
+    with pytest.raises(NumnetError, match="nothing to draw"):
+        plotting.layer_maps(np.zeros((8, 8, 3), np.uint8), {"pool": np.ones((1, 3))})
+
+
+def test_predict_draws_maps(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one.png", "two.png"):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / name)
+    one, two, drawn = tmp_path / "one.png", tmp_path / "two.png", tmp_path / "maps.png"
+    code, out, err = command("predict", one, "--maps", drawn, "--layers", "stem, block1*", "--json")
+    assert code == 0 and f"figure: {drawn}" in err and json.loads(out)
+    with Image.open(drawn) as picture:
+        assert picture.size[1] > 600  # the photograph, stem, block1, block10, block11
+    for wrong, words in (
+        ([one, two, "--maps", drawn], "expected one image file, got 2"),
+        ([one, "--maps", drawn, "--layers", "blok"], "no layer 'blok'"),
+        ([one, "--maps", "maps.txt"], "--maps: expected a name that ends in"),
+        ([one, "--layers", "stem"], "expected --maps FILE beside it"),
+    ):
+        code, _, err = command("predict", *wrong)
+        assert code == 2 and words in err and len(err.splitlines()) == 1, err
 
 
 def test_what_maps_refuse():

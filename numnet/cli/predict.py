@@ -25,6 +25,10 @@ def predict_arguments(parser):
     parser.add_argument("--figure", metavar="FILE", help="draw images and bars (.png, .pdf, .svg)")
     about = f"draw over each image what speaks for its first class (into --figure, or {EXPLAINED})"
     parser.add_argument("--explain", action="store_true", help=about)
+    about = "draw what the net's layers make of one photograph, block by block (.png, .pdf, .svg)"
+    parser.add_argument("--maps", metavar="FILE", help=about)
+    about = "layers for --maps, by name or pattern, apart by commas: block3, block*.depthwise (all blocks)"
+    parser.add_argument("--layers", metavar="NAMES", help=about)
     add_input_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -40,6 +44,12 @@ def predict(arguments):
     figure = arguments.figure or (EXPLAINED if arguments.explain else None)
     if figure:
         require_figure(figure, "--figure")
+    if arguments.maps:
+        require_figure(arguments.maps, "--maps")
+        if len(images) != 1:
+            raise NumnetError(f"--maps: draws one photograph; expected one image file, got {len(images)}")
+    elif arguments.layers:
+        raise NumnetError("--layers: says which maps to draw; expected --maps FILE beside it")
     net = load(first)
     scaling, preset = input_scaling(net, arguments), input_preset(net, arguments)
     names = _class_names(net)
@@ -47,6 +57,8 @@ def predict(arguments):
     results, rows = [], []
     for lo in range(0, len(images), BATCH):
         pixels, x = _read(net, images[lo : lo + BATCH], scaling, preset)
+        if arguments.maps:
+            _draw_maps(net, pixels, x, arguments)
         for i, (image, p) in enumerate(zip(images[lo:], softmax(net.predict(x)))):
             top = (-p).argsort(kind="stable")[: arguments.top]
             top = [
@@ -76,6 +88,18 @@ def predict(arguments):
             for row in result["top"]
         ]
         print(f"{result['image']}\n{columns(lines, right=(1,))}")
+
+
+def _draw_maps(net, pixels, x, arguments):
+    """The picture of --maps."""
+    names = arguments.layers.split(",") if arguments.layers else _outer(net)
+    plotting.layer_maps(pixels[0], net.maps(x, *(name.strip() for name in names)), arguments.maps)
+    say(f"figure: {arguments.maps}")
+
+
+def _outer(net) -> list[str]:
+    """The layers and blocks whose output has rows and columns."""
+    return [layer.name for layer in net.layers if len(layer.output_shape) == 3]
 
 
 def _class_names(net) -> list[str]:
