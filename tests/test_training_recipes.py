@@ -193,7 +193,7 @@ def test_a_file_of_ones_own(tmp_path):
 BAD = {
     "unknown key": ('{"epocs": 3}', r"unknown key 'epocs' \(did you mean 'epochs'\?\)"),
     "far away": ('{"zzz": 3}', "unknown key 'zzz'$"),
-    "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean 'width'\?\)"),
+    "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean width\?\)"),
     "model of another": ('{"model": {"size": "large"}}', "unknown key 'size' of model"),
     "model text": ('{"model": "mobilenet_v1"}', 'model is "mobilenet_v1"; expected an object like'),
     "value": ('{"epochs": "three"}', 'epochs is "three"; expected an integer ≥ 1'),

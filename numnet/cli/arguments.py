@@ -14,6 +14,7 @@ from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
 from numnet.loading import describe_checkpoint
 from numnet.models import describe, models
+from numnet.models.names import hint
 
 
 def nearest(word, known) -> str:
@@ -38,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             if argument.startswith("-") and len(argument) > 1:
                 name = argument.partition("=")[0]
                 raise NumnetError(
-                    f"{self.prog} has no option {name}{nearest(name, self._option_string_actions)}; "
+                    f"{self.prog} has no option {name}{hint(name, self._option_string_actions, '--')}; "
                     f"see `{self.prog} --help`"
                 )
             raise NumnetError(f"{self.prog}: one argument too many, {argument!r}; see `{self.prog} --help`")

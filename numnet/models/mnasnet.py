@@ -3,7 +3,8 @@
 Figure 7 of the paper (A1) and its authors' code (B1) as rows: kernel, expansion t of the block's input channels, output
 channels, squeeze-and-excite as a part of the block's *input* channels, repeats, stride of the first. The first row, with
 t = 1, is a separable block without a skip. A1's gate is a plain sigmoid. The variants differ in ε alone (Keras and
-TensorFlow 1e-3, torchvision and timm 1e-5): no other framework publishes widths of its own.
+TensorFlow 1e-3, torchvision and timm 1e-5): no other framework publishes widths of its own. ``rows`` is another table of
+[k, t, c, se, n, s] for nets of one's own.
 
 ``mnasnet_keras`` is the net of an article that presents MnasNet in Keras. It is B1 with these oddities, kept as they are:
 - no batch norm and no activation between the first depthwise convolution and its pointwise, and ReLU6 after that
@@ -24,7 +25,18 @@ from typing import NamedTuple
 from numnet.blocks import Conv, Depthwise, InvertedResidual, Pointwise, Sequence
 from numnet.errors import NumnetError
 from numnet.layers import Dense, GlobalMax
-from numnet.models.common import Bottleneck, Settings, classifier, dropped, round_to_8
+from numnet.models.common import (
+    CHANNELS,
+    KERNEL,
+    REPEATS,
+    STRIDE,
+    Bottleneck,
+    Settings,
+    classifier,
+    dropped,
+    own_rows,
+    round_to_8,
+)
 
 
 class Row(NamedTuple):
@@ -60,12 +72,24 @@ B1 = [
 EPS = {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5}
 
 
-def layers(settings: Settings, *, rows, se=None, bottleneck_activation=None, skip=True) -> list:
-    """MnasNet-A1 or -B1 as layers; ``rows``: A1 or B1."""
+PART = (
+    (lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1),
+    "a number from 0 to 1",
+)
+
+
+def own_table(rows) -> list[Row] | None:
+    """A user's rows; None for none."""
+    return own_rows(Row, rows, k=KERNEL, t=REPEATS, c=CHANNELS, se=PART, n=REPEATS, s=STRIDE)
+
+
+def layers(settings: Settings, *, table, rows=None, se=None, bottleneck_activation=None, skip=True) -> list:
+    """MnasNet-A1 or -B1 as layers; ``table``: A1 or B1; ``rows``: another in its place."""
     options = Bottleneck(se, bottleneck_activation, skip)
     frame = {"activation": settings.activation or "relu", "norm": settings.norm(EPS)}
     net = [Conv(_channels(STEM, settings), 3, settings.stem_stride, settings.padding, **frame, name="stem")]
-    net += _blocks(settings, settings.stages(rows), net[0].filters, options, frame)
+    rows = settings.stages(own_table(rows) or table)
+    net += _blocks(settings, rows, net[0].filters, options, frame)
     net.append(Pointwise(LAST, **frame, name="last"))
     return net + classifier(settings, dropout={"keras": 0.2, "torch": 0.2, "paddle": 0.2})
 

@@ -24,6 +24,7 @@ from numnet.data.transforms import PRESETS, SCALINGS
 from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
+from numnet.models.names import hint
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -207,7 +208,7 @@ def _check_model(model, where: str) -> None:
         known.update(p.name for p in keywords if p.kind == p.KEYWORD_ONLY and p.name not in fixed)
     for key in model:
         if key not in known:
-            raise NumnetError(f"{where}: unknown key {key!r} of model{_nearest(key, sorted(known))}")
+            raise NumnetError(f"{where}: unknown key {key!r} of model{hint(key, sorted(known))}")
 
 
 def merge(*layers: dict) -> dict:

@@ -87,7 +87,12 @@ def _mnasnet(net):
     more, at = _units("block1.", blocks[0].children, "layers.", at)
     names |= more
     rest = iter(blocks[1:])
-    for row in mnasnet.B1[1:]:
+    rows = mnasnet.own_table(net.config.get("rows")) or mnasnet.B1
+    if (rows[0].t, rows[0].n) != (1, 1):
+        raise NumnetError(
+            "torchvision's MnasNet begins with one separable block (t = 1, n = 1), this net's rows do not"
+        )
+    for row in rows[1:]:
         for i in range(row.n):
             block = next(rest)
             names |= _units(f"{block.name}.", block.children, f"layers.{at}.{i}.layers.")[0]
@@ -167,14 +172,16 @@ def _timm(net):
 
 def _stages(config):
     """Lengths of timm's stages: blocks of the same output channels in the paper's table, or in the net's own."""
-    rows = {
-        "mobilenet_v1": mobilenet_v1.table(config.get("rows"), config.get("shallow")),
-        "mobilenet_v2": mobilenet_v2.ROWS,
-        "mobilenet_v3_large": mobilenet_v3.LARGE,
-        "mobilenet_v3_small": mobilenet_v3.SMALL,
-        "mnasnet_a1": mnasnet.A1,
-        "mnasnet_b1": mnasnet.B1,
-    }[config["model"]]
+    own = config.get("rows")
+    tables = {
+        "mobilenet_v1": lambda: mobilenet_v1.table(own, config.get("shallow")),
+        "mobilenet_v2": lambda: mobilenet_v2.table(own),
+        "mobilenet_v3_large": lambda: mobilenet_v3.table("large", own),
+        "mobilenet_v3_small": lambda: mobilenet_v3.table("small", own),
+        "mnasnet_a1": lambda: mnasnet.own_table(own) or mnasnet.A1,
+        "mnasnet_b1": lambda: mnasnet.own_table(own) or mnasnet.B1,
+    }
+    rows = tables[config["model"]]()
     return [sum(getattr(row, "n", 1) for row in same) for _, same in groupby(rows, lambda row: row.c)]
 
 
