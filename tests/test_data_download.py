@@ -3,12 +3,14 @@
 import hashlib
 import http.server
 import io
+import json
 import tarfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_tools import numnet as command
 
 from numnet import data
 from numnet.data import cifar10, download
@@ -103,6 +105,40 @@ def test_the_archive_is_fetched_once_and_read(server, tmp_path, monkeypatch, cap
     assert f"downloading {url}" in capsys.readouterr().err
     read = data.load("cifar10")
     assert len(read.train) == 100 and len(read.test) == 20
+
+
+def test_the_data_command(server, tmp_path, monkeypatch):
+    """It fetches what is not there, counts what lies there, and knows the official archive by its checksum."""
+    monkeypatch.setattr(cifar10, "IMAGES", 20)
+    monkeypatch.setenv("NUMNET_CACHE", str(tmp_path))
+    monkeypatch.delenv("NUMNET_DATA", raising=False)
+    monkeypatch.setattr(download, "URL", f"{server.url}/good")
+    monkeypatch.setattr(download, "SHA256", SHA256)
+    code, out, err = command("data", "cifar10", "--json")
+    facts = json.loads(out)
+    assert (
+        code == 0 and f"(170 MB) to {tmp_path}" in err and facts["path"] == str(tmp_path / download.ARCHIVE)
+    )
+    assert sum(facts["train"]) == 100 and sum(facts["test"]) == 20 and len(facts["classes"]) == 10
+    assert (facts["official"], facts["sha256"], facts["bytes"]) == (False, SHA256, len(ARCHIVE))
+    monkeypatch.setattr(download, "OFFICIAL", {SHA256: download.ARCHIVE})
+    code, out, err = command("data", "cifar10")
+    assert code == 0 and err == "" and "the official archive" in out and "train on it" in out
+    least, most = min(facts["train"]), max(facts["train"])
+    assert f"100, {least} to {most} of each of 10 classes" in out
+    own = tmp_path / "own" / "cifar-10-batches-bin"
+    with tarfile.open(tmp_path / download.ARCHIVE) as archive:
+        archive.extractall(own.parent, filter="data")
+    out = command("data", "cifar10", "--data", own)[1]
+    assert "this is a folder" in out and f"numnet train cifar10 --data {own}" in out
+    (own / "test_batch.bin").write_bytes(b"\x00" * 100)
+    for wrong, words in (
+        (own, "test_batch.bin: 100 bytes, expected 61,460"),
+        (tmp_path / "no", "no such file"),
+    ):
+        code, out, err = command("data", "cifar10", "--data", wrong)
+        assert code == 2 and words in err and len(err.splitlines()) == 1 and out == ""
+    assert command("data", "cifar")[0] == 2
 
 
 def test_load_downloads_what_it_does_not_find(server, tmp_path, monkeypatch):

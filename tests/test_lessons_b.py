@@ -8,6 +8,7 @@ import pytest
 
 import numnet
 from numnet.blocks import Conv, InvertedResidual, Norm, Pointwise
+from numnet.data import shapes
 from numnet.layers import Dense, GlobalAverage
 from numnet.lessons import budget, check, display, family, training
 
@@ -133,7 +134,15 @@ def test_data_is_cifar10_where_it_lies_and_shapes_elsewhere(monkeypatch, tmp_pat
     monkeypatch.setattr(training.cifar10, "find", lambda: None)
     data = training.load(60, 20, 30)
     assert data.name == "shapes" and (len(data.train), len(data.validation), len(data.test)) == (60, 20, 30)
-    assert "not on this machine" in training.what_it_is(data)
+    words = training.what_it_is(data)
+    assert "not on this machine" in words and "download=True" in words
+    assert "170 MB" in words and f"kept in {training.where()}" in words and "numnet data cifar10" in words
+    asked = []
+    monkeypatch.setattr(
+        training.datasets, "load", lambda name, download: asked.append(download) or shapes.load(90, 40)
+    )
+    training.load(60, 20, 30, download=True)
+    assert asked == [True]
     random = training.few(data, 20, shuffled=True)
     assert len(random.train) == 20 and np.array_equal(random.train.images, data.train.images[:20])
     assert not np.array_equal(random.train.labels, data.train.labels[:20])

@@ -30,6 +30,7 @@ COMMANDS = {
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
     "eval": Command("evaluate", "accuracy and loss of a trained net on a test set"),
     "predict": Command("predict", "what a trained net sees in image files"),
+    "data": Command("data", "fetch CIFAR-10, or check a copy of your own, and say where it lies"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "scale": Command("scale", "how long a step would take on many ranks (MPI), and what more of them bring"),

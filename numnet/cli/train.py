@@ -25,14 +25,15 @@ from numnet.loading import load
 from numnet.training import recipes, run, state
 from numnet.training.loop import DEFAULTS
 from numnet.training.optimisers import OPTIMISERS
+from numnet.training.schedules import OPTIONS as SCHEDULES
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
 FLAGS = {
     "epochs": ("E", "the recipe's warm-up keeps its share of them"),
     "batch_size": ("B", "images a step"),
     "lr": ("LR", "learning rate at its highest"),
-    "optimiser": ("NAME", "sgd, rmsprop, adam, adamw"),
-    "schedule": ("NAME", "constant, linear, cosine, one_cycle, step, exponential"),
+    "optimiser": ("NAME", ", ".join(OPTIMISERS)),
+    "schedule": ("NAME", ", ".join(SCHEDULES)),
     "warmup": ("EPOCHS", "how long the learning rate climbs"),
     "seed": ("S", "of weights, order, augmentation, dropout and the validation images"),
     "validation": (

@@ -9,6 +9,11 @@ from numnet.errors import NumnetError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+BYTES = 170_052_171  # of that archive
+OFFICIAL = {  # SHA-256 of the two archives that the data set's own page offers
+    SHA256: "cifar-10-binary.tar.gz",
+    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce": "cifar-10-python.tar.gz",
+}
 ARCHIVE = "cifar-10-binary.tar.gz"
 TIMEOUT = 30  # seconds without a byte from the server
 GZIP = b"\x1f\x8b"
@@ -41,7 +46,8 @@ def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIM
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # what it would say is said by the errors below
-    print(f"numnet: downloading {url}", file=sys.stderr)
+    size = f" ({BYTES / 1e6:.0f} MB)" if url == URL else ""
+    print(f"numnet: downloading {url}{size} to {folder}", file=sys.stderr)
     try:
         pooch.retrieve(url, f"sha256:{sha256}", ARCHIVE, folder, downloader=_Downloader(timeout))
     except exceptions.HTTPError as error:
