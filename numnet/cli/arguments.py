@@ -196,15 +196,17 @@ def _counted(make, model, options):
     return net
 
 
-MODEL = "one of those that `numnet models` lists, or a checkpoint or run directory"
+MODEL = "one of those that `numnet models` lists, or a checkpoint, run directory or another framework's file"
 
 
 def described_or_saved(model, **options):
     """``described``, or the net of a checkpoint with ``options`` in place of its own."""
     saved = model not in models() and (
-        model.endswith(".safetensors") or os.sep in model or os.path.isdir(model)
+        model.endswith(".safetensors") or os.sep in model or os.path.exists(model)
     )
-    return _counted(describe_checkpoint if saved else describe, model, options)
+    net = _counted(describe_checkpoint if saved else describe, model, options)
+    say_notes(net)
+    return net
 
 
 def require_dataset(dataset) -> None:
@@ -258,6 +260,12 @@ def say(text) -> None:
             print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):
             pass
+
+
+def say_notes(net) -> None:
+    """What was assumed, chosen or left out when another framework's file became this net."""
+    for note in getattr(net, "notes", ()):
+        say(f"numnet: {net.path.name}: {note}")
 
 
 class Patience:

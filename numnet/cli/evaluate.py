@@ -9,9 +9,8 @@ from numnet.cli.arguments import (
     say,
     set_threads,
 )
-from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed
+from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed, trained_net
 from numnet.errors import NumnetError
-from numnet.loading import load
 
 
 def eval_arguments(parser):
@@ -41,7 +40,7 @@ def eval(arguments):
     if arguments.figure:
         require_figure(arguments.figure, "--figure")
     require_dataset(arguments.dataset)
-    net = load(arguments.checkpoint)
+    net = trained_net(arguments.checkpoint, "eval")
     scaling = input_scaling(net, arguments)
     data = datasets.load(
         arguments.dataset, data_dir=arguments.data, memory=arguments.memory, resolution=net.input_shape[0],

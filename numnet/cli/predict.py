@@ -6,13 +6,14 @@ import numpy as np
 
 from numnet import plotting
 from numnet.cli.arguments import columns, count, print_json, require_figure, say, set_threads
-from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed
+from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed, trained_net
 from numnet.data import imagenet
 from numnet.data.image import read_image
 from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
-from numnet.loading import PACKAGED, load
+from numnet.loading import PACKAGED
+from numnet.weights import is_foreign
 
 BATCH = 64  # images decoded and shown to the net at a time
 EXPLAINED = "explained.png"
@@ -36,7 +37,7 @@ def predict_arguments(parser):
 def predict(arguments):
     set_threads(arguments.threads)
     first, *images = arguments.files
-    own = first.endswith(".safetensors") or Path(first).is_dir()
+    own = first.endswith(".safetensors") or Path(first).is_dir() or is_foreign(first)
     if not own:
         first, images = PACKAGED, arguments.files
     if not images:
@@ -50,7 +51,7 @@ def predict(arguments):
             raise NumnetError(f"--maps: draws one photograph; expected one image file, got {len(images)}")
     elif arguments.layers:
         raise NumnetError("--layers: says which maps to draw; expected --maps FILE beside it")
-    net = load(first)
+    net = trained_net(first, "predict")
     scaling, preset = input_scaling(net, arguments), input_preset(net, arguments)
     names = _class_names(net)
     compile_net(net)

@@ -18,10 +18,11 @@ from numnet.cli.arguments import (
     print_json,
     require_dataset,
     say,
+    say_notes,
     set_threads,
 )
 from numnet.errors import NumnetError
-from numnet.loading import load
+from numnet.loading import load_any
 from numnet.training import recipes, run, state
 from numnet.training.loop import DEFAULTS
 from numnet.training.optimisers import OPTIMISERS
@@ -193,7 +194,9 @@ def _start(arguments, team):
     # What can be known to be wrong is said before the data is read, or even downloaded.
     require_dataset(arguments.dataset)
     init = given.get("init")
-    start = None if init is None else load(init)
+    start = None if init is None else load_any(init)
+    if start is not None and not arguments.quiet:
+        say_notes(start)
     if given.get("scale_lr"):
         flags["lr"] = _scaled_lr(
             run.plan(arguments.dataset, recipe, _without(flags, "batch_size"), start), flags

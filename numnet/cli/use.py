@@ -2,19 +2,32 @@
 
 import numpy as np
 
-from numnet.cli.arguments import Patience, add_threads, choice
+from numnet.cli.arguments import Patience, add_threads, choice, say_notes
 from numnet.data import BUILT_IN
-from numnet.data.transforms import PRESETS, SCALINGS
+from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
+from numnet.loading import load_any, require_trained
 
 
 def add_input_options(parser):
     about = f"of the input, instead of the checkpoint's: {', '.join(SCALINGS)}"
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
-    about = f"how photographs are brought to the resolution: {', '.join(PRESETS)}"
-    parser.add_argument("--preset", type=choice(*PRESETS), metavar="NAME", help=about)
+    about = f"how photographs are brought to the resolution: {', '.join(PRESETS)}, bicubic/0.9"
+    parser.add_argument("--preset", type=_preset, metavar="NAME", help=about)
     add_threads(parser)
+
+
+def _preset(text):
+    return text if is_preset(text) else choice(*PRESETS, "bicubic/0.9")(text)
+
+
+def trained_net(path, command):
+    """The net of a checkpoint, or of another framework's file, for a command that needs a whole one."""
+    net = load_any(path)
+    say_notes(net)
+    require_trained(net, command)
+    return net
 
 
 def input_scaling(net, arguments):
@@ -28,12 +41,12 @@ def input_scaling(net, arguments):
 
 
 def input_preset(net, arguments):
-    """--preset, else as the run read its photographs. Images of the built-in sets come through untouched."""
+    """--preset, else as the run read its photographs or as the net was published; built-in sets stay untouched."""
     if arguments.preset is not None:
         return arguments.preset
     if net.document.get("dataset") in BUILT_IN:
         return "stretch"
-    return (net.document.get("recipe") or {}).get("preset") or "torchvision"
+    return (net.document.get("recipe") or {}).get("preset") or net.document.get("preset") or "torchvision"
 
 
 def compile_net(net):

@@ -6,7 +6,7 @@ from pathlib import Path
 from numnet import checkpoint
 from numnet import data as datasets
 from numnet.errors import NumnetError
-from numnet.loading import load, read_document
+from numnet.loading import load_any, read_document
 from numnet.models import build, describe
 from numnet.models.common import Settings
 from numnet.training import recipes, state
@@ -47,7 +47,7 @@ def train(
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
-    start = None if init is None else load(init)
+    start = None if init is None else load_any(init)
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
@@ -168,9 +168,12 @@ def _require_fit(model, start) -> None:
 def _take_over(net, start) -> None:
     """The weights of ``start``; where the numbers of classes differ, the last layer stays as it was initialised."""
     tensors, own = start.state(), net.state()
+    new = set(start.document.get("untrained") or ())  # layers that the file had no weights for
     if net.classes != start.classes:
-        head = f"params/{net.layers[-1].name}."
-        tensors |= {name: array for name, array in own.items() if name.startswith(head)}
+        new.add(net.layers[-1].name)
+    heads = tuple(f"params/{name}." for name in new)
+    if heads:
+        tensors |= {name: array for name, array in own.items() if name.startswith(heads)}
     net.restore(tensors, f"--init {start.path}")
 
 
