@@ -292,7 +292,10 @@ def test_a_class_number_that_no_training_image_has(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (dict(preset="centre"), "preset: expected one of torchvision, stretch, keras, got 'centre'"),
+        (
+            dict(preset="centre"),
+            "preset: expected one of torchvision, stretch, keras, or bicubic/0.9, got 'centre'",
+        ),
         (dict(resolution=-3), "resolution: expected a number of pixels, got -3"),
         (dict(memory="a lot"), "memory: expected bytes"),
         (dict(validation=10), "validation: 10 images cannot be held back of the 4 training images"),

@@ -9,7 +9,15 @@ from numnet.cli.arguments import (
     say,
     set_threads,
 )
-from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed, trained_net
+from numnet.cli.use import (
+    add_input_options,
+    bar,
+    compile_net,
+    input_preset,
+    input_scaling,
+    listed,
+    trained_net,
+)
 from numnet.errors import NumnetError
 
 

@@ -6,7 +6,15 @@ import numpy as np
 
 from numnet import plotting
 from numnet.cli.arguments import columns, count, print_json, require_figure, say, set_threads
-from numnet.cli.use import add_input_options, bar, compile_net, input_preset, input_scaling, listed, trained_net
+from numnet.cli.use import (
+    add_input_options,
+    bar,
+    compile_net,
+    input_preset,
+    input_scaling,
+    listed,
+    trained_net,
+)
 from numnet.data import imagenet
 from numnet.data.image import read_image
 from numnet.errors import NumnetError

@@ -20,7 +20,7 @@ from math import isfinite
 from pathlib import Path
 
 from numnet.data.feed import OPTIONS as AUGMENT
-from numnet.data.transforms import PRESETS, SCALINGS
+from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
@@ -65,6 +65,10 @@ def or_word(kind, word):
     return (lambda value: value == word or check(value)), f"{words} or {json.dumps(word)}"
 
 
+PRESET = (
+    (lambda value: isinstance(value, str) and is_preset(value)),
+    f"one of {', '.join(PRESETS)}, bicubic/0.9",
+)
 TEXT = (lambda value: isinstance(value, str)), "a text"
 SWITCH = (lambda value: isinstance(value, bool)), "true or false"
 OBJECT = (
@@ -130,7 +134,7 @@ SETTINGS = {
         integer(0), "test"
     ),  # images held back; "test": the test set, which then is no test
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
-    "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
+    "preset": or_none(PRESET),  # how photographs are brought to the resolution
 }
 READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
 # Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
