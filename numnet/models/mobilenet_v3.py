@@ -19,7 +19,7 @@ Where the sources differ, all at width 1 unless said:
 
 Nets of one's own: ``rows``, another table of [k, e, c, se, nl, s] (PaddleClas's ``config``), and the channels at width 1 of
 the stem, of the last convolution and of the wide layer: ``stem``, ``last``, ``wide`` (its ``inplanes``, ``class_squeeze``,
-``class_expand``).
+``class_expand``). Where ``rows`` say a nonlinearity for each block, ``activation`` is that of the layers around them.
 """
 
 from typing import NamedTuple
@@ -132,7 +132,7 @@ def layers(
             row.s,
             expanded=expanded if expands else None,
             kernel=settings.kernel or row.k,
-            activation=settings.activation or row.nl,
+            activation=row.nl if rows else settings.activation or row.nl,
             norm=norm,
             padding=padding,
             squeeze=options.squeeze(expanded, own),
