@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from numnet.cli.arguments import add_model_options, choice, columns, model_options, print_json, say_notes
+from numnet.data import imagenet
+from numnet.data.download import cache_folder
 from numnet.data.transforms import SCALINGS
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
@@ -81,6 +83,9 @@ def export_arguments(parser):
         "--preprocess", action="store_true",
         help=".onnx: the graph takes bytes (N, H, W, 3) and scales them; else floats (N, 3, H, W)",
     )  # fmt: skip
+    parser.add_argument(
+        "--softmax", action="store_true", help=".onnx: probabilities come out of the graph, not logits"
+    )
 
 
 def export(arguments):
@@ -90,7 +95,7 @@ def export(arguments):
     file = Path(arguments.file)
     _require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
-    for name in ("fold", "preprocess") if not onnx else ("layout",):
+    for name in ("fold", "preprocess", "softmax") if not onnx else ("layout",):
         if getattr(arguments, name):
             raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
@@ -107,7 +112,16 @@ def export(arguments):
     if arguments.preprocess and net.scaling is None:
         raise NumnetError(f"{net.path}: names no input scaling to put into the graph")
     scaling = net.scaling if arguments.preprocess else None
-    weights.export_onnx(net, file, folded=arguments.fold, scaling=scaling, class_names=net.class_names)
+    weights.export_onnx(
+        net, file, folded=arguments.fold, scaling=scaling, class_names=_names(net), softmax=arguments.softmax
+    )
+
+
+def _names(net):
+    """Names for the metadata: the checkpoint's; ImageNet's for a published net, if they lie in the cache already."""
+    if net.class_names is not None or net.document.get("labels") != "imagenet":
+        return net.class_names
+    return imagenet.class_names() if (cache_folder() / imagenet.FILE).is_file() else None
 
 
 def _require_folder(file, endings):
