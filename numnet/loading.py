@@ -145,6 +145,7 @@ DOCUMENT = {
     "command": (_text, "a text"),
     "result": (_object, "an object"),
     "labels": (_text, "a text"),
+    "digest": (_text, "a text"),
     "init": (_text, "a text"),
     "preset": (_text, "a text"),
     "untrained": (_texts, "a list of texts"),

@@ -292,16 +292,16 @@ def test_eval(here):
     ] == 4
     assert (here / "confusion.png").read_bytes().startswith(b"\x89PNG")
     brief = json.loads(works("eval", "run/best.safetensors", "photos", "--json", "--batch-size", 5))
-    assert set(brief) == {"accuracy", "top5", "loss", "images", "checkpoint", "dataset"}
+    wanted = {"accuracy", "top5", "loss", "images", "checkpoint", "dataset", "macro", "worst", "split"}
+    assert set(brief) == wanted | {"matched_by", "unknown", "skipped"}
+    assert (brief["split"], brief["matched_by"], brief["unknown"], brief["skipped"]) == (
+        "test",
+        "name",
+        {},
+        0,
+    )
     text = works("eval", "run", "photos", "--per-class")
     assert "top 5" in text and "most often taken for" in text and "green" in text
-
-
-def test_eval_on_other_classes_warns(here):
-    write_images(here / "others", train=2, test=2, classes=("cat", "dog"))
-    code, out, err = numnet("eval", "run", "others", "--json")
-    assert code == 0 and json.loads(out)["images"] == 4
-    assert re.search(r"^numnet: warning: others has other classes .*\(blue, green, red\)$", err, re.M)
 
 
 # ------------------------------------------------------------------------------------------- predict
@@ -567,7 +567,9 @@ MISTAKES = [
     (["eval", "own.safetensors", "shapes"], "a net of one's own"),
     (["eval", "other.safetensors", "shapes"], "mobilenet_v9"),
     (["eval", "bare.safetensors", "shapes"], "params/stem.weight is missing"),
-    (["eval", "run", "four"], "tells 3 classes apart, .*four has 4"),
+    (["eval", "run", "four", "--by-position"], "tells 3 classes apart, four has 4"),
+    (["eval", "run", "photos", "--split", "all the rest"], "--split: expected one of train, validation, test, all"),
+    (["eval", "run", "shapes", "--split", "validation"], "shapes has train and test images"),
     (["eval", "run", "nowhere"], "data set: expected cifar10, shapes or the path"),
     (["eval", "run", "photos", "--figure", "nowhere/x.png"], "--figure: no folder nowhere"),
     (["predict", "nowhere.jpg"], "nowhere.jpg: no such file, expected an image file"),

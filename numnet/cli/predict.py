@@ -12,11 +12,11 @@ from numnet.cli.use import (
     compile_net,
     input_preset,
     input_scaling,
-    listed,
     trained_net,
 )
 from numnet.data import imagenet
 from numnet.data.image import read_image
+from numnet.data.names import listed
 from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax

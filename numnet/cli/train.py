@@ -50,6 +50,7 @@ FLAGS = {
     "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
     "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
+    "background": ("NAME", "what is seen through transparent pixels: white, black, grey"),
     "freeze": ("BLOCK", "leave this block and all before it as they are"),
     "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
     "exact": ("", "with mpiexec: the same bits on 1, 2, 4 and 8 ranks; slow"),

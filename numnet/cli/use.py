@@ -4,6 +4,7 @@ import numpy as np
 
 from numnet.cli.arguments import Patience, add_threads, choice, say_notes
 from numnet.data import BUILT_IN
+from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
@@ -15,6 +16,8 @@ def add_input_options(parser):
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
     about = f"how photographs are brought to the resolution: {', '.join(PRESETS)}, bicubic/0.9"
     parser.add_argument("--preset", type=_preset, metavar="NAME", help=about)
+    about = "what is seen through transparent pixels: white, black, grey (what lies hidden there)"
+    parser.add_argument("--background", type=choice(*BACKGROUNDS), metavar="NAME", help=about)
     add_threads(parser)
 
 
@@ -49,6 +52,11 @@ def input_preset(net, arguments):
     return (net.document.get("recipe") or {}).get("preset") or net.document.get("preset") or "torchvision"
 
 
+def input_background(net, arguments):
+    """--background, else as the run had it."""
+    return arguments.background or (net.document.get("recipe") or {}).get("background")
+
+
 def compile_net(net):
     """One image through the net: only if that takes long there is something to say."""
     with Patience("compiling kernels (first run only)"):
@@ -59,7 +67,3 @@ def bar(part, width=30) -> str:
     """A bar of up to ``width`` characters, in eighths of one."""
     eighths = round(8 * width * part)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-
-
-def listed(words, most=5) -> str:
-    return ", ".join(words[:most]) + (", …" if len(words) > most else "")

@@ -12,7 +12,7 @@ from numnet.loading import load
 
 LAYOUTS = ("torchvision", "timm", "numnet")
 # What a net for use still says of its making.
-KEPT = ("dataset", "command", "recipe", "labels", "source", "result", "preset", "untrained")
+KEPT = ("dataset", "command", "recipe", "labels", "source", "result", "preset", "untrained", "digest")
 
 
 def import_arguments(parser):

@@ -84,6 +84,37 @@ def load(
     return data
 
 
+def load_for_evaluation(
+    dataset,
+    *,
+    data_dir=None,
+    resolution=None,
+    preset=None,
+    background=None,
+    memory=None,
+    part=None,
+    trained=None,
+):
+    """The images by which a net is judged, and no others: see ``numnet.data.folder.evaluation``. NumnetError.
+
+    ``part``      "train", "validation", "test", "all"; None: the test images, if there are any
+    ``trained``   what the net's checkpoint says of its training's images: {"dataset": path, "digest": …}, or None
+    Other arguments as those of ``load``.
+    """
+    from numnet.data import folder
+
+    if dataset not in BUILT_IN and Path(dataset).exists():
+        return folder.evaluation(
+            dataset, resolution=resolution or 224, preset=preset or "torchvision", background=background,
+            memory=MEMORY if memory is None else _bytes(memory), part=part, trained=trained,
+        )  # fmt: skip
+    if part not in (None, "train", "test"):
+        raise NumnetError(f"split: {dataset} has train and test images, got {part!r}")
+    data = load(dataset, data_dir=data_dir, resolution=resolution, preset=preset, memory=memory)
+    split = data.train if part == "train" else data.test
+    return folder.Evaluation(data.name, data.classes, split, part or "test", data.skipped)
+
+
 def _built_in(dataset, data_dir, download) -> Dataset:
     if dataset == "shapes":
         from numnet.data import shapes

@@ -11,7 +11,6 @@ it never depends on a seed, so no checkpoint is tested on its own images.
 
 import hashlib
 import os
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from numnet.data import image, layout, lists, transforms
 from numnet.data.split import ArraySplit, Dataset, Split
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.kernels.random import SPLIT, permutation
 
 TEST_SHARE = 0.2  # of each class, where the folder has no test set of its own
@@ -244,13 +243,13 @@ class _Reader:
     def tell(self) -> None:
         """Say what was left out and what was assumed."""
         for line in self.skipped[:NAMED]:
-            print(f"numnet: skipped {line}", file=sys.stderr)
+            tell(f"skipped {line}")
         if len(self.skipped) > NAMED:
-            print(f"numnet: skipped {len(self.skipped) - NAMED} more images", file=sys.stderr)
+            tell(f"skipped {len(self.skipped) - NAMED} more images")
         self.said += layout.losses(self.listing, self.unreadable)
         self.said += [f"{self.listing.folder}: {line}" for line in image.noted(self.notes)]
         for line in self.said:
-            print(f"numnet: {line}", file=sys.stderr)
+            tell(line)
 
 
 def _cut_test_set(listing) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from numnet.data import names as class_names
 from numnet.data.files import has_images, hidden_images, holds_images, images_below, subfolders
 from numnet.data.image import SUFFIXES
+from numnet.data.names import listed
 from numnet.errors import NumnetError
 
 ROLES = {
@@ -223,10 +224,6 @@ def _ask(folder, training, roles, labelled, flat, others, trains) -> None:
             f"{folder}: is {trains[0]} a split, or a class like {listed(others)} beside it? "
             f"expected train/CLASS/* alone, or another name for the class"
         )
-
-
-def listed(names, most=4) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _and(names) -> str:

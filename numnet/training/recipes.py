@@ -20,6 +20,7 @@ from math import isfinite
 from pathlib import Path
 
 from numnet.data.feed import OPTIONS as AUGMENT
+from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
@@ -135,8 +136,13 @@ SETTINGS = {
     ),  # images held back; "test": the test set, which then is no test
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(PRESET),  # how photographs are brought to the resolution
+    "background": or_none(one_of(BACKGROUNDS)),  # what is seen through transparent pixels
 }
-READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
+READING = (
+    "validation",
+    "preset",
+    "background",
+)  # keys that say how the data is read; the others are the loop's
 # Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
 MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 # What is dropped from the layers below when a later one changes the key on the left.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from numnet import checkpoint
 from numnet import data as datasets
-from numnet.errors import NumnetError
+from numnet.data import names as class_names
+from numnet.errors import NumnetError, tell
 from numnet.loading import load_any, read_document
 from numnet.models import build, describe
 from numnet.models.common import Settings
@@ -127,6 +128,7 @@ def _run(
             dataset,
             validation=recipe.get("validation", 0),
             preset=recipe.get("preset"),
+            background=recipe.get("background"),
             seed=recipe["seed"],
             resolution=model["resolution"],
             **reading,
@@ -139,10 +141,12 @@ def _run(
         )
     net = build(**model)
     if start is not None:
-        _take_over(net, start)
+        _take_over(net, start, data.classes, tell if team.leads else lambda line: None)
     if out is None:
         out = team.lead(lambda: _new_folder(data.name))
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
+    if data.digest is not None:
+        meta["digest"] = data.digest
     if command is not None:
         meta["command"] = command
     if start is not None:
@@ -165,12 +169,40 @@ def _require_fit(model, start) -> None:
             )
 
 
-def _take_over(net, start) -> None:
-    """The weights of ``start``; where the numbers of classes differ, the last layer stays as it was initialised."""
+def _take_over(net, start, classes, say) -> None:
+    """The weights of ``start``. Outputs of its last layer go by the names of their classes; new classes get new ones.
+
+    classes: the names that the outputs of ``net`` will have. Where the names of ``start`` are not known, its last layer
+    is taken as it is if it has as many outputs, else it is new.
+    """
     tensors, own = start.state(), net.state()
     new = set(start.document.get("untrained") or ())  # layers that the file had no weights for
-    if net.classes != start.classes:
-        new.add(net.layers[-1].name)
+    head, known = net.layers[-1].name, start.class_names
+    names = list(classes) + [None] * (net.classes - len(classes))
+    if head in new:
+        pass
+    elif known is None:
+        if net.classes != start.classes:
+            new.add(head)
+        elif start.document.get("labels") is None:
+            say(
+                f"--init {start.path}: names no classes: its {start.classes} outputs are taken over by position"
+            )
+    else:
+        places = class_names.match(names[: len(classes)], known) + names[len(classes) :]
+        for name in [name for name in own if name.startswith(f"params/{head}.")]:
+            array = own[name].copy()
+            for output, place in enumerate(places):
+                if place is not None:
+                    array[..., output] = tensors[name][..., place]
+            tensors[name] = array
+        fresh = [name for name, place in zip(classes, places) if place is None]
+        if fresh:
+            kept = len(classes) - len(fresh)
+            say(
+                f"--init {start.path}: knows {kept} of the {len(classes)} classes; "
+                f"new outputs for {class_names.listed(fresh)}"
+            )
     heads = tuple(f"params/{name}." for name in new)
     if heads:
         tensors |= {name: array for name, array in own.items() if name.startswith(heads)}

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from numnet import checkpoint
+from numnet.data.names import listed
 from numnet.errors import NumnetError
 from numnet.loading import read_document
 from numnet.training import lock, trouble
@@ -230,6 +231,7 @@ def load(run) -> None:
             f"{run.out}: this run was started with {training['images']:,} training images, "
             f"{run.data.name} has {run.images:,} now"
         )
+    _require_data(run, document)
     run.net.require(checkpoint.read_shapes(last), str(last))
     tensors, _ = checkpoint.read(last)
     run.net.restore(tensors, str(last))
@@ -262,6 +264,37 @@ def load(run) -> None:
         json.dumps(record) + "\n" for record in run.history
     )  # without epochs after the checkpoint
     checkpoint.replace(run.out / "metrics.jsonl", lines.encode())
+
+
+def _require_data(run, document) -> None:
+    """Raise NumnetError if the classes or the images are others than those that the run was started with."""
+    was, now = document.get("classes"), list(run.data.classes)
+    if was is not None and was != now:
+        gone, new = (
+            [name for name in ours if name not in theirs] for ours, theirs in ((was, now), (now, was))
+        )
+        words = [f"{listed(names)} {what}" for names, what in ((gone, "missing now"), (new, "new")) if names]
+        raise NumnetError(
+            f"{run.out}: this run was started with other classes than {run.data.name} has: "
+            f"{' and '.join(words) or 'the same in another order'}; expected {listed(was, 10)}"
+        )
+    digest, finished = document.get("digest"), (run.out / "result.json").exists()
+    if digest is not None and run.meta.get("digest") not in (None, digest):
+        raise NumnetError(
+            f"{run.out}: the training images of {run.data.name} are not those that this run was started with "
+            "(files were added, removed, renamed or changed)"
+        )
+    held_back = (document.get("recipe") or {}).get("validation")
+    if (
+        digest is None
+        and run.meta.get("digest") is not None
+        and held_back
+        and held_back != "test"
+        and not finished
+    ):
+        raise NumnetError(
+            f"{run.out}: was started by an older numnet, which held back other validation images; start it anew"
+        )
 
 
 def _clear_up(out, *more) -> None:

@@ -39,7 +39,11 @@ STYLE = Style(
     dense=(3, 2, 0, 1),
 )
 COUNTER = ".num_batches_tracked"
-CONFIG, SCALING = "numnet_config", "numnet_input"  # in the metadata of a file that export_torch wrote
+CONFIG, SCALING, CLASSES = (
+    "numnet_config",
+    "numnet_input",
+    "numnet_classes",
+)  # in the metadata of a file that export_torch wrote
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
@@ -309,7 +313,7 @@ def read(path, take=None, name=None) -> Source:
         question = _settle(path, tensors, facts, notes)
     return Source(
         "torch", path, tensors, stated=facts["options"], config=config, scaling=scaling or facts.get("scaling"),
-        class_names=facts.get("classes"), preset=facts.get("preset"), notes=notes, question=question,
+        class_names=_names(metadata) or facts.get("classes"), preset=facts.get("preset"), notes=notes, question=question,
     )  # fmt: skip
 
 
@@ -347,6 +351,12 @@ def _own(metadata, key, *needed):
     return document if isinstance(document, dict) and all(name in document for name in needed) else None
 
 
+def _names(metadata):
+    """The names of the classes that export_torch left there, or None."""
+    names = (_own(metadata, CLASSES, "names") or {}).get("names")
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
 def _is_safetensors(path):
     """By its contents: a length of 8 bytes, then "{". What is too short or cannot be read goes by its ending."""
     try:
@@ -380,8 +390,9 @@ def _short(error) -> str:
 def export_torch(net, path, layout=None) -> None:
     """Write the net's tensors under torchvision's or timm's names as ``.safetensors``, batch norm's counters included.
 
-    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration and scaling
-    stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does not look there.
+    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration, scaling and the
+    names of the classes stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does
+    not look there.
     Raises NumnetError for a net that the layout does not have.
     """
     from safetensors.numpy import save
@@ -406,4 +417,6 @@ def export_torch(net, path, layout=None) -> None:
     metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
     if getattr(net, "scaling", None):
         metadata[SCALING] = json.dumps(net.scaling)
+    if getattr(net, "class_names", None):
+        metadata[CLASSES] = json.dumps({"names": list(net.class_names)})
     checkpoint.replace(path, save(tensors, metadata=metadata))
