@@ -117,6 +117,11 @@ def test_a_net_of_ones_own(refuses, capsys):
 
 def test_what_stands_in_print_is_counted():
     counted = {(row[0], row[1]): row[3] for row in family.in_print().rows}
+    assert counted["an article on MnasNet", "what its blocks end in"].startswith("linear: 16 of 16")
+    assert (
+        "8.41 times: 86,400 against 10,275" in counted.values()
+        and "51,381,248 parameters more" in counted.values()
+    )
     assert counted["V1, table 2", "the 3×3 convolution's part of the MACs"] == "1.91 %"
     assert counted["V2, section 4", "bottleneck blocks"] == "17"
     assert counted["V2, table 4", "V2 1.4: parameters, MACs"] == "6.1 M, 582.2 M"
