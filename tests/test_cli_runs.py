@@ -576,8 +576,11 @@ MISTAKES = [
     (["predict", "run"], "expected image files after the checkpoint run"),
     (["predict", "empty", "photos/test/red/0.png"], "empty: no run in this directory"),
     (["predict", "run", "nowhere.png"], "nowhere.png: no such file, expected an image file"),
-    (["predict", "run", "photos"], "photos: a folder, expected an image file"),
-    (["predict", "run", "photos/test/red/0.png", "text.png"], "text.png: not an image that can be read"),
+    (["predict", "run", "empty"], "empty: a folder without images, expected .jpg"),
+    (["predict", "run", "nothing*.png"], r"nothing\*.png: no file has such a name"),
+    (["predict", "run", "--list", "nowhere.txt"], "--list: nowhere.txt: no such file"),
+    (["predict", "run", "photos", "--json", "--csv"], "--csv: cannot stand beside --json"),
+    (["predict", "run", "text.png"], "text.png: not an image that can be read"),
     (["predict", "run", "photos/test/red/0.png", "--top", "0"], "--top: expected an integer of at least 1, got '0'"),
     (["predict", "run", "photos/test/red/0.png", "--scaling", "x"], "--scaling: expected one of"),
     # info, sweep

@@ -149,17 +149,22 @@ def read_image(path, resolution: int, preset: str = "torchvision", background=No
 
     ``background``, ``notes``: see ``decode``.
     """
+    with quiet():
+        return read_quietly(path, resolution, preset, background, notes)
+
+
+def read_quietly(path, resolution: int, preset: str, background=None, notes=None) -> np.ndarray:
+    """``read_image`` for several threads: whoever starts them is inside ``quiet``."""
     path = Path(path)
     check_background(background)
     if not path.is_file():
         raise NumnetError(
             f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected an image file"
         )
-    with quiet():
-        try:
-            image = decode(path, background, notes)
-        except Exception as error:  # a decoder may raise anything, and each means that the file is no image
-            raise NumnetError(f"{path}: {why(error)}") from None
+    try:
+        image = decode(path, background, notes)
+    except Exception as error:  # a decoder may raise anything, and each means that the file is no image
+        raise NumnetError(f"{path}: {why(error)}") from None
     return resize_and_crop(image, resolution, preset)
 
 
