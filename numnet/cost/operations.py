@@ -26,8 +26,8 @@ any other, and E how often its sums are moved into dw: once in HOT numbers of x 
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
 (a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
-h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the exponential of the sigmoid and of swish is
-not counted.
+h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the sigmoid one addition and a division, swish two
+products more (β·v and v·s); their exponential is not counted.
 """
 
 from typing import NamedTuple
@@ -140,6 +140,8 @@ ACTIVATE = {
     "hsigmoid": Operations(1, 1),
     "hswish": Operations(2, 1),
     "hsigmoid02": Operations(1, 1),
+    "sigmoid": Operations(1, 1),
+    "swish": Operations(3, 1),
 }
 
 
