@@ -11,6 +11,7 @@ import numnet
 ROOT = Path(numnet.__file__).parent
 ROOMS = [  # from the top of the house down
     "errors",
+    "texts",
     "_version",
     "pickles",
     "kernels",
@@ -28,6 +29,7 @@ ROOMS = [  # from the top of the house down
     "data",
     "training",
     "parallel",
+    "canvas",
     "plotting",
     "drawing",
     "bench",

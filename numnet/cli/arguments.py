@@ -10,6 +10,7 @@ import sys
 import threading
 from math import isfinite
 
+from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
 from numnet.loading import describe_checkpoint
@@ -284,22 +285,6 @@ class Patience:
 
     def on_start(self, run):
         self.timer.cancel()
-
-
-def columns(lines, right=()) -> str:
-    """Lines of cells as aligned text; the columns in ``right`` are flush right, a None is a rule."""
-    lines = [None if line is None else [str(cell) for cell in line] for line in lines]
-    cells = [line for line in lines if line is not None]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    text = []
-    for line in lines:
-        if line is None:
-            text.append("─" * (sum(widths) + 2 * (len(widths) - 1)))
-            continue
-        aligned = [cell.rjust(width) if i in right else cell.ljust(width)
-                   for i, (cell, width) in enumerate(zip(line, widths))]  # fmt: skip
-        text.append("  ".join(aligned).rstrip())
-    return "\n".join(text)
 
 
 def require_figure(file, option) -> None:
