@@ -1,6 +1,7 @@
 """What ``comparison`` found, as tables and as figures."""
 
-from numnet.plotting import DARK, LIGHT, MIDDLE, _figure, _write
+from numnet.canvas import drawn, write
+from numnet.plotting import DARK, LIGHT, MIDDLE, _figure
 
 STYLES = {  # of the sides, in a figure
     "numnet": {"color": DARK, "marker": "o", "linestyle": "-"},
@@ -100,6 +101,7 @@ def layer_lines(workload) -> list:
 # ----------------------------------------------------------------------------------------- figures
 
 
+@drawn
 def plot(facts, what=None, file=None):
     """Images a second against the number that was varied (``what``), or a roofline of all workloads.
 
@@ -114,9 +116,10 @@ def plot(facts, what=None, file=None):
         _sweep(axes, facts, what)
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False, fontsize="small")
-    return _write(figure, file)
+    return write(figure, file)
 
 
+@drawn
 def kinds(facts, what, file=None):
     """Where the time of a step goes, by kind of layer, at each value of ``what``: a column each, a panel a workload and side.
 
@@ -152,7 +155,7 @@ def kinds(facts, what, file=None):
     figure.legend(
         handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize="small"
     )
-    return _write(figure, file)
+    return write(figure, file)
 
 
 def _part(times, kind, names) -> float:

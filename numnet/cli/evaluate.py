@@ -81,10 +81,6 @@ def eval(arguments):
     labels += [str(i) for i in range(len(labels), net.classes)]
     if assigned.matched == "position":
         labels[: len(data.classes)] = data.classes
-    if arguments.figure:
-        from numnet import plotting
-
-        plotting.confusion(result["confusion"], labels, arguments.figure)
     facts = {key: result[key] for key in ("accuracy", "top5", "loss", "images", "macro")}
     facts |= {"checkpoint": str(net.path), "dataset": data.name, "split": data.part}
     facts |= {"matched_by": assigned.matched, "unknown": assigned.unknown, "skipped": len(data.skipped)}
@@ -105,6 +101,10 @@ def eval(arguments):
         print_json(facts)
     else:
         print(_evaluation(facts))
+    if arguments.figure:  # last: no figure's failure may lose the numbers
+        from numnet import plotting
+
+        plotting.confusion(result["confusion"], labels, arguments.figure)
 
 
 def _class_names(net, classes):
@@ -149,4 +149,4 @@ def _evaluation(facts) -> str:
         taken = ", ".join(f"{facts['classes'][i]} {-n}" for n, i in wrong)
         right, precision, f1 = (f"{100 * row[key]:.1f} %" for key in ("accuracy", "precision", "f1"))
         lines.append((row["label"], row["images"], right, bar(row["accuracy"], 20), precision, f1, taken))
-    return f"{text}\n\n{columns(lines, right=(1, 2, 4, 5))}"
+    return f"{text}\n\n{columns(lines, right=(1, 2, 4, 5), fit=(0, 6))}"

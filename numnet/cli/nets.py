@@ -118,16 +118,16 @@ def cost(arguments):
     reports = [
         costs.report(described_or_saved(name, **options), arguments.batch_size) for name in arguments.models
     ]
-    if arguments.plot:
-        from numnet.cli import figures
-
-        figures.cost(reports, arguments.plot)
     if arguments.json:
         print_json(reports[0] if len(reports) == 1 else reports)
     elif arguments.csv:
         print(costs.csv(reports), end="")
     else:
         print(_text(reports))
+    if arguments.plot:
+        from numnet.cli import figures
+
+        figures.cost(reports, arguments.plot)
 
 
 def _blocks(arguments):

@@ -31,6 +31,7 @@ from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
 from numnet.loading import PACKAGED
+from numnet.texts import printable
 from numnet.weights import is_foreign
 
 BATCH = 64  # images decoded and shown to the net at a time
@@ -258,7 +259,7 @@ class _Output:
                 (f"  {row['label']}", f"{100 * row['probability']:.1f} %", bar(row["probability"]))
                 for row in top
             ]
-            print(f"{image}\n{columns(lines, right=(1,))}", flush=True)
+            print(f"{printable(image)}\n{columns(lines, right=(1,), fit=(0,))}", flush=True)
         self.begun = True
 
     def end(self):

@@ -287,8 +287,9 @@ def _report(arguments, result, team, draw=True):
 
         try:
             plotting.learning_curves(result["history"], folder / "curves.png")
-        except OSError as error:  # the training is done and saved all the same
-            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({error.strerror or error})")
+        except (NumnetError, OSError, MemoryError) as error:  # the training is done and saved all the same
+            reason = getattr(error, "strerror", None) or error
+            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({reason})")
     result = {key: value for key, value in result.items() if key != "history"}
     if arguments.json:
         print_json(result)
@@ -352,10 +353,10 @@ def sweep(arguments):
         rows = results.collect(plan, say=say)
     else:
         rows = sweeps.train(plan, progress=not arguments.quiet, say=say)
-    if any(row["test_accuracy"] is not None for row in rows):
-        minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
-        plotting.sweep(rows, arguments.plot or plan.folder / "table.png", minutes=minutes)
     if arguments.json:
         print_json(rows)
     else:
         print(results.markdown(rows), end="")
+    if any(row["test_accuracy"] is not None for row in rows):
+        minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
+        plotting.sweep(rows, arguments.plot or plan.folder / "table.png", minutes=minutes)
