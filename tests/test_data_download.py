@@ -4,16 +4,22 @@ import hashlib
 import http.server
 import io
 import json
+import shutil
+import ssl
+import subprocess
+import sys
 import tarfile
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_tools import numnet as command
+from PIL import Image
 
 from numnet import data
-from numnet.data import cifar10, download
+from numnet.data import cifar10, connection, download, progress
 from numnet.errors import NumnetError
 
 
@@ -187,6 +193,127 @@ def test_a_server_that_is_gone(tmp_path, monkeypatch):
     with pytest.raises(NumnetError, match=f"no connection to 127.0.0.1:{port}"):
         download.download_cifar10(tmp_path, url=f"http://127.0.0.1:{port}/good", sha256=SHA256)
     assert list(tmp_path.iterdir()) == []
+
+
+CA = """[ca]
+default_ca = own
+[own]
+database = index.txt
+new_certs_dir = .
+serial = serial
+default_md = sha256
+policy = any
+x509_extensions = names
+[any]
+commonName = supplied
+[names]
+subjectAltName = {name}
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """certificate(name, start, end): files of a key and of a certificate that signs itself, both made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl")
+
+    def make(name="IP:127.0.0.1", start="20200101000000Z", end="21200101000000Z"):
+        home = tmp_path_factory.mktemp("ca")
+        (home / "index.txt").write_text("")
+        (home / "serial").write_text("01")
+        (home / "ca.cnf").write_text(CA.format(name=name))
+        key = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=own -keyout key.pem -out own.csr"
+        dates = f"-startdate {start} -enddate {end}"
+        own = f"ca -batch -selfsign -config ca.cnf -in own.csr -keyfile key.pem {dates} -out own.pem"
+        for words in (key, own):
+            subprocess.run(["openssl", *words.split()], cwd=home, check=True, capture_output=True)
+        return home / "own.pem", home / "key.pem"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "options, trusted, says",
+    [
+        ({}, False, "its certificate is self-signed"),
+        ({"end": "20200102000000Z"}, True, "its certificate has expired"),
+        ({"start": "21190101000000Z"}, True, "its certificate is not valid yet"),
+        ({"name": "DNS:elsewhere.invalid"}, True, "its certificate is for another host"),
+    ],
+)
+def test_certificates_are_named(options, trusted, says, server, certificate, tmp_path, monkeypatch):
+    own, key = certificate(**options)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *who: None  # the client hangs up on it
+    if trusted:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(own))
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    with pytest.raises(NumnetError, match=says) as excinfo:
+        download.download_cifar10(folder, url=server.url.replace("http", "https") + "/good", sha256=SHA256)
+    assert "\n" not in str(excinfo.value) and list(folder.iterdir()) == []
+    assert "REQUESTS_CA_BUNDLE" in str(excinfo.value)
+
+
+def test_a_certificate_file_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(NumnetError, match=r"none\.pem; see REQUESTS_CA_BUNDLE"):
+        download.download_cifar10(tmp_path, url="https://127.0.0.1:1/good", sha256=SHA256)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_down_is_named(scheme, tmp_path, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", *connection.PROXIES):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as gone:
+        port = gone.server_port
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(NumnetError) as excinfo:
+        download.download_cifar10(tmp_path, url=f"{scheme}://data.invalid/good", sha256=SHA256)
+    text = str(excinfo.value)
+    assert f"the proxy cannot be reached or refuses; it is named in {scheme}_proxy" in text
+    assert "\n" not in text and "secret" not in text
+
+
+def test_a_proxy_that_asks_for_a_password(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setattr(Handler, "do_CONNECT", lambda self: self.send_error(407), raising=False)
+    monkeypatch.setenv("https_proxy", server.url)
+    with pytest.raises(
+        NumnetError, match="the proxy wants a user and a password; it is named in https_proxy"
+    ):
+        download.download_cifar10(tmp_path, url="https://data.invalid/good", sha256=SHA256)
+
+
+def test_a_name_that_is_not_known(tmp_path, monkeypatch):
+    from requests import exceptions
+
+    error = exceptions.ConnectionError(
+        "Failed to resolve 'data.invalid' ([Errno -2] Name or service not known)"
+    )
+    assert connection.trouble(error, "data.invalid").endswith("its name is not known here")
+    assert "in time" in connection.trouble(exceptions.ReadTimeout("read timed out"), "data.invalid")
+
+
+# ------------------------------------------------------------------------------------------- progress
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_bars_are_shown_in_notebooks_too(notebook, tmp_path, monkeypatch, capsys):
+    """Standard error of a kernel is no terminal; a load that takes long shows how far it is all the same."""
+    shell = types.SimpleNamespace(kernel=object() if notebook else None)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(progress, "SOON", 0)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(3):
+            (tmp_path / "train" / name).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "train" / name / f"{number}.png")
+    data.load(tmp_path, resolution=8)
+    assert ("reading images" in capsys.readouterr().err) == notebook
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "nonsense://127.0.0.1/x"])

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from numnet.data import image, layout, lists, transforms
+from numnet.data.progress import bar
 from numnet.data.split import ArraySplit, Dataset, Split
 from numnet.errors import NumnetError, tell
 from numnet.kernels.random import SPLIT, permutation
@@ -228,7 +228,7 @@ class _Reader:
 
         with image.quiet(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             done = pool.map(read, range(len(split)))
-            done = list(tqdm(done, "reading images", len(split), leave=False, disable=None, unit=" images"))
+            done = list(bar(done, desc="reading images", total=len(split), leave=False, unit=" images"))
         problems = [problem for problem, _ in done]
         self.skipped += [problem for problem in problems if problem]
         self.notes.update(note for _, notes in done for note in notes)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from numnet.data.progress import bar
 from numnet.errors import NumnetError
 from numnet.kernels.random import SPLIT, permutation
 
@@ -161,11 +162,9 @@ def in_memory(split: Split) -> ArraySplit:
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    from tqdm import tqdm
-
     images = np.empty((len(split), *split.shape), np.uint8)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets other threads run while it works
         done = pool.map(split.read_one, range(len(split)), images)
-        for _ in tqdm(done, "resizing images", len(split), leave=False, disable=None, unit=" images"):
+        for _ in bar(done, desc="resizing images", total=len(split), leave=False, unit=" images"):
             pass
     return ArraySplit(images, split.labels)
