@@ -153,7 +153,14 @@ def test_train(here):
     assert keys <= set(result) and "history" not in result
     assert 0 <= result["test_accuracy"] <= 1 and result["epochs"] == 4 and result["train_seconds"] > 0
     assert result["checkpoint"] == str(here / "run" / "best.safetensors")
-    names = {"best.safetensors", "last.safetensors", "metrics.jsonl", "result.json", "curves.png"}
+    names = {
+        "best.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "metrics.csv",
+        "result.json",
+        "curves.png",
+    }
     assert names == set(os.listdir("run"))
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     wanted = {"epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}

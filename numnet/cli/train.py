@@ -50,6 +50,9 @@ FLAGS = {
     "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
     "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
+    "class_weights": ("W", "of the loss: balanced, or cat=2,dog=0.5"),
+    "sampling": ("NAME", "shuffled, or balanced: in every epoch as many images of each class"),
+    "patience": ("E", "end after so many epochs that were no better than the best (needs validation images)"),
     "background": ("NAME", "what is seen through transparent pixels: white, black, grey"),
     "freeze": ("BLOCK", "leave this block and all before it as they are"),
     "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
@@ -76,6 +79,10 @@ NO_FLAG = ("about", "augment", "progressive")
 FREE_TO_RESUME = (
     "resume",
     "from_epoch",
+    "epochs",
+    "patience",
+    "data",
+    "memory",
     "dataset",
     "set",
     "json",
@@ -92,7 +99,10 @@ def train_arguments(parser):
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="cifar10, shapes, or an image folder")
     hidden = {"default": argparse.SUPPRESS}
     parser.add_argument(
-        "--data", metavar="DIR", help="where CIFAR-10 lies: a folder or its archive", **hidden
+        "--data",
+        metavar="DIR",
+        help="where CIFAR-10 lies; with --resume also a folder of images that has moved",
+        **hidden,
     )
     about = "instead of the data set's own; options override it"
     parser.add_argument("--recipe", metavar="NAME|FILE", help=about, **hidden)
@@ -101,9 +111,11 @@ def train_arguments(parser):
     )
     about = "start from this net's weights; another number of classes gets a new last layer"
     parser.add_argument("--init", metavar="CHECKPOINT", help=about, **hidden)
-    parser.add_argument(
-        "--resume", metavar="RUN_DIR", help="go on with a run that was stopped; no other options"
+    about = (
+        "go on with a run that was stopped; beside it only --data (where the images lie now), --epochs and --patience "
+        "(another end), --memory"
     )
+    parser.add_argument("--resume", metavar="RUN_DIR", help=about)
     about = (
         "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and on from there"
     )
@@ -153,6 +165,9 @@ def _setting(key):
         value = _value(text)
         if recipes.SETTINGS[key] is recipes.EPOCH_LIST:
             value = [_value(part) for part in text.strip("[]").split(",")]
+        if key == "class_weights" and "=" in text:
+            pairs = [part.rpartition("=") for part in text.split(",")]
+            value = {name.strip(): _value(weight) for name, _, weight in pairs}
         if not fits(value):
             words = expected.replace(" or null", ", or none")
             close = nearest(text, re.findall(r"\w+", expected)) if expected.startswith("one of") else ""
@@ -265,13 +280,18 @@ def _resume(arguments, team):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
             raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
     folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
-    epoch = vars(arguments).get("from_epoch")
-    finished = epoch is None and team.lead(lambda: (folder / "result.json").exists())
+    given = vars(arguments)
+    epoch, changes = (
+        given.get("from_epoch"),
+        {key: given[key] for key in ("epochs", "patience") if key in given},
+    )
+    finished = epoch is None and not changes and team.lead(lambda: (folder / "result.json").exists())
     if finished and team.leads:
         say(f"{folder}: this run is finished; nothing is left to do")
     with _patience("reading the data …", team) as callbacks:
         keywords = {"progress": not arguments.quiet, "callbacks": callbacks, "team": team}
-        result = run.resume(arguments.resume, epoch=epoch, **keywords)
+        keywords |= {key: given[key] for key in ("data", "memory") if key in given}
+        result = run.resume(arguments.resume, epoch=epoch, changes=changes, **keywords)
     _report(arguments, result, team, draw=not finished)
 
 
@@ -297,6 +317,8 @@ def _report(arguments, result, team, draw=True):
     trained = f"{result['epochs']} epochs in {result['train_seconds']:.1f} s"
     if result["images_per_second"] is not None:
         trained += f", {result['images_per_second']:,.0f} images/s"
+    if result.get("stopped_early"):
+        trained += ", ended by its patience"
     lines = [("test accuracy", _percent(result["test_accuracy"]))]
     if result.get("chosen_by_test"):
         best = f", after epoch {result['best_epoch']}, which these same images chose: no test"
@@ -304,6 +326,10 @@ def _report(arguments, result, team, draw=True):
     elif result["validation_accuracy"] is not None:
         best = f"{_percent(result['validation_accuracy'])}, the best, after epoch {result['best_epoch']}"
         lines.append(("validation accuracy", best))
+    worst = result.get("test_worst")
+    if worst is not None:
+        least = f"{worst['label']}: {_percent(worst['accuracy'])} of {worst['images']:,} test images"
+        lines.append(("worst class", least))
     lines += [("trained", trained), ("checkpoint", result["checkpoint"])]
     if team.size > 1:
         lines.append(("ranks", f"{team.size} of {team.threads} threads"))

@@ -20,6 +20,7 @@ from math import isfinite
 from pathlib import Path
 
 from numnet.data.feed import OPTIONS as AUGMENT
+from numnet.data.feed import SAMPLINGS
 from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.errors import NumnetError
@@ -89,6 +90,13 @@ STAGES = (
     ),
     "a list of [part of the side, part of the epochs], each above 0, together less than all epochs",
 )
+WEIGHTS = (
+    lambda value: (
+        value == "balanced"
+        or (isinstance(value, dict) and bool(value) and all(number(0, above=0)[0](w) for w in value.values()))
+    ),
+    '"balanced", or a number above 0 for each class: {"cat": 2, "dog": 0.5}',
+)
 EPOCH_LIST = (
     lambda value: isinstance(value, (list, tuple)) and all(number(0)[0](epoch) for epoch in value),
     "a list of epochs",
@@ -127,6 +135,9 @@ SETTINGS = {
         SCALED_BY
     ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
+    "class_weights": or_none(WEIGHTS),  # of the loss; "balanced": each class counts the same
+    "sampling": one_of(SAMPLINGS),  # "balanced": in every epoch as many images of each class
+    "patience": or_none(integer(1)),  # epochs without a better one after which the training ends
     "checkpoint_every": or_none(number(0)),  # minutes
     "keep_every": or_none(integer(1)),  # epochs between two checkpoints that stay: epoch-5.safetensors …
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it

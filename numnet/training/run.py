@@ -86,10 +86,15 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     return merged
 
 
-def resume(run_dir, *, epoch=None, callbacks=(), progress=True, team=None) -> dict:
+def resume(
+    run_dir, *, epoch=None, data=None, memory=None, changes=None, callbacks=(), progress=True, team=None
+) -> dict:
     """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns.
 
-    epoch: go back to the checkpoint that was kept after this epoch, and on from there; what came after is done again.
+    epoch      go back to the checkpoint that was kept after this epoch, and on from there; what came after is done again
+    data       where the images lie now, if not where they lay: they must be the same files, or CIFAR-10
+    memory     bytes of images to keep, instead of what the run was started with
+    changes    {"epochs": E, "patience": P}: another end; a finished run goes on if these leave something to do
     """
     team = team or Team()
     if epoch is not None:
@@ -101,19 +106,50 @@ def resume(run_dir, *, epoch=None, callbacks=(), progress=True, team=None) -> di
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
         )
     source, run_dir = document["reading"], path.parent
-    options, recipe = source["options"], recipes.check(document["recipe"], f"{path}: recipe")
+    options, recipe = dict(source["options"]), recipes.check(document["recipe"], f"{path}: recipe")
     if not set(options) <= READING or "seed" not in recipe or "resolution" not in recipe.get("model", {}):
         raise NumnetError(
             f"{path}: damaged checkpoint (its recipe or its reading of the data is not complete)"
         )
-    command = document.get("command")
+    dataset = source["dataset"]
+    if data is not None:
+        if dataset == "shapes":
+            raise NumnetError("--data: the built-in shapes lie nowhere; expected no --data")
+        if dataset in datasets.BUILT_IN:
+            options["data_dir"] = data
+        else:
+            dataset = data
+            if not Path(data).is_dir():
+                raise NumnetError(
+                    f"--data: {data}: no such folder, expected the images of {source['dataset']}"
+                )
+            if document.get("digest") is None and team.leads:
+                tell(f"{path}: by an older numnet: whether {data} holds the same images cannot be checked")
+    elif dataset not in datasets.BUILT_IN and not Path(dataset).exists():
+        raise NumnetError(
+            f"{path}: the images lay in {dataset}, which is not there; --data DIR says where they are now"
+        )
+    if memory is not None:
+        options["memory"] = memory
+    recipe = {**recipe, **recipes.check(changes or {}, "options")}
     return _run(
-        source["dataset"], recipe, options, run_dir, True, callbacks, progress, team=team, command=command
-    )
+        dataset, recipe, options, run_dir, True, callbacks, progress, team=team, command=document.get("command"),
+        extended=tuple(changes or ()),
+    )  # fmt: skip
 
 
 def _run(
-    dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None, command=None
+    dataset,
+    recipe,
+    reading,
+    out,
+    resuming,
+    callbacks,
+    progress,
+    start=None,
+    team=None,
+    command=None,
+    extended=(),
 ) -> dict:
     team = team or Team()
     model = dict(recipe["model"])
@@ -152,6 +188,7 @@ def _run(
     if start is not None:
         meta["init"] = str(start.path)
     run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress, team=team)
+    run.extended = extended
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
 

@@ -10,6 +10,8 @@ is the net alone. The rest of the document is the same in both:
     recipe      all settings of the training          reading     how ``numnet train`` read the data
 """
 
+import csv
+import io
 import json
 import os
 import re
@@ -21,14 +23,14 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet.data.names import listed
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.loading import read_document
 from numnet.training import lock, trouble
 from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
 # Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
-FREE = ("checkpoint_every", "keep_every", "about", *READING)
+FREE = ("checkpoint_every", "keep_every", "patience", "about", *READING)
 
 
 def prepare(run, resume) -> None:
@@ -37,7 +39,7 @@ def prepare(run, resume) -> None:
     if resume:
         if not last.is_file():
             raise NumnetError(f"{run.out}: no run to resume; expected a file last.safetensors in it")
-        if not (run.out / "result.json").exists():  # else there is nothing to write
+        if run.extended or not (run.out / "result.json").exists():  # else there is nothing to write
             run.lock.take()
         load(run)
         return
@@ -75,6 +77,20 @@ def append(run, record) -> None:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise NumnetError(f"cannot write {path}: {error.strerror or error}") from error
+    _write_table(run)
+
+
+def _write_table(run) -> None:
+    """metrics.csv: all epochs as a table. The log that counts is metrics.jsonl, so a full disk is its matter."""
+    columns = list(dict.fromkeys(name for record in run.history for name in record))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(run.history)
+    try:
+        checkpoint.replace(run.out / "metrics.csv", text.getvalue().encode())
+    except NumnetError:
+        pass
 
 
 POSITION = ("epoch", "batch", "best", "sums", "busy", "seconds", "history", "result")
@@ -219,19 +235,19 @@ def load(run) -> None:
             raise NumnetError(f"{last}: damaged checkpoint (training.{key} is missing)")
     if len(training["history"]) != training["epoch"] or training["batch"] > run.batches:
         raise NumnetError(f"{last}: damaged checkpoint (its position is not where its history ends)")
-    for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
+    for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE) - set(run.extended)):
         was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
         if was != now:
             raise NumnetError(
                 f"{run.out}: this run was started with {key} = {json.dumps(was)}, it cannot go on with "
                 f"{json.dumps(now)}"
             )
+    _require_data(run, document)
     if training["images"] != run.images:
         raise NumnetError(
             f"{run.out}: this run was started with {training['images']:,} training images, "
             f"{run.data.name} has {run.images:,} now"
         )
-    _require_data(run, document)
     run.net.require(checkpoint.read_shapes(last), str(last))
     tensors, _ = checkpoint.read(last)
     run.net.restore(tensors, str(last))
@@ -253,17 +269,50 @@ def load(run) -> None:
         if name not in ("steps", "passes", "images"):
             setattr(run, name, training[name])
     finished = run.out / "result.json"
+    if run.extended:
+        _extend(run, theirs, finished)
     if finished.exists():
         run.result = read_result(finished)
         if run.average is not None:
             run.average.take()
-        _clear_up(run.out, lock.NAME)  # of a process that was killed after its last word
+        # A lock may be left of a process that was killed after its last word; who asks for more holds it himself.
+        _clear_up(run.out, *([] if run.extended else [lock.NAME]))
         return
     _clear_up(run.out)
-    lines = "".join(
-        json.dumps(record) + "\n" for record in run.history
-    )  # without epochs after the checkpoint
+    # Without epochs that came after the checkpoint.
+    lines = "".join(json.dumps(record) + "\n" for record in run.history)
     checkpoint.replace(run.out / "metrics.jsonl", lines.encode())
+    _write_table(run)
+    if run.extended:
+        save(run)
+
+
+def _extend(run, recipe, finished) -> None:
+    """Let a run that was loaded go on with other ``epochs`` or another ``patience``, and say what that does.
+
+    recipe: as it was started. A result that more epochs make old is removed. Raises NumnetError for fewer epochs than
+    are done.
+    """
+    planned, epochs, done = recipe.get("epochs"), run.settings["epochs"], run.epoch + (run.batch > 0)
+    if epochs < done:
+        raise NumnetError(
+            f"--epochs: {run.out} is in epoch {done} already, expected {done} or more, got {epochs}"
+        )
+    if epochs != planned:
+        step, name = run.step, run.settings["schedule"]
+        now = "" if epochs == run.epoch else f" goes on at {run.rate(step):.3g}"
+        last = f" (its last was {run.history[-1]['lr']:.3g})" if run.history and now else ""
+        tell(
+            f"{run.out}: {epochs} epochs instead of {planned}: the schedule {name} is now that of {epochs} epochs, from the "
+            f"first on; the learning rate{now or ' has no step left'}{last}"
+        )
+    if run.epoch < epochs and run.out_of_patience():
+        tell(
+            f"{run.out}: its patience of {run.settings['patience']} epochs ended it: none was better than epoch "
+            f"{run.best['epoch']}; --patience with more, or none, lets it go on"
+        )
+    elif run.epoch < epochs or run.batch:
+        finished.unlink(missing_ok=True)
 
 
 def _require_data(run, document) -> None:
