@@ -168,7 +168,7 @@ def test_load_downloads_what_it_does_not_find(server, tmp_path, monkeypatch):
         ("missing", "the server answers 404"),
         pytest.param(
             "silent",
-            "no connection to 127.0.0.1",
+            "no answer from 127.0.0.1",
             # Python's own http.client leaves its socket to the garbage collector when it gives up waiting
             marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
         ),
