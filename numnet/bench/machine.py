@@ -20,6 +20,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numnet.cores import affinity
 from numnet.kernels._jit import kernel
 
 CHAINS = (
@@ -118,9 +119,7 @@ def processor() -> str:
 
 def cores() -> int:
     """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return affinity()
 
 
 def warnings() -> list[str]:

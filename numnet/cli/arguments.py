@@ -10,6 +10,7 @@ import sys
 import threading
 from math import isfinite
 
+from numnet import cores
 from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
@@ -219,12 +220,18 @@ def require_dataset(dataset) -> None:
 
 def add_threads(parser):
     """--threads."""
-    parser.add_argument("--threads", type=count(), metavar="T", help="threads of the kernels (all cores)")
+    parser.add_argument(
+        "--threads",
+        type=count(),
+        metavar="T",
+        help="threads of the kernels (all cores, or a container's quota)",
+    )
 
 
 def set_threads(threads) -> None:
-    """Let the kernels run on so many threads; None leaves what Numba chose."""
+    """Let the kernels run on so many threads; None: on all cores, or as many as a container's quota is worth."""
     if threads is None:
+        cores.keep_to_quota()
         return
     import numba
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from numnet import __version__, checkpoint
 from numnet.cli.arguments import columns, print_json
+from numnet.cores import keep_to_quota, quota
 from numnet.errors import NumnetError
 from numnet.loading import read_document
 
@@ -42,6 +43,7 @@ def installation() -> dict:
     from numnet.bench import machine
     from numnet.kernels import _blas, _jit
 
+    keep_to_quota()
     versions = {"numnet": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -53,6 +55,7 @@ def installation() -> dict:
         "platform": platform.platform(),
         "processor": machine.processor(),
         "cores": machine.cores(),
+        "cpu_quota": quota(),
         "threads": numba.get_num_threads(),
         "threading_layer": threading_layer(),
         "blas": _blas.kernels_in_use(),
@@ -102,6 +105,7 @@ def _installation_text(facts) -> str:
         ("platform", facts["platform"]),
         ("processor", facts["processor"]),
         ("cores", facts["cores"]),
+        *([("CPU quota", f"{facts['cpu_quota']:g} cores, of the container")] if facts["cpu_quota"] else []),
         ("threads", f"{facts['threads']} ({facts['threading_layer']})"),
         *(("BLAS", line) for line in facts["blas"]),
         ("kernels", cache),

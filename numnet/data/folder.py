@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numnet.cores import available
 from numnet.data import image, layout, lists, transforms
 from numnet.data.progress import bar
 from numnet.data.split import ArraySplit, Dataset, Split
@@ -226,7 +227,7 @@ class _Reader:
             ) as error:  # a decoder may raise anything, and each means that the file is no image
                 return f"{split.paths[index]}: {image.why(error)}", []
 
-        with image.quiet(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with image.quiet(), ThreadPoolExecutor(available()) as pool:
             done = pool.map(read, range(len(split)))
             done = list(bar(done, desc="reading images", total=len(split), leave=False, unit=" images"))
         problems = [problem for problem, _ in done]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from numnet.cores import available
 from numnet.data.progress import bar
 from numnet.errors import NumnetError
 from numnet.kernels.random import SPLIT, permutation
@@ -159,11 +160,10 @@ def _by_share(order, labels, count):
 
 def in_memory(split: Split) -> ArraySplit:
     """The same images, read once and kept."""
-    import os
     from concurrent.futures import ThreadPoolExecutor
 
     images = np.empty((len(split), *split.shape), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets other threads run while it works
+    with ThreadPoolExecutor(available()) as pool:  # Pillow lets other threads run while it works
         done = pool.map(split.read_one, range(len(split)), images)
         for _ in bar(done, desc="resizing images", total=len(split), leave=False, unit=" images"):
             pass

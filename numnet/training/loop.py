@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numnet import checkpoint
+from numnet import checkpoint, cores
 from numnet import data as datasets
 from numnet.data import transforms
 from numnet.data.split import ResizedSplit, in_memory
@@ -301,7 +301,8 @@ class Run:
     def train(self, resume=False) -> None:
         """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
         try:
-            self._train(resume)
+            with cores.within_quota():
+                self._train(resume)
         finally:
             self.lock.free()
 
