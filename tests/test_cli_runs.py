@@ -565,6 +565,13 @@ MISTAKES = [
     (["train", "--resume", "own.safetensors"], "holds no training"),
     (["train", "--resume", "run", "--lr", "0.1"], "expected no --lr beside it"),
     (["train", "shapes", "--resume", "run"], "expected no data set 'shapes' beside it"),
+    # what other programs have
+    (["train", "shapes", "--device", "cuda"], "has no option --device: numnet computes on the processor's cores, all"),
+    (["train", "--workers=8", "shapes"], "has no option --workers: images are decoded ahead by threads of their own"),
+    (["predict", "run", "photos/test/red/0.png", "--gpu", "0"], "numnet predict has no option --gpu: numnet computes on"),
+    (["eval", "run", "photos", "-j", "4"], "has no option -j: images are decoded ahead"),
+    (["train", "shapes", "--early-stopping"], "has no option --early-stopping: --patience E ends after"),
+    (["train", "shapes", "--mixup", "0.2"], "has no option --mixup: not there; --cutout"),
     # eval and predict
     (["eval", "run"], "DATASET is missing"),
     (["eval", "nowhere.safetensors", "shapes"], "nowhere.safetensors: no such checkpoint"),

@@ -11,6 +11,7 @@ import threading
 from math import isfinite
 
 from numnet import cores
+from numnet.cli import elsewhere
 from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
@@ -36,6 +37,7 @@ class Parser(argparse.ArgumentParser):
         if any(argument in ("-h", "--help") for argument in argv):
             self.print_help()
             return None
+        elsewhere.answer(self.prog, argv, self._option_string_actions)
         arguments, rest = self.parse_known_intermixed_args(argv)
         for argument in rest:
             if argument.startswith("-") and len(argument) > 1:
