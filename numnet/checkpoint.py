@@ -19,7 +19,7 @@ from numnet.errors import NumnetError
 KEY = "numnet"
 # Bytes. The largest of our nets has a header of 60 kB; a JSON text takes up to 40 times its length when it is read.
 HEADER_LIMIT = 10_000_000
-# The format's names of the types that NumPy has. Brain floats and 8-bit floats are not among them.
+# The format's names of the types that NumPy has. 8-bit floats are not among them; brain floats become float32.
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BOOL": np.bool_,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
@@ -102,19 +102,36 @@ def read_safetensors(path) -> tuple[dict, dict]:
 
     The arrays' bytes must all lie in the file, so reading takes no more memory than the file is long.
     """
-    for name, entry in _header(path).items():
+    header = _header(path)
+    for name, entry in header.items():
         kind = entry.get("dtype") if isinstance(entry, dict) else "F32"  # what is no entry is refused below
-        if name != "__metadata__" and (not isinstance(kind, str) or kind not in DTYPES):
+        if name != "__metadata__" and kind != "BF16" and (not isinstance(kind, str) or kind not in DTYPES):
             raise NumnetError(
-                f"{path}: the array {name!r} has the type {kind!r:.40}; expected one of {', '.join(DTYPES)}"
+                f"{path}: the array {name!r} has the type {kind!r:.40}; expected one of {', '.join(DTYPES)}, BF16"
             )
     import safetensors
 
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            brain = {
+                name for name, entry in header.items() if name != "__metadata__" and entry["dtype"] == "BF16"
+            }
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name not in brain}
+            metadata = file.metadata() or {}
+        return {**tensors, **_brain_floats(path, header, brain)} if brain else tensors, metadata
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise NumnetError(f"{path}: damaged safetensors file ({_one_line(error)})") from error
+
+
+def _brain_floats(path, header, names) -> dict:
+    """Arrays of 16-bit brain floats as float32, whose upper half they are."""
+    content, arrays = np.memmap(path, np.uint8, "r"), {}
+    start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        bits = np.frombuffer(content[start + begin : start + end].tobytes(), "<u2").astype(np.uint32)
+        arrays[name] = (bits << 16).view(np.float32).reshape(header[name]["shape"])
+    return arrays
 
 
 def find(path, name: str) -> Path:

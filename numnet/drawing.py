@@ -7,8 +7,8 @@ border mark a stride; the shape of the map stands at the end of the line. Long n
 from typing import NamedTuple
 
 from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
+from numnet.canvas import blank, drawn, write
 from numnet.layers import Activation, Dense, Dropout, MaxPool
-from numnet.plotting import _write
 
 COLOURS = {  # light enough for black letters; a grey print tells them apart by their texts
     "conv": "#f2c9a1",
@@ -111,15 +111,12 @@ def words(layer) -> str:
     return layer.activation if isinstance(layer, Activation) else layer.kind
 
 
+@drawn
 def draw(net, file=None):
     """The picture as a matplotlib Figure, written to ``file`` (.png, .pdf, .svg) if one is given. Raises NumnetError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     page, wide, high = _lay_out(net)
     top = 0.85  # room for the title
-    figure = Figure(figsize=(wide, top + high))
-    FigureCanvasAgg(figure)
+    figure = blank(wide, top + high)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, wide), ylim=(high, -top))
     axes.axis("off")
@@ -129,7 +126,7 @@ def draw(net, file=None):
     facts = f"{shape} → {net.classes}     {total.params:,} parameters, {total.macs:,} MACs"
     axes.text(0.15, -top + 0.22, name, fontsize=12, va="center", weight="bold")
     axes.text(0.15, -top + 0.44, facts, fontsize=8, va="center")
-    return _write(figure, file)
+    return write(figure, file)
 
 
 def _lay_out(net):

@@ -1,4 +1,6 @@
-"""The one exception that a user of numnet is meant to read."""
+"""What a user of numnet is meant to read: the one exception, and lines about what was assumed or left out."""
+
+import sys
 
 
 class NumnetError(ValueError):
@@ -6,3 +8,12 @@ class NumnetError(ValueError):
 
     The command line prints it as ``numnet: error: …`` and leaves with exit code 2.
     """
+
+
+def tell(line: str) -> None:
+    """A line on standard error. If nobody takes it (a closed pipe, a terminal that is gone), the work goes on."""
+    if sys.stderr is not None:
+        try:
+            print(f"numnet: {line}", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass

@@ -7,6 +7,7 @@ from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import build, describe
 from numnet.net import Net
+from numnet.weights import import_file, is_foreign
 
 PACKAGED = (
     Path(__file__).parent / "trained" / "cifar10.safetensors"
@@ -28,6 +29,11 @@ def load(path) -> Net:
     Raises NumnetError, one line, for a file that is missing, damaged, no checkpoint of numnet, or of a net
     that ``numnet.build`` did not make.
     """
+    if is_foreign(path):
+        raise NumnetError(
+            f"{path}: another framework's file; `numnet import {path} -o net.safetensors` makes a checkpoint of it, "
+            "numnet.weights.import_file a net"
+        )
     path = checkpoint.find(path, "best")
     document = read_document(path)
     description = _description(path, document)  # a small file must not have a large net made
@@ -43,11 +49,28 @@ def load(path) -> Net:
     return net
 
 
+def load_any(path) -> Net:
+    """``load``, or for another framework's file ``numnet.weights.import_file``; then ``net.notes`` says what was assumed."""
+    return import_file(path) if is_foreign(path) else load(path)
+
+
+def require_trained(net, what) -> None:
+    """Raise NumnetError for a net whose last layers were not in the file that it came from."""
+    new = net.document.get("untrained")
+    if new:
+        raise NumnetError(
+            f"{net.path}: {what} needs a whole net, and this one came without its last layers ({', '.join(new)}); train them "
+            f"first: numnet train DATASET --init {net.path}"
+        )
+
+
 def describe_checkpoint(path, /, **options) -> Net:
     """The net of a checkpoint, or of a run directory's best one, without arrays; ``options``: keywords instead of its own.
 
-    Raises NumnetError as ``load`` does.
+    Another framework's file too. Raises NumnetError as ``load`` does.
     """
+    if is_foreign(path):
+        return import_file(path, **options)
     path = checkpoint.find(path, "best")
     return _description(path, read_document(path), **options)
 
@@ -122,7 +145,10 @@ DOCUMENT = {
     "command": (_text, "a text"),
     "result": (_object, "an object"),
     "labels": (_text, "a text"),
+    "digest": (_text, "a text"),
     "init": (_text, "a text"),
+    "preset": (_text, "a text"),
+    "untrained": (_texts, "a list of texts"),
     "recipe": (_object, "an object"),
     "reading": (
         lambda v: _object(v) and _text(v.get("dataset")) and _object(v.get("options")),

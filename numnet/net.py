@@ -8,7 +8,7 @@ import numpy as np
 from numnet import checkpoint, cost, initialisers
 from numnet.blocks.separable import name_children
 from numnet.errors import NumnetError
-from numnet.inference import Executor
+from numnet.inference import Executor, maps
 from numnet.kernels import _check, _memory
 from numnet.layers.layer import Pending, Workspace, backward_through, finish, hand
 
@@ -69,7 +69,7 @@ class Net:
 
     def _start(self):
         """What no copy shares: who is at work, and the plans of predict."""
-        self._ready, self._executor = False, None
+        self._ready, self._executor, self._before_head = False, None, None
         self._lock, self._worker = threading.RLock(), None
         self._forwards, self._own = 0, threading.local()
 
@@ -82,7 +82,8 @@ class Net:
         return {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("_executor", "_lock", "_own", "_worker", "params", "grads", "buffers")
+            if name
+            not in ("_executor", "_before_head", "_lock", "_own", "_worker", "params", "grads", "buffers")
         }
 
     def __setstate__(self, state):
@@ -180,7 +181,7 @@ class Net:
             self._connect(before)
         if self.flat is not None:
             self._bind()
-        self._executor, self._ready = None, False
+        self._executor, self._before_head, self._ready = None, None, False
         if problem:
             raise NumnetError(problem)
 
@@ -302,8 +303,7 @@ class Net:
         The same numbers as ``forward(x)`` up to rounding, by the planned executor; it sees every change of the weights.
         Takes and raises what ``forward`` does.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
+        _require_batch_size(batch_size)
         with self._alone("predict"):
             return self._predict(self._images(x), batch_size)
 
@@ -315,6 +315,51 @@ class Net:
             self._executor = Executor(self.layers, self.flat, self.flat_buffers)
         chunks = [self._executor.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
         return np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
+
+    def maps(self, x, *names, batch_size=256):
+        """What inner layers make of images x (N, H, W, 3): a dict from dotted names to maps (N, P, Q, C), vectors (N, C).
+
+        names: those of ``walk()``, or patterns with *: "block*" is every block, "block*.depthwise" the depthwise
+        convolution in each. In the order of computation; each finished, batch norm and activation done, and a copy. No other
+        map is kept, and nothing behind the last one is computed. Raises NumnetError for a name that fits nothing,
+        else what ``forward`` raises. A backward that is due stays due.
+        """
+        wanted = maps.matching([name for name, _ in self.walk()], names or ("*",))
+        _require_batch_size(batch_size)
+        with self._alone("maps"):
+            x = self._images(x)
+            if not len(x):
+                shapes = {name: layer.output_shape for name, layer in self.walk()}
+                return {name: np.empty((0, *shapes[name]), self.dtype) for name in wanted}
+            parts = [
+                maps.collect(self.layers, x[lo : lo + batch_size], wanted)
+                for lo in range(0, len(x), batch_size)
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+
+    def features(self, x, batch_size=256):
+        """What the classifier reads, (N, C), for images x (N, H, W, 3): the net's output before its last dense layer.
+
+        At the speed of ``predict``, which raises the same. NumnetError for a net that has no dense layer.
+        """
+        dense = [number for number, layer in enumerate(self.layers) if layer.kind == "dense"]
+        if not dense or not dense[-1]:
+            raise NumnetError(
+                "features: expected a net with layers before a dense one; see maps for any other layer's"
+            )
+        _require_batch_size(batch_size)
+        with self._alone("features"):
+            x = self._images(x)
+            before = self.layers[: dense[-1]]
+            if len(x) == 0:
+                return np.empty((0, *before[-1].output_shape), self.dtype)
+            self._ready = False
+            if self._before_head is None:
+                self._before_head = Executor(before, self.flat, self.flat_buffers)
+            parts = [self._before_head.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _images(self, x):
         if self.flat is None:
@@ -384,6 +429,11 @@ class Net:
                 name: a if name.endswith(".variance") else a.astype(np.float16) for name, a in tensors.items()
             }
         checkpoint.write(path, tensors, {"format": 1, "config": self.config, "step": self.step, **meta})
+
+
+def _require_batch_size(batch_size):
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
 
 
 def _views(flat, shapes):

@@ -27,17 +27,20 @@ def load(content: bytes, encoding="ASCII"):
     any exception; UnpicklingError for a name that is not admitted. The memory that it takes is a small multiple of
     the content's length.
     """
-    _look_through(content)
+    look_through(io.BytesIO(content))
     return _Unpickler(io.BytesIO(content), encoding=encoding).load()
 
 
-def _look_through(content: bytes) -> None:
-    """Raise UnpicklingError for a program that no file of arrays needs; ValueError for one that is damaged."""
+def look_through(stream, most=INSTRUCTIONS) -> None:
+    """Raise UnpicklingError for a program that no file of arrays needs; ValueError for one that is damaged.
+
+    ``stream``: binary, read up to the program's end; ``most``: instructions.
+    """
     tuples = 0
-    for number, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+    for number, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         name = instruction.name
         tuples += "TUPLE" in name or name == "FROZENSET"
-        if number >= INSTRUCTIONS or tuples > TUPLES:
+        if number >= most or tuples > TUPLES:
             raise pickle.UnpicklingError("it has more instructions than any file of arrays")
         if name.endswith("PUT") and not 0 <= argument <= number:  # places are counted from 0
             raise pickle.UnpicklingError(f"it asks for place {argument} of a table of {number}")
@@ -117,7 +120,7 @@ class _Bytes(bytes):
         raise pickle.UnpicklingError("bytes have no state")
 
 
-_STAND_INS = {
+STAND_INS = {
     ("numpy", "ndarray"): Array,
     ("numpy", "dtype"): _Type,
     ("numpy.core.multiarray", "_reconstruct"): Array,
@@ -134,6 +137,6 @@ _STAND_INS = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
-            return _STAND_INS[module, name]
+            return STAND_INS[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no such file needs") from None

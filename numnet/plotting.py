@@ -2,7 +2,7 @@
 
 Each function returns a matplotlib Figure and writes it if given a file.
 
-No window, no global state: figures are drawn by matplotlib's Agg, which is loaded at the first figure. Lines
+No window, no global state, no setting of the user's (see ``canvas``): matplotlib is loaded at the first figure. Lines
 differ in dash and marker as well as in shade, so that a black-and-white print and every reader can tell them
 apart.
 """
@@ -11,6 +11,7 @@ import json
 import math
 from pathlib import Path
 
+from numnet.canvas import drawn, literal, panels, write
 from numnet.errors import NumnetError
 
 DARK, MIDDLE, LIGHT = "#1b3a5c", "#c05a1c", "#7fa9c9"  # in this order of brightness on a grey print too
@@ -18,26 +19,11 @@ DARK, MIDDLE, LIGHT = "#1b3a5c", "#c05a1c", "#7fa9c9"  # in this order of bright
 
 def _figure(width, height, columns=1):
     """A figure of that many inches and its axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    figure, axes = panels(width, height, columns=columns)
+    return figure, axes[0]
 
 
-def _write(figure, file):
-    if file is None:
-        return figure
-    try:
-        figure.savefig(file, dpi=150)
-    except ValueError as error:  # an ending that matplotlib does not know
-        raise NumnetError(f"cannot write the figure {file}: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise NumnetError(f"cannot write the figure {file}: {error.strerror or error}") from None
-    return figure
-
-
+@drawn
 def learning_curves(history, file=None):
     """Loss and accuracy of training and validation over the epochs.
 
@@ -69,7 +55,7 @@ def learning_curves(history, file=None):
     if last:
         value = 100 * last[-1]["validation_accuracy"]
         right.set_title(f"last validation accuracy {value:.2f} %", fontsize="medium", loc="left")
-    return _write(figure, file)
+    return write(figure, file)
 
 
 def _history(source) -> list[dict]:
@@ -89,6 +75,7 @@ def _history(source) -> list[dict]:
     return history
 
 
+@drawn
 def confusion(matrix, classes, file=None):
     """A confusion matrix: shade by the part of the true class's images, counts other than 0 if there is room.
 
@@ -109,7 +96,7 @@ def confusion(matrix, classes, file=None):
     image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.8, label="part of the true class's images")
     step = max(1, -(-count // 60))  # more names than that would overlap
-    ticks = range(0, count, step)
+    ticks, classes = range(0, count, step), [literal(name) for name in classes]
     axes.set_xticks(ticks, [classes[i] for i in ticks], rotation=45 if count <= 20 else 90, ha="right")
     axes.set_yticks(ticks, [classes[i] for i in ticks])
     axes.set_xlabel("predicted class")
@@ -122,9 +109,10 @@ def confusion(matrix, classes, file=None):
                 if matrix[i, j]:
                     color = "white" if parts[i, j] > 0.5 else "black"
                     axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8, color=color)
-    return _write(figure, file)
+    return write(figure, file)
 
 
+@drawn
 def sweep(rows, file=None, minutes=True):
     """Test accuracy of a sweep's runs, by name and against what they cost: the rows of ``training.results``.
 
@@ -144,6 +132,7 @@ def sweep(rows, file=None, minutes=True):
     costs = [cost for cost in costs if _spread([row[cost[0]] for row in rows]) > 1.15]
     height = max(1.6 + 0.34 * len(rows), 3.4 if costs else 0)
     figure, (names, *panels) = _figure(4.6 + 4.2 * len(costs), height, 1 + len(costs))
+    rows = [{**row, "name": literal(row["name"])} for row in rows]
     groups = list(dict.fromkeys(row.get("group") for row in rows))
     styles = [(DARK, "o", "-"), (MIDDLE, "s", "--"), (LIGHT, "^", "-."), ("black", "D", ":")]
     for number, group in enumerate(groups):
@@ -160,7 +149,9 @@ def sweep(rows, file=None, minutes=True):
         for axes, (key, unit, _) in zip(panels, costs):
             x = [row[key] / unit for _, row in of]
             joined = {"linestyle": "" if group is None else line, "linewidth": 1, "elinewidth": 1.4}
-            axes.errorbar(x, y, yerr=error, label=group, **joined, **style)
+            axes.errorbar(
+                x, y, yerr=error, label=group if group is None else literal(group), **joined, **style
+            )
     names.set_yticks(range(len(rows)), [row["name"] for row in rows])
     names.set_ylim(len(rows) - 0.5, -0.5)
     names.set_xlabel("test accuracy (%)")
@@ -177,7 +168,7 @@ def sweep(rows, file=None, minutes=True):
         panels[0].legend(loc="best", frameon=False)
     for axes, (key, unit, _) in zip(panels, costs):
         name_points(axes, [(row[key] / unit, 100 * row["test_accuracy"], row["name"]) for row in rows])
-    return _write(figure, file)
+    return write(figure, file)
 
 
 def _spread(values) -> float:
@@ -258,6 +249,7 @@ def _put(text, place) -> None:
     text.set_verticalalignment("bottom" if up > 0 else "top" if up < 0 else "center_baseline")
 
 
+@drawn
 def scaling(rows, file=None):
     """Speed-up and efficiency over the number of ranks: what ``numnet scale --json`` has under "rows"."""
     figure, (left, right) = _figure(9, 3.6, columns=2)
@@ -284,7 +276,7 @@ def scaling(rows, file=None):
         axes.set_xlabel("ranks")
         axes.grid(alpha=0.3)
     left.legend()
-    return _write(figure, file)
+    return write(figure, file)
 
 
 def class_activation_maps(net, x):
@@ -313,6 +305,41 @@ def class_activation_maps(net, x):
     return np.array(places).reshape(*x.shape[:3], -1)
 
 
+@drawn
+def layer_maps(pixels, maps, file=None, channels=8):
+    """A photograph, and below it what each layer makes of it: a line a layer, its liveliest channels as grey pictures.
+
+    pixels: uint8 (H, W, 3); maps: what ``net.maps`` gives for that one image, {name: (1, P, Q, C)}; vectors are left
+    out. The ``channels`` channels are those that differ most over the image, in the order of their numbers, which stand
+    above; each is drawn from its least (black) to its largest value (white), and one that is the same everywhere is grey.
+    """
+    import numpy as np
+
+    maps = {name: y[0] for name, y in maps.items() if y.ndim == 4}
+    if not maps:
+        raise NumnetError("maps: nothing to draw; expected layers whose output has rows and columns")
+    size = 1.5 + 1.05 * channels, 1.6 + 1.22 * len(maps)
+    figure, grid = panels(*size, len(maps) + 1, channels)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    grid[0, 0].imshow(pixels)
+    for line, (name, y) in zip(grid[1:], maps.items()):
+        spread = y.reshape(-1, y.shape[2]).std(axis=0)
+        chosen = np.sort((-spread).argsort(kind="stable")[:channels])
+        for axes, number in zip(line, chosen):
+            low, high = float(y[..., number].min()), float(y[..., number].max())
+            if low == high:
+                low, high = low - 1, high + 1
+            axes.imshow(y[..., number], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            axes.set_title(str(number), fontsize=7, pad=2)
+        side = "×".join(map(str, y.shape))
+        line[0].text(
+            -0.15, 0.5, f"{name}\n{side}", transform=line[0].transAxes, ha="right", va="center", fontsize=8
+        )
+    return write(figure, file)
+
+
+@drawn
 def photos(rows, file=None):
     """Images with what a net sees in them: a line each, the image and bars of the likeliest classes.
 
@@ -320,29 +347,26 @@ def photos(rows, file=None):
     first class is to be explained, ``map`` (P, Q): its class activation map, drawn over a second copy of the image.
     """
     import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     columns = 3 if any("map" in row for row in rows) else 2
     longest = max(len(row["top"]) for row in rows)
-    figure = Figure(figsize=(3.2 * columns + 1.5, max(2.8, 0.3 * longest) * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(rows), columns, squeeze=False, width_ratios=[1] * (columns - 1) + [1.3])
-    for line, row in zip(panels, rows):
+    size = 3.2 * columns + 1.5, max(2.8, 0.3 * longest) * len(rows)
+    figure, grid = panels(*size, len(rows), columns, width_ratios=[1] * (columns - 1) + [1.3])
+    for line, row in zip(grid, rows):
         for axes in line[:-1]:
             axes.imshow(row["pixels"])
             axes.set_axis_off()
-        line[0].set_title(row["title"], fontsize="medium")
+        line[0].set_title(literal(row["title"]), fontsize="medium")
         if "map" in row:
             height, width = row["pixels"].shape[:2]
             shown = np.maximum(row["map"], 0)
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             line[1].imshow(shown, cmap="inferno", alpha=0.55, extent=extent, interpolation="bilinear", vmin=0)
-            line[1].set_title(f"what speaks for {row['top'][0]['label']}", fontsize="medium")
+            line[1].set_title(f"what speaks for {literal(row['top'][0]['label'])}", fontsize="medium")
         axes, top = line[-1], row["top"]
         values = [100 * entry["probability"] for entry in top]
         axes.barh(range(len(top)), values, color=[DARK, *[LIGHT] * (len(top) - 1)])
-        axes.set_yticks(range(len(top)), [entry["label"] for entry in top])
+        axes.set_yticks(range(len(top)), [literal(entry["label"]) for entry in top])
         axes.set_ylim(len(top) - 0.4, -0.6)
         axes.set_xlim(0, 100)
         axes.set_xlabel("probability (%)")
@@ -354,4 +378,4 @@ def photos(rows, file=None):
                 )
             else:
                 axes.text(value + 1, i, f"{value:.1f}", ha="left", **text)
-    return _write(figure, file)
+    return write(figure, file)

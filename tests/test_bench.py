@@ -347,6 +347,31 @@ def test_tables_and_figures(scripted, tmp_path, monkeypatch):
     assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_time_by_kind_of_layer_over_the_batch(tmp_path):
+    """A column each batch size: parts of the whole step that add up to 1, and the milliseconds of an image above."""
+    times = {1: (1.0, 2.0, 4.0), 4: (5.0, 9.0, 20.0)}
+    facts = {"workloads": []}
+    for batch in (4, 1):
+        conv, pointwise, whole = times[batch]
+        layers = {
+            "conv": [conv, 0.0],
+            "pointwise": [pointwise / 2, pointwise / 2],
+            "whole step": [whole, 0.0],
+        }
+        facts["workloads"].append(
+            {"name": f"net batch={batch}", "batch": batch, "layers": {"numnet": layers}}
+        )
+    figure = report.plot(facts, "batch", tmp_path / "kinds.png")
+    assert (tmp_path / "kinds.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = figure.axes
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    assert heights == [[0.25, 0.25], [0.5, pytest.approx(0.45)], [pytest.approx(0.25), pytest.approx(0.3)]]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "4"]
+    assert [text.get_text() for text in axes.texts] == ["4", "5"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["conv", "pointwise", "the rest"]
+
+
 def test_sweep_figure(scripted, monkeypatch, tmp_path):
     for side in TIMES:
         monkeypatch.setitem(TIMES, side, [[10]] * 2)

@@ -138,7 +138,10 @@ BAD = {
     "metadata no dict": (header({"__metadata__": 3}), "damaged|no checkpoint"),
     "document no JSON": (header({"__metadata__": {"numnet": "{"}}), "damaged checkpoint"),
     "document a list": (header({"__metadata__": {"numnet": "[]"}}), "damaged checkpoint"),
-    "brain float": (header({**OURS, "x": entry("BF16", (4,))}, bytes(8)), "array 'x' has the type 'BF16'"),
+    "float of eight bits": (
+        header({**OURS, "x": entry("F8_E4M3", (8,))}, bytes(8)),
+        "array 'x' has the type 'F8_E4M3'",
+    ),
     "unknown type": (header({**OURS, "x": entry("XYZ")}, bytes(8)), "array 'x' has the type 'XYZ'"),
     "no type": (header({**OURS, "x": {}}, bytes(8)), "array 'x' has the type None"),
     "shape against size": (header({**OURS, "x": entry(shape=(3,))}, bytes(8)), "damaged safetensors file"),

@@ -1,11 +1,14 @@
 """The command line where nothing is computed: usage, summary, cost, exit codes."""
 
+import configparser
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from cli_tools import numnet, start, works
@@ -13,6 +16,8 @@ from cli_tools import numnet, start, works
 import numnet as library
 from numnet.cli import commands, nets
 from numnet.cli.arguments import Patience, columns, print_json
+from numnet.training.optimisers import OPTIMISERS
+from numnet.training.schedules import OPTIONS as SCHEDULES
 
 
 def test_help_names_every_command():
@@ -20,6 +25,20 @@ def test_help_names_every_command():
     assert works() == out
     for name, command in commands.COMMANDS.items():
         assert f"  {name} " in out and command.about in out
+
+
+def test_help_of_train_names_every_optimiser_and_schedule():
+    out = " ".join(works("train", "--help").split())
+    assert ", ".join(OPTIMISERS) in out and "muon" in out and ", ".join(SCHEDULES) in out
+
+
+def test_the_readme_says_why_each_package_is_needed():
+    root = Path(library.__file__).parent.parent
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    needed = re.findall(r"^(\w+)", setup["options"]["install_requires"], re.MULTILINE)
+    page = (root / "README.md").read_text("utf-8")
+    assert len(needed) >= 8 and [name for name in needed if f"\n| {name} | " not in page] == []
 
 
 @pytest.mark.parametrize("name", commands.COMMANDS)

@@ -54,6 +54,93 @@ def here(place, monkeypatch):
 # ------------------------------------------------------------------------------------------- train
 
 
+def test_checkpoints_by_epoch(here):
+    """Kept every two epochs; going back to one and on again gives the same bits, log and best included."""
+    arguments = ["train", "photos", *TINY, "--batch-size", 12, "--validation", 6, "--crop", 1, "--ema", 0.5]
+    works(*arguments, "--epochs", 5, "--keep-every", 2, "--out", "kept", "--quiet")
+    kept = {f"epoch-{n}{best}.safetensors" for n in (2, 4) for best in ("", ".best")}
+    assert kept == {path.name for path in (here / "kept").glob("epoch-*")}
+    read = {name: checkpoint.read(here / "kept" / f"{name}.safetensors") for name in ("last", "best")}
+    lines = (here / "kept" / "metrics.jsonl").read_text().splitlines()
+    result = json.loads((here / "kept" / "result.json").read_text())
+    for name in ("best", "last"):  # as if both were of a later epoch: what going back takes must be its own
+        (here / "kept" / f"{name}.safetensors").unlink()  # it may be one file with a kept checkpoint
+        shutil.copy(here / "run" / f"{name}.safetensors", here / "kept" / f"{name}.safetensors")
+    works("train", "--resume", "kept", "--epoch", 2, "--quiet")
+    again = (here / "kept" / "metrics.jsonl").read_text().splitlines()
+    clock = ("seconds", "images_per_second", "data_seconds")
+    for one, two in zip(lines, again, strict=True):
+        one, two = ({k: v for k, v in json.loads(line).items() if k not in clock} for line in (one, two))
+        assert one == two
+    for name, (tensors, document) in read.items():
+        others, theirs = checkpoint.read(here / "kept" / f"{name}.safetensors")
+        assert all((tensors[key] == others[key]).all() for key in tensors) and tensors.keys() == others.keys()
+        assert document["training"]["epoch"] == theirs["training"]["epoch"]
+    assert json.loads((here / "kept" / "result.json").read_text())["test_loss"] == result["test_loss"]
+    facts = json.loads(works("eval", "kept/epoch-2.safetensors", "photos", "--json"))
+    assert facts["checkpoint"] == "kept/epoch-2.safetensors"
+    for wrong, words in (
+        (["--resume", "kept", "--epoch", 3], "no checkpoint of epoch 3 (those kept: 2, 4)"),
+        (["--resume", "run", "--epoch", 3], "none was kept; train with --keep-every E"),
+        (["photos", "--epoch", 3], "expected --resume RUN_DIR beside it, or --epochs"),
+        (["photos", "--keep-every", 0], "expected an integer ≥ 1"),
+    ):
+        code, _, err = numnet("train", *wrong)
+        assert code == 2 and words in err and err.count("\n") == 1, err
+
+
+def test_lists_of_training_and_validation_images(here):
+    """val_list.txt chooses the best epoch; without test_list.txt nothing is called a test."""
+    for part, split in (("train", "train"), ("val", "test")):
+        files = sorted((here / "photos" / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(here)} {CLASSES.index(file.parent.name)}\n" for file in files]
+        (here / f"{part}_list.txt").write_text("".join(lines))
+    (here / "label_list.txt").write_text("\n".join(CLASSES))
+    try:
+        out = works(
+            "train",
+            ".",
+            *TINY,
+            "--epochs",
+            3,
+            "--batch-size",
+            12,
+            "--out",
+            "listed",
+            "--quiet",
+            "--validation",
+            6,
+        )
+        result = json.loads((here / "listed" / "result.json").read_text())
+        lines = [json.loads(line) for line in (here / "listed" / "metrics.jsonl").read_text().splitlines()]
+        best = max(line["validation_accuracy"] for line in lines)
+        assert result["validation_accuracy"] == best and result["test_accuracy"] is None
+        assert "validation accuracy" in out
+        code, text, err = numnet("eval", "listed", ".", "--json")
+        facts = json.loads(text)
+        assert code == 0 and "no test images" in err
+        assert (facts["split"], facts["accuracy"], facts["images"]) == ("validation", best, 12)
+    finally:
+        for name in ("train_list.txt", "val_list.txt", "label_list.txt"):
+            (here / name).unlink()
+
+
+def test_the_test_images_as_validation(here):
+    """All training images are trained on, the test images are seen after every epoch, and the result says so."""
+    again = ["train", "photos", *TINY, "--epochs", 2, "--batch-size", 12, "--validation", "test", "--quiet"]
+    out = works(*again, "--out", "chosen")
+    assert "which these same images chose: no test" in out and "validation accuracy" not in out
+    result = json.loads((here / "chosen" / "result.json").read_text())
+    lines = [json.loads(line) for line in (here / "chosen" / "metrics.jsonl").read_text().splitlines()]
+    assert result["chosen_by_test"] and result["test_accuracy"] == result["validation_accuracy"]
+    assert result["test_accuracy"] == max(line["validation_accuracy"] for line in lines)
+    assert checkpoint.read_meta("chosen/last.safetensors")["training"]["images"] == 36
+    assert "these images chose: no test" in works("info", "chosen")
+    assert json.loads((here / "run.json").read_text())["chosen_by_test"] is False
+    code, _, err = numnet(*again[:-2], "train", "--out", "wrong")
+    assert code == 2 and "expected an integer ≥ 0 or" in err and "test" in err
+
+
 def test_train(here):
     result = json.loads((here / "run.json").read_text())
     keys = {
@@ -67,7 +154,14 @@ def test_train(here):
     assert keys <= set(result) and "history" not in result
     assert 0 <= result["test_accuracy"] <= 1 and result["epochs"] == 4 and result["train_seconds"] > 0
     assert result["checkpoint"] == str(here / "run" / "best.safetensors")
-    names = {"best.safetensors", "last.safetensors", "metrics.jsonl", "result.json", "curves.png"}
+    names = {
+        "best.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "metrics.csv",
+        "result.json",
+        "curves.png",
+    }
     assert names == set(os.listdir("run"))
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     wanted = {"epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
@@ -206,16 +300,16 @@ def test_eval(here):
     ] == 4
     assert (here / "confusion.png").read_bytes().startswith(b"\x89PNG")
     brief = json.loads(works("eval", "run/best.safetensors", "photos", "--json", "--batch-size", 5))
-    assert set(brief) == {"accuracy", "top5", "loss", "images", "checkpoint", "dataset"}
+    wanted = {"accuracy", "top5", "loss", "images", "checkpoint", "dataset", "macro", "worst", "split"}
+    assert set(brief) == wanted | {"matched_by", "unknown", "skipped"}
+    assert (brief["split"], brief["matched_by"], brief["unknown"], brief["skipped"]) == (
+        "test",
+        "name",
+        {},
+        0,
+    )
     text = works("eval", "run", "photos", "--per-class")
     assert "top 5" in text and "most often taken for" in text and "green" in text
-
-
-def test_eval_on_other_classes_warns(here):
-    write_images(here / "others", train=2, test=2, classes=("cat", "dog"))
-    code, out, err = numnet("eval", "run", "others", "--json")
-    assert code == 0 and json.loads(out)["images"] == 4
-    assert re.search(r"^numnet: warning: others has other classes .*\(blue, green, red\)$", err, re.M)
 
 
 # ------------------------------------------------------------------------------------------- predict
@@ -485,6 +579,13 @@ MISTAKES = [
     (["train", "--resume", "own.safetensors"], "holds no training"),
     (["train", "--resume", "run", "--lr", "0.1"], "expected no --lr beside it"),
     (["train", "shapes", "--resume", "run"], "expected no data set 'shapes' beside it"),
+    # what other programs have
+    (["train", "shapes", "--device", "cuda"], "has no option --device: numnet computes on the processor's cores, all"),
+    (["train", "--workers=8", "shapes"], "has no option --workers: images are decoded ahead by threads of their own"),
+    (["predict", "run", "photos/test/red/0.png", "--gpu", "0"], "numnet predict has no option --gpu: numnet computes on"),
+    (["eval", "run", "photos", "-j", "4"], "has no option -j: images are decoded ahead"),
+    (["train", "shapes", "--early-stopping"], "has no option --early-stopping: --patience E ends after"),
+    (["train", "shapes", "--mixup", "0.2"], "has no option --mixup: not there; --cutout"),
     # eval and predict
     (["eval", "run"], "DATASET is missing"),
     (["eval", "nowhere.safetensors", "shapes"], "nowhere.safetensors: no such checkpoint"),
@@ -494,15 +595,20 @@ MISTAKES = [
     (["eval", "own.safetensors", "shapes"], "a net of one's own"),
     (["eval", "other.safetensors", "shapes"], "mobilenet_v9"),
     (["eval", "bare.safetensors", "shapes"], "params/stem.weight is missing"),
-    (["eval", "run", "four"], "tells 3 classes apart, .*four has 4"),
+    (["eval", "run", "four", "--by-position"], "tells 3 classes apart, four has 4"),
+    (["eval", "run", "photos", "--split", "all the rest"], "--split: expected one of train, validation, test, all"),
+    (["eval", "run", "shapes", "--split", "validation"], "shapes has train and test images"),
     (["eval", "run", "nowhere"], "data set: expected cifar10, shapes or the path"),
     (["eval", "run", "photos", "--figure", "nowhere/x.png"], "--figure: no folder nowhere"),
     (["predict", "nowhere.jpg"], "nowhere.jpg: no such file, expected an image file"),
     (["predict", "run"], "expected image files after the checkpoint run"),
     (["predict", "empty", "photos/test/red/0.png"], "empty: no run in this directory"),
     (["predict", "run", "nowhere.png"], "nowhere.png: no such file, expected an image file"),
-    (["predict", "run", "photos"], "photos: a folder, expected an image file"),
-    (["predict", "run", "photos/test/red/0.png", "text.png"], "text.png: not an image that can be read"),
+    (["predict", "run", "empty"], "empty: a folder without images, expected .jpg"),
+    (["predict", "run", "nothing*.png"], r"nothing\*.png: no file has such a name"),
+    (["predict", "run", "--list", "nowhere.txt"], "--list: nowhere.txt: no such file"),
+    (["predict", "run", "photos", "--json", "--csv"], "--csv: cannot stand beside --json"),
+    (["predict", "run", "text.png"], "text.png: not an image that can be read"),
     (["predict", "run", "photos/test/red/0.png", "--top", "0"], "--top: expected an integer of at least 1, got '0'"),
     (["predict", "run", "photos/test/red/0.png", "--scaling", "x"], "--scaling: expected one of"),
     # info, sweep

@@ -51,6 +51,19 @@ class Number:
         Number.products += Number.counting
         return Number(self.value / float(other))
 
+    def __rtruediv__(self, other):
+        Number.products += Number.counting
+        return Number(float(other) / self.value)
+
+    def __neg__(self):
+        return Number(-self.value)
+
+    def __abs__(self):
+        return Number(abs(self.value))
+
+    def exp(self):  # not counted: see the page
+        return Number(float(np.exp(self.value)))
+
     def __lt__(self, other):
         return self.value < float(other)
 
@@ -208,7 +221,8 @@ def silent(function):
         return result
     return run
 
-net = numnet.build(sys.argv[1], width=0.1, resolution=8, classes=10, dtype="float64", dropout=0.0)
+activation = sys.argv[2] or None
+net = numnet.build(sys.argv[1], width=0.1, resolution=8, classes=10, dtype="float64", dropout=0.0, activation=activation)
 for _, layer in net.walk():
     layer.params = {name: numbers(array) for name, array in layer.params.items()}
     layer.grads = {name: numbers(array) for name, array in layer.grads.items()}
@@ -231,6 +245,10 @@ for name in ("gradient_sums_of", "close_moments", "close_gradient_sums"):
 residual._sum = silent(residual._sum)
 for name in ("unit_average", "global_average_backward"):
     setattr(pooling, name, silent(getattr(pooling, name)))
+for name in ("unit_forward", "unit_gate_gradient", "unit_backward"):  # the scaling; its dense layers are counted
+    setattr(squeeze_excite, name, silent(getattr(squeeze_excite, name)))
+for name in ("activation_forward", "activation_backward"):
+    setattr(activations, name, silent(getattr(activations, name)))
 result["forward"] = counted(forward, True)
 dlogits = numbers(np.random.default_rng(1).normal(size=(2, 10)))
 result["backward"] = counted(backward_through, net.layers, dlogits)
@@ -239,13 +257,16 @@ print(json.dumps(result))
 )
 
 
-@pytest.mark.parametrize("model", ["mobilenet_v1", "mobilenet_v2"])
-def test_a_whole_net_does_what_its_report_says(run_python, tmp_path, model):
+@pytest.mark.parametrize(
+    "model, activation",
+    [("mobilenet_v1", "swish"), ("mobilenet_v2", ""), ("mnasnet_a1", ""), ("mobilenet_v3_small", "")],
+)
+def test_a_whole_net_does_what_its_report_says(run_python, tmp_path, model, activation):
     """8×8 pixels, width 0.1, two images: inference with batch norm and activations, a training step without."""
     script = tmp_path / "count.py"
     script.write_text(NETS)
-    counted = json.loads(run_python(script, model, env=PLAIN))
-    net = numnet.describe(model, width=0.1, resolution=8, classes=10)
+    counted = json.loads(run_python(script, model, activation, env=PLAIN))
+    net = numnet.describe(model, width=0.1, resolution=8, classes=10, activation=activation or None)
     report = cost.report(net, 2)
     assert counted["inference"] == [report["multiplications"], report["additions"]]
     linear = [line for line in report["layers"] if line["macs"]]

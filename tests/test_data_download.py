@@ -3,15 +3,23 @@
 import hashlib
 import http.server
 import io
+import json
+import shutil
+import ssl
+import subprocess
+import sys
 import tarfile
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_tools import numnet as command
+from PIL import Image
 
 from numnet import data
-from numnet.data import cifar10, download
+from numnet.data import cifar10, connection, download, progress
 from numnet.errors import NumnetError
 
 
@@ -105,6 +113,40 @@ def test_the_archive_is_fetched_once_and_read(server, tmp_path, monkeypatch, cap
     assert len(read.train) == 100 and len(read.test) == 20
 
 
+def test_the_data_command(server, tmp_path, monkeypatch):
+    """It fetches what is not there, counts what lies there, and knows the official archive by its checksum."""
+    monkeypatch.setattr(cifar10, "IMAGES", 20)
+    monkeypatch.setenv("NUMNET_CACHE", str(tmp_path))
+    monkeypatch.delenv("NUMNET_DATA", raising=False)
+    monkeypatch.setattr(download, "URL", f"{server.url}/good")
+    monkeypatch.setattr(download, "SHA256", SHA256)
+    code, out, err = command("data", "cifar10", "--json")
+    facts = json.loads(out)
+    assert (
+        code == 0 and f"(170 MB) to {tmp_path}" in err and facts["path"] == str(tmp_path / download.ARCHIVE)
+    )
+    assert sum(facts["train"]) == 100 and sum(facts["test"]) == 20 and len(facts["classes"]) == 10
+    assert (facts["official"], facts["sha256"], facts["bytes"]) == (False, SHA256, len(ARCHIVE))
+    monkeypatch.setattr(download, "OFFICIAL", {SHA256: download.ARCHIVE})
+    code, out, err = command("data", "cifar10")
+    assert code == 0 and err == "" and "the official archive" in out and "train on it" in out
+    least, most = min(facts["train"]), max(facts["train"])
+    assert f"100, {least} to {most} of each of 10 classes" in out
+    own = tmp_path / "own" / "cifar-10-batches-bin"
+    with tarfile.open(tmp_path / download.ARCHIVE) as archive:
+        archive.extractall(own.parent, filter="data")
+    out = command("data", "cifar10", "--data", own)[1]
+    assert "this is a folder" in out and f"numnet train cifar10 --data {own}" in out
+    (own / "test_batch.bin").write_bytes(b"\x00" * 100)
+    for wrong, words in (
+        (own, "test_batch.bin: 100 bytes, expected 61,460"),
+        (tmp_path / "no", "no such file"),
+    ):
+        code, out, err = command("data", "cifar10", "--data", wrong)
+        assert code == 2 and words in err and len(err.splitlines()) == 1 and out == ""
+    assert command("data", "cifar")[0] == 2
+
+
 def test_load_downloads_what_it_does_not_find(server, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "IMAGES", 20)
     monkeypatch.setenv("NUMNET_CACHE", str(tmp_path))
@@ -126,7 +168,7 @@ def test_load_downloads_what_it_does_not_find(server, tmp_path, monkeypatch):
         ("missing", "the server answers 404"),
         pytest.param(
             "silent",
-            "no connection to 127.0.0.1",
+            "no answer from 127.0.0.1",
             # Python's own http.client leaves its socket to the garbage collector when it gives up waiting
             marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
         ),
@@ -151,6 +193,127 @@ def test_a_server_that_is_gone(tmp_path, monkeypatch):
     with pytest.raises(NumnetError, match=f"no connection to 127.0.0.1:{port}"):
         download.download_cifar10(tmp_path, url=f"http://127.0.0.1:{port}/good", sha256=SHA256)
     assert list(tmp_path.iterdir()) == []
+
+
+CA = """[ca]
+default_ca = own
+[own]
+database = index.txt
+new_certs_dir = .
+serial = serial
+default_md = sha256
+policy = any
+x509_extensions = names
+[any]
+commonName = supplied
+[names]
+subjectAltName = {name}
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """certificate(name, start, end): files of a key and of a certificate that signs itself, both made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl")
+
+    def make(name="IP:127.0.0.1", start="20200101000000Z", end="21200101000000Z"):
+        home = tmp_path_factory.mktemp("ca")
+        (home / "index.txt").write_text("")
+        (home / "serial").write_text("01")
+        (home / "ca.cnf").write_text(CA.format(name=name))
+        key = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=own -keyout key.pem -out own.csr"
+        dates = f"-startdate {start} -enddate {end}"
+        own = f"ca -batch -selfsign -config ca.cnf -in own.csr -keyfile key.pem {dates} -out own.pem"
+        for words in (key, own):
+            subprocess.run(["openssl", *words.split()], cwd=home, check=True, capture_output=True)
+        return home / "own.pem", home / "key.pem"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "options, trusted, says",
+    [
+        ({}, False, "its certificate is self-signed"),
+        ({"end": "20200102000000Z"}, True, "its certificate has expired"),
+        ({"start": "21190101000000Z"}, True, "its certificate is not valid yet"),
+        ({"name": "DNS:elsewhere.invalid"}, True, "its certificate is for another host"),
+    ],
+)
+def test_certificates_are_named(options, trusted, says, server, certificate, tmp_path, monkeypatch):
+    own, key = certificate(**options)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *who: None  # the client hangs up on it
+    if trusted:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(own))
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    with pytest.raises(NumnetError, match=says) as excinfo:
+        download.download_cifar10(folder, url=server.url.replace("http", "https") + "/good", sha256=SHA256)
+    assert "\n" not in str(excinfo.value) and list(folder.iterdir()) == []
+    assert "REQUESTS_CA_BUNDLE" in str(excinfo.value)
+
+
+def test_a_certificate_file_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(NumnetError, match=r"none\.pem; see REQUESTS_CA_BUNDLE"):
+        download.download_cifar10(tmp_path, url="https://127.0.0.1:1/good", sha256=SHA256)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_down_is_named(scheme, tmp_path, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", *connection.PROXIES):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as gone:
+        port = gone.server_port
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(NumnetError) as excinfo:
+        download.download_cifar10(tmp_path, url=f"{scheme}://data.invalid/good", sha256=SHA256)
+    text = str(excinfo.value)
+    assert f"the proxy cannot be reached or refuses; it is named in {scheme}_proxy" in text
+    assert "\n" not in text and "secret" not in text
+
+
+def test_a_proxy_that_asks_for_a_password(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setattr(Handler, "do_CONNECT", lambda self: self.send_error(407), raising=False)
+    monkeypatch.setenv("https_proxy", server.url)
+    with pytest.raises(
+        NumnetError, match="the proxy wants a user and a password; it is named in https_proxy"
+    ):
+        download.download_cifar10(tmp_path, url="https://data.invalid/good", sha256=SHA256)
+
+
+def test_a_name_that_is_not_known(tmp_path, monkeypatch):
+    from requests import exceptions
+
+    error = exceptions.ConnectionError(
+        "Failed to resolve 'data.invalid' ([Errno -2] Name or service not known)"
+    )
+    assert connection.trouble(error, "data.invalid").endswith("its name is not known here")
+    assert "in time" in connection.trouble(exceptions.ReadTimeout("read timed out"), "data.invalid")
+
+
+# ------------------------------------------------------------------------------------------- progress
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_bars_are_shown_in_notebooks_too(notebook, tmp_path, monkeypatch, capsys):
+    """Standard error of a kernel is no terminal; a load that takes long shows how far it is all the same."""
+    shell = types.SimpleNamespace(kernel=object() if notebook else None)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(progress, "SOON", 0)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(3):
+            (tmp_path / "train" / name).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "train" / name / f"{number}.png")
+    data.load(tmp_path, resolution=8)
+    assert ("reading images" in capsys.readouterr().err) == notebook
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "nonsense://127.0.0.1/x"])

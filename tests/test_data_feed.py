@@ -240,7 +240,7 @@ def shapes_copy(small):
             dict(validation=40),
             "validation: 40 images cannot be held back of the 40 training images of shapes",
         ),
-        (dict(validation=-1), "validation: expected a number of images, got -1"),
+        (dict(validation=-1), 'validation: expected a number of images, or "test", got -1'),
         (dict(input_scaling="zero"), "input scaling: expected one of cifar10, imagenet"),
     ],
 )

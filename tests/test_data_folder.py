@@ -116,7 +116,9 @@ def test_lists(tmp_path, names, classes):
     assert right(read.train) and right(read.validation) and right(read.test)
     (tmp_path / "test_list.txt").unlink()
     read = load(tmp_path)
-    assert read.validation is None and read.test.labels.tolist() == [0, 1, 2]
+    assert read.validation.labels.tolist() == [0, 1, 2] and read.test is None, "val_list is for validation"
+    with pytest.raises(NumnetError, match="has no test images"):
+        load(tmp_path, validation="test")
     (tmp_path / "val_list.txt").unlink()
     read = load(tmp_path)  # without either, a part of each class is the test set
     assert len(read.train) == 6 and read.test.labels.tolist() == [0, 1, 2]
@@ -161,7 +163,12 @@ def test_damaged_images_are_named_skipped_and_counted(tmp_path, capsys, monkeypa
     assert [line.split(": ")[0] for line in read.skipped] == [str(cut), str(page), str(vast)]
     assert "damaged image" in read.skipped[0] and "not an image" in read.skipped[1]
     assert "more than 60,000 pixels" in read.skipped[2]
-    assert capsys.readouterr().err.splitlines() == [f"numnet: skipped {line}" for line in read.skipped]
+    wanted = [f"numnet: skipped {line}" for line in read.skipped]
+    wanted += [
+        f"numnet: class {name} loses {lost} files"
+        for name, lost in (("ant", "2 of its 6"), ("bee", "1 of its 4"))
+    ]
+    assert capsys.readouterr().err.splitlines() == wanted
 
 
 def test_many_damaged_images_do_not_fill_the_screen(tmp_path, capsys):
@@ -170,7 +177,8 @@ def test_many_damaged_images_do_not_fill_the_screen(tmp_path, capsys):
         (tmp_path / "ant" / f"spoilt{i}.jpg").touch()
     assert len(load(tmp_path).skipped) == 25
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 11 and lines[-1] == "numnet: skipped 15 more images"
+    assert len(lines) == 12 and lines[-2] == "numnet: skipped 15 more images"
+    assert lines[-1] == "numnet: class ant loses 25 of its 28 files"
 
 
 def test_a_photo_is_seen_upright(tmp_path):
@@ -284,7 +292,10 @@ def test_a_class_number_that_no_training_image_has(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (dict(preset="centre"), "preset: expected one of torchvision, stretch, keras, got 'centre'"),
+        (
+            dict(preset="centre"),
+            "preset: expected one of torchvision, stretch, keras, or bicubic/0.9, got 'centre'",
+        ),
         (dict(resolution=-3), "resolution: expected a number of pixels, got -3"),
         (dict(memory="a lot"), "memory: expected bytes"),
         (dict(validation=10), "validation: 10 images cannot be held back of the 4 training images"),

@@ -91,7 +91,7 @@ def test_scalings():
         ),
         (
             lambda: resize_and_crop(PHOTO, 32, "tf"),
-            "preset: expected one of torchvision, stretch, keras, got 'tf",
+            "preset: expected one of torchvision, stretch, keras, or bicubic/0.9, got 'tf",
         ),
         (lambda: resize_and_crop(PHOTO, 0), "resolution: expected a number of pixels, got 0"),
         (lambda: resize_and_crop(PHOTO, 32.0), "resolution: expected a number of pixels, got 32.0"),

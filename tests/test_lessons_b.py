@@ -8,6 +8,7 @@ import pytest
 
 import numnet
 from numnet.blocks import Conv, InvertedResidual, Norm, Pointwise
+from numnet.data import shapes
 from numnet.layers import Dense, GlobalAverage
 from numnet.lessons import budget, check, display, family, training
 
@@ -116,6 +117,11 @@ def test_a_net_of_ones_own(refuses, capsys):
 
 def test_what_stands_in_print_is_counted():
     counted = {(row[0], row[1]): row[3] for row in family.in_print().rows}
+    assert counted["an article on MnasNet", "what its blocks end in"].startswith("linear: 16 of 16")
+    assert (
+        "8.41 times: 86,400 against 10,275" in counted.values()
+        and "51,381,248 parameters more" in counted.values()
+    )
     assert counted["V1, table 2", "the 3×3 convolution's part of the MACs"] == "1.91 %"
     assert counted["V2, section 4", "bottleneck blocks"] == "17"
     assert counted["V2, table 4", "V2 1.4: parameters, MACs"] == "6.1 M, 582.2 M"
@@ -133,7 +139,15 @@ def test_data_is_cifar10_where_it_lies_and_shapes_elsewhere(monkeypatch, tmp_pat
     monkeypatch.setattr(training.cifar10, "find", lambda: None)
     data = training.load(60, 20, 30)
     assert data.name == "shapes" and (len(data.train), len(data.validation), len(data.test)) == (60, 20, 30)
-    assert "not on this machine" in training.what_it_is(data)
+    words = training.what_it_is(data)
+    assert "not on this machine" in words and "download=True" in words
+    assert "170 MB" in words and f"kept in {training.where()}" in words and "numnet data cifar10" in words
+    asked = []
+    monkeypatch.setattr(
+        training.datasets, "load", lambda name, download: asked.append(download) or shapes.load(90, 40)
+    )
+    training.load(60, 20, 30, download=True)
+    assert asked == [True]
     random = training.few(data, 20, shuffled=True)
     assert len(random.train) == 20 and np.array_equal(random.train.images, data.train.images[:20])
     assert not np.array_equal(random.train.labels, data.train.labels[:20])

@@ -7,11 +7,13 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+from cli_tools import numnet as command
 
 import numnet
 from numnet.errors import NumnetError
-from numnet.models import mobilenet_v1
+from numnet.models import mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
 from numnet.models.common import round_to_8
+from numnet.training import recipes
 
 MINIMALISTIC = {"activation": "relu", "kernel": 3, "se": False}
 CIFAR10 = {"resolution": 32, "classes": 10}
@@ -120,6 +122,37 @@ def test_counts(name, options, params, buffers, macs):
 def test_the_article_s_widths(width, total, macs):
     params, buffers, counted = counts("mnasnet_keras", width=width, **CIFAR10)
     assert (params + buffers, counted) == (total, macs)
+
+
+def by_the_article(alpha, classes=10, whole=int):
+    """Its net's parameters and statistics, from its table and its rounding: written down apart from numnet.models."""
+
+    def divisible(v):
+        rounded = max(8, int(v + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * v else rounded
+
+    c, thin = divisible(32 * alpha), max(int(16 * alpha), 1)
+    total = 27 * c + 4 * c + 9 * c + c * thin + 4 * thin
+    c = thin
+    for kernel, t, filters, repeats in (
+        (3, 3, 24, 3), (5, 3, 40, 3), (5, 6, 80, 3), (3, 6, 96, 2), (5, 6, 192, 4), (3, 6, 320, 1)
+    ):  # fmt: skip
+        for _ in range(repeats):
+            wide, out = t * c, divisible(whole(filters * alpha))
+            total += c * wide + kernel * kernel * wide + wide * out + 8 * wide + 4 * out
+            c = out
+    return total + c * classes + classes
+
+
+def test_every_width_of_the_article():
+    """All two-decimal α from 0.05 to 2. Cutting off the fraction before rounding to 8 makes another net at six."""
+    alphas = [n / 100 for n in range(5, 201)]
+    part = [a for a in alphas if by_the_article(a) != by_the_article(a, whole=float)]
+    assert part == [0.14, 0.28, 0.67, 0.89, 1.12, 1.49]
+    assert (by_the_article(0.67), by_the_article(0.67, whole=float)) == (1274076, 1288476)
+    for alpha in alphas:
+        params, buffers, _ = counts("mnasnet_keras", width=alpha, **CIFAR10)
+        assert params + buffers == by_the_article(alpha), alpha
 
 
 def test_the_article_s_totals():
@@ -467,6 +500,80 @@ def test_v1_with_a_table_of_one_s_own():
     assert [layer.adds for layer in net.layers[1:4]] == [False, True, True]
 
 
+TABLES = [
+    ("mobilenet_v2", [list(row) for row in mobilenet_v2.ROWS], {}),
+    (
+        "mobilenet_v3_small",
+        [list(row) for row in mobilenet_v3.LARGE],
+        {"stem": 16, "last": 960, "wide": 1280},
+    ),
+    ("mobilenet_v3_large", [list(row) for row in mobilenet_v3.SMALL], {"last": 576, "wide": 1024}),
+    ("mnasnet_b1", [list(row) for row in mnasnet.A1], {}),
+]
+
+
+@pytest.mark.parametrize("variant", ["keras", "torch"])
+@pytest.mark.parametrize("name, rows, more", TABLES, ids=[name for name, _, _ in TABLES])
+def test_tables_of_one_s_own(name, rows, more, variant):
+    """The paper's table of another net makes that net; at other widths, too."""
+    meant = {
+        "mobilenet_v3_small": "mobilenet_v3_large", "mobilenet_v3_large": "mobilenet_v3_small", "mnasnet_b1": "mnasnet_a1",
+    }  # fmt: skip
+    for width in (0.5, 1.0, 1.25):
+        own = counts(name, rows=rows, variant=variant, width=width, **more)
+        assert own == counts(meant.get(name, name), variant=variant, width=width)
+
+
+def test_v3_as_the_paddle_constructor_makes_it():
+    """config, inplanes, class_squeeze, class_expand, counted by hand; no row of stride 2 here."""
+    rows = [[3, 24, 16, False, "relu", 1], [5, 48, 16, True, "hswish", 1]]
+    own = {"rows": rows, "stem": 8, "last": 40, "wide": 64, "classes": 10, "dropout": 0.5, "resolution": 8}
+    for variant, squeezed, bias in (("keras", 16, 64), ("paddle", 12, 0)):
+        net = numnet.describe("mobilenet_v3_large", variant=variant, strides="cifar", **own)
+        first = 8 * 24 + 9 * 24 + 24 * 16 + 2 * (24 + 24 + 16)
+        second = 16 * 48 + 25 * 48 + 48 * 16 + 2 * (48 + 48 + 16) + 2 * 48 * squeezed + 48 + squeezed
+        end = 16 * 40 + 2 * 40 + 40 * 64 + bias + 64 * 10 + 10
+        assert net.cost().params == 27 * 8 + 16 + first + second + end, variant
+        assert [layer.adds for layer in net.layers[1:3]] == [False, True]
+        assert net.layers[2].input_shape == (8, 8, 16) and net.layers[-2].kind == "dropout"
+    bigger = numnet.describe("mobilenet_v2", rows=[[1, 16, 1, 1], [4, 32, 2, 2]])
+    assert [layer.output_shape for layer in bigger.layers[1:4]] == [
+        (112, 112, 16),
+        (56, 56, 32),
+        (56, 56, 32),
+    ]
+
+
+def test_names_that_people_bring_along():
+    brought = {
+        "width": ["alpha", "scale", "width_mult", "depth_multiplier"], "resolution": ["rho", "input_size"],
+        "classes": ["class_num", "num_classes"], "rows": ["config"], "stem": ["inplanes"], "last": ["class_squeeze"],
+        "wide": ["class_expand"], "dropout": ["dropout_prob"],
+    }  # fmt: skip
+    for meant, names in brought.items():
+        for name in names:
+            with pytest.raises(NumnetError, match=rf"no option '{name}' \(did you mean {meant}\?\)"):
+                numnet.describe("mobilenet_v3_large", **{name: 0.5})
+    for name, words in (
+        ("include_top", "net.features"),
+        ("pretrained", "numnet import"),
+        ("features_only", "net.maps"),
+    ):
+        with pytest.raises(NumnetError, match=words):
+            numnet.describe("mobilenet_v3_large", **{name: True})
+    with pytest.raises(NumnetError, match=r"depth_multiplier: expected an integer .*, got 0.5; .*width=0.5"):
+        numnet.describe("mobilenet_v1", depth_multiplier=0.5)
+    with pytest.raises(NumnetError, match=r"unknown key 'alpha' of model \(did you mean width\?\)"):
+        recipes.check({"model": {"alpha": 0.5}}, "recipe")
+    for option, words in (
+        ("--alpha", "--width"),
+        ("--num-classes", "--classes"),
+        ("--config", "--set rows=…"),
+    ):
+        code, _, err = command("summary", "mobilenet_v3_small", option, "1")
+        assert code == 2 and f"(did you mean {words}?)" in err
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_v1_with_squeeze_excite(skip):
     """Between the two convolutions, a quarter of the row's channels in its bottleneck: 2·C·R MACs, R and C biases more."""
@@ -491,6 +598,21 @@ def test_v1_with_squeeze_excite(skip):
         ("mobilenet_v2", {"skip": "no"}, "skip: expected"),
         ("mobilenet_v2", {"bottleneck_activation": "gelu"}, "activation: expected"),
         ("mobilenet_v1", {"se": False}, "no option 'se'"),
+        ("mobilenet_v2", {"rows": []}, "rows: expected a list of .t, c, n, s., at least one and at most 100"),
+        ("mobilenet_v2", {"rows": [[1, 16, 1]]}, r"rows: expected .*, got .1, 16, 1. as row 1"),
+        (
+            "mobilenet_v3_small",
+            {"rows": [[3, 16, 8, 1, "RE", 1]]},
+            "nl of row 1 is 'RE', not one of identity, relu",
+        ),
+        (
+            "mobilenet_v3_small",
+            {"rows": [[3, 16, 0, 1, "relu", 1]]},
+            "c of row 1 is 0, not an integer of at least 1",
+        ),
+        ("mobilenet_v3_small", {"wide": 0}, "wide: expected an integer of at least 1"),
+        ("mnasnet_a1", {"rows": [[3, 1, 16, 2, 1, 1]]}, "se of row 1 is 2, not a number from 0 to 1"),
+        ("mnasnet_keras", {"rows": [[3, 1, 16, 0, 1, 1]]}, "no option 'rows'"),
         ("mobilenet_v1", {"skip": 1}, "skip: expected True or False, got 1"),
         ("mobilenet_v1", {"skip": True, "depth_multiplier": 2}, "skip is for blocks of depth multiplier 1"),
         (

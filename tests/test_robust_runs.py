@@ -132,7 +132,7 @@ def test_every_way_to_fail(tmp_path, monkeypatch, number, call):
     monkeypatch.undo()
     assert loads(tmp_path / "run") == 9
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "last.safetensors", "best.safetensors", "metrics.jsonl",
+        "last.safetensors", "best.safetensors", "metrics.jsonl", "metrics.csv",
     }  # fmt: skip
     run(tmp_path / "run", resume=True)
 

@@ -11,7 +11,8 @@ from numnet.training.loop import DEFAULTS
 from numnet.training.recipes import load, merge
 
 EXPECTED = {
-    "shapes", "cifar10", "folder", "mnasnet_article", "mnasnet_paper", "mobilenet_v1_paper",
+    "shapes", "cifar10", "folder", "finetune_v3_large", "finetune_v3_small",
+    "mnasnet_article", "mnasnet_paper", "mobilenet_v1_paper",
     "mobilenet_v2_paper", "mobilenet_v3_paper",
 }  # fmt: skip
 
@@ -36,6 +37,7 @@ def test_the_article_and_the_papers():
     assert (article["batch_size"], article["epochs"], article["optimiser"]) == (2048, 100, "adam")
     assert article["scaling"] == "unit" and article["augment"] is None and article["label_smoothing"] == 0
     assert (article["style"], article["schedule"]) == ("tensorflow", "constant")
+    assert article["validation"] == "test"  # all 50,000 images are trained on: 25 steps of 2,048
     assert (
         article["model"]["strides"] == "imagenet" and "nesterov" not in article and "momentum" not in article
     )
@@ -52,6 +54,20 @@ def test_the_article_and_the_papers():
     assert v1["model"] == {
         "model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "seed": 0
     }  # fmt: skip
+
+
+def test_a_recipe_brings_its_net_s_resolution():
+    """Photographs have no size of their own; CIFAR-10's images have."""
+    sides = {}
+    for name in ("mobilenet_v3_paper", "finetune_v3_small", "finetune_v3_large", "mnasnet_article"):
+        sides[name] = run.plan("photos", name)["model"]["resolution"]
+    assert list(sides.values()) == [224, 224, 224, 32]
+    assert (
+        run.plan("photos", "mobilenet_v3_paper", {"model": {"resolution": 96}})["model"]["resolution"] == 96
+    )
+    assert run.plan("cifar10", "mobilenet_v3_paper")["model"]["resolution"] == 32
+    assert run.plan("photos")["model"]["resolution"] == 128  # no recipe named: the folder's own
+    assert run.plan("photos", flags={"model": {"model": "mobilenet_v2"}})["model"]["resolution"] == 128
 
 
 def test_default_recipe_belongs_to_the_data_set():
@@ -177,7 +193,7 @@ def test_a_file_of_ones_own(tmp_path):
 BAD = {
     "unknown key": ('{"epocs": 3}', r"unknown key 'epocs' \(did you mean 'epochs'\?\)"),
     "far away": ('{"zzz": 3}', "unknown key 'zzz'$"),
-    "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean 'width'\?\)"),
+    "model key": ('{"model": {"widht": 1}}', r"unknown key 'widht' of model \(did you mean width\?\)"),
     "model of another": ('{"model": {"size": "large"}}', "unknown key 'size' of model"),
     "model text": ('{"model": "mobilenet_v1"}', 'model is "mobilenet_v1"; expected an object like'),
     "value": ('{"epochs": "three"}', 'epochs is "three"; expected an integer ≥ 1'),

@@ -44,7 +44,7 @@ def test_train_merges_reads_and_reports(small, tmp_path):
     )
     data_dir = str(tmp_path / "d")
     assert small.load == [
-        ("shapes", {"validation": 60, "preset": None, "seed": 3, "resolution": 32, "data_dir": data_dir})
+        ("shapes", {"validation": 60, "preset": None, "background": None, "seed": 3, "resolution": 32, "data_dir": data_dir})
     ]  # fmt: skip
     assert small.build == [
         {"model": "mobilenet_v1", "width": 0.5, "resolution": 32, "strides": "cifar", "classes": 4, "seed": 3}

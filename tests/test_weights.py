@@ -160,6 +160,27 @@ def test_v1_s_own_options_round_trip(options, tmp_path):
     assert same(net, other)
 
 
+@pytest.mark.parametrize(
+    "model, rows",
+    [
+        ("mobilenet_v2", [[1, 8, 1, 1], [2, 16, 2, 2]]),
+        (
+            "mobilenet_v3_small",
+            [[3, 16, 8, 1, "relu", 2], [5, 24, 8, 0, "hswish", 1], [5, 24, 16, 1, "hswish", 2]],
+        ),
+        ("mnasnet_b1", [[3, 1, 8, 0, 1, 1], [3, 3, 16, 0, 2, 2]]),
+    ],
+)
+def test_tables_of_one_s_own_round_trip(model, rows, tmp_path):
+    net = random_net(model, rows=rows)
+    for number, layout in enumerate(("torchvision", "timm")):
+        file = tmp_path / f"{number}.safetensors"
+        weights.export_torch(net, file, layout)
+        assert same(net, weights.import_file(file))
+    net.save(tmp_path / "own.safetensors")
+    assert same(net, numnet.load(tmp_path / "own.safetensors"))
+
+
 def bare(file, change=lambda tensors: tensors):
     """The same file as PyTorch would have written it, without what numnet says of the net."""
     from safetensors.numpy import save_file

@@ -55,6 +55,52 @@ def test_every_model_plain_and_folded(model, variant, padding):
             assert close(got, want[:count])
 
 
+OPENCV = [
+    model for model in numnet.models() if model != "vgg16"
+]  # 33 million numbers, and no kernel of its own
+
+
+@pytest.mark.parametrize("model", OPENCV)
+def test_opencv_computes_the_same(model):
+    """Its parser wants kernel_shape on every convolution; its fusions and small maps have gone wrong (see the exporter)."""
+    cv2 = pytest.importorskip("cv2")
+    cv2.setNumThreads(1)
+    net = random_net(model, resolution=64 if model == "googlenet" else 32)  # the last maps have one pixel
+    x = images(net, 2)
+    want = truth(net, x)
+    for folded in (False, True):
+        exported = weights.export_onnx(net, folded=folded)
+        assert not {"HardSigmoid"} & {node.op_type for node in exported.graph.node}
+        convolutions = [node for node in exported.graph.node if node.op_type == "Conv"]
+        assert all("kernel_shape" in {a.name for a in node.attribute} for node in convolutions)
+        theirs = cv2.dnn.readNetFromONNX(np.frombuffer(exported.SerializeToString(), np.uint8))
+        theirs.setInput(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        assert close(theirs.forward(), want)
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric", 2, ((1, 3), (2, 2))])
+@pytest.mark.parametrize("resolution", [15, 40])
+def test_taps_that_see_only_padding_are_left_out(padding, resolution):
+    net = random_net("mobilenet_v3_small", padding=padding, resolution=resolution)
+    x = images(net)
+    assert close(run(weights.export_onnx(net), x.transpose(0, 3, 1, 2).copy()), truth(net, x))
+
+
+def test_softmax_and_labels_on_request(tmp_path, capsys):
+    net = random_net("mobilenet_v3_small")
+    net.save(tmp_path / "net.safetensors", classes=list("abcdefg"))
+    assert main(["export", tmp_path / "net.safetensors", tmp_path / "net.onnx", "--softmax"]) == 0
+    x = images(net)
+    e = np.exp(truth(net, x))
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["probabilities"]
+    got = session.run(None, {"images": x.transpose(0, 3, 1, 2).copy()})[0]
+    assert close(got, e / e.sum(1, keepdims=True))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list("abcdefg")
+    assert main(["export", tmp_path / "net.safetensors", tmp_path / "a.safetensors", "--softmax"]) == 2
+    assert "--softmax: is for .onnx" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "activation", ["relu", "relu6", "hswish", "hsigmoid", "hsigmoid02", "sigmoid", "swish"]
 )
@@ -69,7 +115,7 @@ def test_skips_over_standard_and_separable_blocks():
     net = random_net("mobilenet_v1", rows=rows, skip=True)
     x = images(net)
     exported = weights.export_onnx(net)
-    assert [node.op_type for node in exported.graph.node].count("Add") == 2
+    assert [node.op_type for node in exported.graph.node].count("Add") == 3  # and the gate's
     assert close(run(exported, x.transpose(0, 3, 1, 2).copy()), net.forward(x))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numba import prange
 
+from numnet.cores import affinity
 from numnet.kernels import vectors
 from numnet.kernels._jit import kernel
 from numnet.kernels.vectors import (
@@ -107,9 +108,7 @@ def processor() -> str:
 
 def cores() -> int:
     """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return affinity()
 
 
 def warnings() -> list[str]:

@@ -1,6 +1,7 @@
 """What ``comparison`` found, as tables and as figures."""
 
-from numnet.plotting import DARK, LIGHT, MIDDLE, _figure, _write
+from numnet.canvas import drawn, write
+from numnet.plotting import DARK, LIGHT, MIDDLE, _figure
 
 STYLES = {  # of the sides, in a figure
     "numnet": {"color": DARK, "marker": "o", "linestyle": "-"},
@@ -8,6 +9,17 @@ STYLES = {  # of the sides, in a figure
     "torch.compile": {"color": "#8a6bb0", "marker": "^", "linestyle": ":"},
     "onnxruntime": {"color": LIGHT, "marker": "D", "linestyle": "-."},
 }
+SHADES = (
+    DARK,
+    MIDDLE,
+    LIGHT,
+    "#8a6bb0",
+    "#c9a227",
+    "#5f8f5f",
+    "#444444",
+    "#b0b0b0",
+)  # of kinds of layer, in turn
+HATCHES = ("", "////", "", "....", "\\\\\\\\", "xxxx", "", "")  # so that a grey print tells them apart
 HEADING = ("workload", "side", "ms", "range", "images/s", "GFLOP/s", "% peak", "% memory", "MiB", "numnet is")
 SIDE_COLUMNS = range(2, 10)
 
@@ -89,8 +101,14 @@ def layer_lines(workload) -> list:
 # ----------------------------------------------------------------------------------------- figures
 
 
+@drawn
 def plot(facts, what=None, file=None):
-    """Images a second against the number that was varied (``what``), or a roofline of all workloads."""
+    """Images a second against the number that was varied (``what``), or a roofline of all workloads.
+
+    Where the time by kind of layer was measured as well, a sweep is drawn as that: see ``kinds``.
+    """
+    if what is not None and all(workload.get("layers") for workload in facts["workloads"]):
+        return kinds(facts, what, file)
     figure, (axes,) = _figure(8, 5)
     if what is None:
         _roofline(axes, facts)
@@ -98,7 +116,54 @@ def plot(facts, what=None, file=None):
         _sweep(axes, facts, what)
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False, fontsize="small")
-    return _write(figure, file)
+    return write(figure, file)
+
+
+@drawn
+def kinds(facts, what, file=None):
+    """Where the time of a step goes, by kind of layer, at each value of ``what``: a column each, a panel a workload and side.
+
+    Parts of the whole step, forward and backward together; above each column the milliseconds of an image.
+    """
+    panels: dict[tuple, list] = {}
+    for workload in facts["workloads"]:
+        for side, times in workload["layers"].items():
+            base = workload["name"].partition(" ")[0]
+            panels.setdefault((base, side), []).append((workload[what], workload["batch"], times))
+    every = dict.fromkeys(kind for line in panels.values() for *_, times in line for kind in times)
+    names = [*(kind for kind in every if kind != "whole step"), "the rest"]
+    figure, axes = _figure(2.2 + 3.6 * len(panels), 4.4, columns=len(panels))
+    for place, ((base, side), line) in zip(axes, panels.items()):
+        line.sort(key=lambda entry: entry[0])
+        floor = [0.0] * len(line)
+        for number, kind in enumerate(names):
+            parts = [_part(times, kind, names) for *_, times in line]
+            if any(parts):
+                style = {"color": SHADES[number % len(SHADES)], "hatch": HATCHES[number % len(HATCHES)]}
+                place.bar(
+                    range(len(line)), parts, 0.8, floor, label=kind, edgecolor="white", linewidth=0.5, **style
+                )
+            floor = [a + b for a, b in zip(floor, parts)]
+        for i, (_, batch, times) in enumerate(line):
+            place.text(i, 1.01, f"{times['whole step'][0] / batch:.3g}", ha="center", va="bottom", fontsize=8)
+        place.set_xticks(range(len(line)), [f"{value:g}" for value, *_ in line])
+        place.set_xlabel(what)
+        place.set_ylim(0, 1.12)
+        place.set_title(f"{base}\n{side}; above: ms an image", fontsize="small", loc="left")
+    axes[0].set_ylabel("part of the time")
+    handles = {label: handle for place in axes for handle, label in zip(*place.get_legend_handles_labels())}
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize="small"
+    )
+    return write(figure, file)
+
+
+def _part(times, kind, names) -> float:
+    """A kind's part of the whole step; "the rest" is what no kind accounts for."""
+    whole = times["whole step"][0]
+    if kind == "the rest":
+        return max(0.0, 1 - sum(sum(times.get(name, ())) for name in names if name != kind) / whole)
+    return sum(times.get(kind, ())) / whole
 
 
 def _sweep(axes, facts, what):

@@ -10,10 +10,14 @@ import sys
 import threading
 from math import isfinite
 
+from numnet import cores
+from numnet.cli import elsewhere
+from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
 from numnet.loading import describe_checkpoint
 from numnet.models import describe, models
+from numnet.models.names import hint
 
 
 def nearest(word, known) -> str:
@@ -33,12 +37,13 @@ class Parser(argparse.ArgumentParser):
         if any(argument in ("-h", "--help") for argument in argv):
             self.print_help()
             return None
+        elsewhere.answer(self.prog, argv, self._option_string_actions)
         arguments, rest = self.parse_known_intermixed_args(argv)
         for argument in rest:
             if argument.startswith("-") and len(argument) > 1:
                 name = argument.partition("=")[0]
                 raise NumnetError(
-                    f"{self.prog} has no option {name}{nearest(name, self._option_string_actions)}; "
+                    f"{self.prog} has no option {name}{hint(name, self._option_string_actions, '--')}; "
                     f"see `{self.prog} --help`"
                 )
             raise NumnetError(f"{self.prog}: one argument too many, {argument!r}; see `{self.prog} --help`")
@@ -195,15 +200,17 @@ def _counted(make, model, options):
     return net
 
 
-MODEL = "one of those that `numnet models` lists, or a checkpoint or run directory"
+MODEL = "one of those that `numnet models` lists, or a checkpoint, run directory or another framework's file"
 
 
 def described_or_saved(model, **options):
     """``described``, or the net of a checkpoint with ``options`` in place of its own."""
     saved = model not in models() and (
-        model.endswith(".safetensors") or os.sep in model or os.path.isdir(model)
+        model.endswith(".safetensors") or os.sep in model or os.path.exists(model)
     )
-    return _counted(describe_checkpoint if saved else describe, model, options)
+    net = _counted(describe_checkpoint if saved else describe, model, options)
+    say_notes(net)
+    return net
 
 
 def require_dataset(dataset) -> None:
@@ -215,12 +222,18 @@ def require_dataset(dataset) -> None:
 
 def add_threads(parser):
     """--threads."""
-    parser.add_argument("--threads", type=count(), metavar="T", help="threads of the kernels (all cores)")
+    parser.add_argument(
+        "--threads",
+        type=count(),
+        metavar="T",
+        help="threads of the kernels (all cores, or a container's quota)",
+    )
 
 
 def set_threads(threads) -> None:
-    """Let the kernels run on so many threads; None leaves what Numba chose."""
+    """Let the kernels run on so many threads; None: on all cores, or as many as a container's quota is worth."""
     if threads is None:
+        cores.keep_to_quota()
         return
     import numba
 
@@ -259,6 +272,12 @@ def say(text) -> None:
             pass
 
 
+def say_notes(net) -> None:
+    """What was assumed, chosen or left out when another framework's file became this net."""
+    for note in getattr(net, "notes", ()):
+        say(f"numnet: {net.path.name}: {note}")
+
+
 class Patience:
     """Says ``text`` if what is done inside takes longer than ``seconds``. A training's start ends the wait too."""
 
@@ -275,22 +294,6 @@ class Patience:
 
     def on_start(self, run):
         self.timer.cancel()
-
-
-def columns(lines, right=()) -> str:
-    """Lines of cells as aligned text; the columns in ``right`` are flush right, a None is a rule."""
-    lines = [None if line is None else [str(cell) for cell in line] for line in lines]
-    cells = [line for line in lines if line is not None]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    text = []
-    for line in lines:
-        if line is None:
-            text.append("─" * (sum(widths) + 2 * (len(widths) - 1)))
-            continue
-        aligned = [cell.rjust(width) if i in right else cell.ljust(width)
-                   for i, (cell, width) in enumerate(zip(line, widths))]  # fmt: skip
-        text.append("  ".join(aligned).rstrip())
-    return "\n".join(text)
 
 
 def require_figure(file, option) -> None:

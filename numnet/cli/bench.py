@@ -41,7 +41,8 @@ def bench_arguments(parser):
     )
     parser.add_argument("--resolution", type=count(), metavar="R", help="instead of the workload's own")
     parser.add_argument("--batch-size", type=count(), metavar="B", help="instead of the workload's own")
-    parser.add_argument("--plot", metavar="FILE", help="a roofline, or the sweep's curves (.png, .pdf, .svg)")
+    about = "a roofline, the sweep's curves, or with --layers the time by kind of layer (.png, .pdf, .svg)"
+    parser.add_argument("--plot", metavar="FILE", help=about)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -1,11 +1,13 @@
 """The figure of ``numnet cost --plot``."""
 
-from numnet.plotting import DARK, LIGHT, MIDDLE, _figure, _write
+from numnet.canvas import drawn, write
+from numnet.plotting import DARK, LIGHT, MIDDLE, _figure
 
 COLOURS = (DARK, MIDDLE, LIGHT, "#5f8f4e", "#8a6bb0", "#8c8c8c")
 MOST = 400  # bars a net; no model here comes near
 
 
+@drawn
 def cost(nets, file=None):
     """Parameters and MACs, a bar for each layer that multiplies, two panels a net, coloured by layer type.
 
@@ -32,4 +34,4 @@ def cost(nets, file=None):
         right.set_yticklabels([])
     handles = [Patch(color=colour[name], label=name) for name in types]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(types), frameon=False)
-    return _write(figure, file)
+    return write(figure, file)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from numnet import __version__, checkpoint
 from numnet.cli.arguments import columns, print_json
+from numnet.cores import keep_to_quota, quota
 from numnet.errors import NumnetError
 from numnet.loading import read_document
 
@@ -42,6 +43,7 @@ def installation() -> dict:
     from numnet.bench import machine
     from numnet.kernels import _jit, vectors
 
+    keep_to_quota()
     versions = {"numnet": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -53,6 +55,7 @@ def installation() -> dict:
         "platform": platform.platform(),
         "processor": machine.processor(),
         "cores": machine.cores(),
+        "cpu_quota": quota(),
         "threads": numba.get_num_threads(),
         "threading_layer": threading_layer(),
         "lanes": vectors.number_of(
@@ -106,6 +109,7 @@ def _installation_text(facts) -> str:
         ("platform", facts["platform"]),
         ("processor", facts["processor"]),
         ("cores", facts["cores"]),
+        *([("CPU quota", f"{facts['cpu_quota']:g} cores, of the container")] if facts["cpu_quota"] else []),
         ("threads", f"{facts['threads']} ({facts['threading_layer']})"),
         ("lanes", f"{facts['lanes']} numbers of float32 in a vector ({_reason(facts)})"),
         ("multiply-add", "fused" if facts["fused_multiply_add"] else "not fused: slow here"),
@@ -182,7 +186,9 @@ def _run_text(facts) -> str:
             ("epoch", f"{training['epoch']}: validation accuracy {100 * training['accuracy']:.2f} %")
         )
     if facts.get("result", {}).get("test_accuracy") is not None:
-        lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %"))
+        chosen = " (of the epoch that these images chose: no test)"
+        chosen = chosen if facts["result"].get("chosen_by_test") else ""
+        lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %{chosen}"))
     return columns(lines)
 
 

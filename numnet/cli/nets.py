@@ -89,7 +89,9 @@ def draw(arguments):
 
 
 def cost_arguments(parser):
-    parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=MODEL)
+    about = "single blocks instead, written like conv:7x7x3:128 or separable:7x7x3:128 (see help(numnet.cost.block))"
+    parser.add_argument("--block", nargs="+", metavar="BLOCK", help=about)
     parser.add_argument("--batch-size", type=count(), default=1, metavar="B", help="images (1)")
     add_model_options(parser)
     parser.add_argument(
@@ -105,22 +107,57 @@ def cost(arguments):
     """Closed forms, layer by layer and by layer type: see ``numnet.cost.report``."""
     if arguments.json and arguments.csv:
         raise NumnetError("expected --json or --csv, got both")
+    if arguments.block:
+        _blocks(arguments)
+        return
+    if not arguments.models:
+        raise NumnetError("numnet cost: expected a model, or --block BLOCK; see `numnet cost --help`")
     if arguments.plot:
         require_figure(arguments.plot, "--plot")
     options = model_options(arguments)
     reports = [
         costs.report(described_or_saved(name, **options), arguments.batch_size) for name in arguments.models
     ]
-    if arguments.plot:
-        from numnet.cli import figures
-
-        figures.cost(reports, arguments.plot)
     if arguments.json:
         print_json(reports[0] if len(reports) == 1 else reports)
     elif arguments.csv:
         print(costs.csv(reports), end="")
     else:
         print(_text(reports))
+    if arguments.plot:
+        from numnet.cli import figures
+
+        figures.cost(reports, arguments.plot)
+
+
+def _blocks(arguments):
+    """Single blocks, each beside the first."""
+    if arguments.models:
+        raise NumnetError(f"--block: expected blocks alone, got the model {arguments.models[0]}")
+    if arguments.csv or arguments.plot or arguments.batch_size != 1 or model_options(arguments):
+        raise NumnetError("--block: costs one image and one block; expected no option beside it but --json")
+    found = costs.blocks(arguments.block)
+    if arguments.json:
+        print_json(found)
+        return
+    print("\n\n".join(_one_block(each, found[0]) for each in found))
+
+
+def _one_block(facts, first) -> str:
+    """Formula, numbers, sum; and how many times as much the first block costs."""
+    shape = "×".join(map(str, facts["output_shape"]))
+    lines = [(facts["block"], "MACs", "", "", "weights"), None]
+    for part in facts["parts"]:
+        lines.append(
+            (part["type"], part["formula"], part["numbers"], f"{part['macs']:,}", f"{part['params']:,}")
+        )
+    if len(facts["parts"]) > 1:
+        lines += [None, ("sum", "", "", f"{facts['macs']:,}", f"{facts['params']:,}")]
+    text = columns(lines, right=(3, 4)) + f"\noutput {shape}"
+    if facts is not first:
+        ratios = f"{facts['macs_ratio']:.2f} times the MACs, {facts['params_ratio']:.2f} times the weights of this one"
+        text += f"; {first['block']} has {ratios}"
+    return text
 
 
 NUMBERS = ("parameters", "MACs", "MACs of dx", "MACs of dw", "kept, KiB", "moved, KiB", "FLOP a byte")

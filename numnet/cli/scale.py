@@ -58,14 +58,14 @@ def scale(arguments):
         found = _measured(arguments, options, team)
         if not team.leads:
             return
-    if arguments.plot:
-        from numnet import plotting
-
-        plotting.scaling(found["rows"], arguments.plot)
     if arguments.json:
         print_json(found)
     else:
         _print(found)
+    if arguments.plot:
+        from numnet import plotting
+
+        plotting.scaling(found["rows"], arguments.plot)
 
 
 def _measured(arguments, options, team) -> dict:

@@ -11,30 +11,37 @@ from numnet.cli.arguments import (
     add_model_options,
     add_threads,
     columns,
+    count,
     described,
     model_options,
     nearest,
     print_json,
     require_dataset,
     say,
+    say_notes,
     set_threads,
 )
 from numnet.errors import NumnetError
-from numnet.loading import load
+from numnet.loading import load_any
 from numnet.training import recipes, run, state
 from numnet.training.loop import DEFAULTS
 from numnet.training.optimisers import OPTIMISERS
+from numnet.training.schedules import OPTIONS as SCHEDULES
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
 FLAGS = {
     "epochs": ("E", "the recipe's warm-up keeps its share of them"),
     "batch_size": ("B", "images a step"),
     "lr": ("LR", "learning rate at its highest"),
-    "optimiser": ("NAME", "sgd, rmsprop, adam, adamw"),
-    "schedule": ("NAME", "constant, linear, cosine, one_cycle, step, exponential"),
+    "optimiser": ("NAME", ", ".join(OPTIMISERS)),
+    "schedule": ("NAME", ", ".join(SCHEDULES)),
     "warmup": ("EPOCHS", "how long the learning rate climbs"),
     "seed": ("S", "of weights, order, augmentation, dropout and the validation images"),
-    "validation": ("N", "training images to hold back; they choose best.safetensors"),
+    "validation": (
+        "N|test",
+        "training images to hold back; they choose best.safetensors. test: the test images choose it, "
+        "and its test accuracy is no test",
+    ),
     "weight_decay": ("D", "on weights, not on biases, gamma and beta"),
     "decay_depthwise": ("", "weight decay on depthwise weights too"),
     "label_smoothing": ("P", "probability that is spread over all classes"),
@@ -43,10 +50,15 @@ FLAGS = {
     "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
     "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
+    "class_weights": ("W", "of the loss: balanced, or cat=2,dog=0.5"),
+    "sampling": ("NAME", "shuffled, or balanced: in every epoch as many images of each class"),
+    "patience": ("E", "end after so many epochs that were no better than the best (needs validation images)"),
+    "background": ("NAME", "what is seen through transparent pixels: white, black, grey"),
     "freeze": ("BLOCK", "leave this block and all before it as they are"),
     "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
     "exact": ("", "with mpiexec: the same bits on 1, 2, 4 and 8 ranks; slow"),
     "checkpoint_every": ("MINUTES", "save within an epoch too"),
+    "keep_every": ("E", "keep the checkpoint of every so many epochs: epoch-5.safetensors …"),
     "momentum": ("M", "of sgd, muon and rmsprop"),
     "nesterov": ("", "of sgd and muon"),
     "ratio": (
@@ -64,7 +76,19 @@ FLAGS = {
     "every": ("EPOCHS", "between two factors of the schedule exponential"),
 }
 NO_FLAG = ("about", "augment", "progressive")
-FREE_TO_RESUME = ("resume", "dataset", "set", "json", "threads", "quiet")  # may stand beside --resume
+FREE_TO_RESUME = (
+    "resume",
+    "from_epoch",
+    "epochs",
+    "patience",
+    "data",
+    "memory",
+    "dataset",
+    "set",
+    "json",
+    "threads",
+    "quiet",
+)  # may stand beside --resume
 
 
 # ----------------------------------------------------------------------------------------- train
@@ -75,7 +99,10 @@ def train_arguments(parser):
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="cifar10, shapes, or an image folder")
     hidden = {"default": argparse.SUPPRESS}
     parser.add_argument(
-        "--data", metavar="DIR", help="where CIFAR-10 lies: a folder or its archive", **hidden
+        "--data",
+        metavar="DIR",
+        help="where CIFAR-10 lies; with --resume also a folder of images that has moved",
+        **hidden,
     )
     about = "instead of the data set's own; options override it"
     parser.add_argument("--recipe", metavar="NAME|FILE", help=about, **hidden)
@@ -84,9 +111,15 @@ def train_arguments(parser):
     )
     about = "start from this net's weights; another number of classes gets a new last layer"
     parser.add_argument("--init", metavar="CHECKPOINT", help=about, **hidden)
-    parser.add_argument(
-        "--resume", metavar="RUN_DIR", help="go on with a run that was stopped; no other options"
+    about = (
+        "go on with a run that was stopped; beside it only --data (where the images lie now), --epochs and --patience "
+        "(another end), --memory"
     )
+    parser.add_argument("--resume", metavar="RUN_DIR", help=about)
+    about = (
+        "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and on from there"
+    )
+    parser.add_argument("--epoch", type=count(), metavar="E", dest="from_epoch", help=about, **hidden)
     add_threads(parser)
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)", **hidden)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -132,6 +165,9 @@ def _setting(key):
         value = _value(text)
         if recipes.SETTINGS[key] is recipes.EPOCH_LIST:
             value = [_value(part) for part in text.strip("[]").split(",")]
+        if key == "class_weights" and "=" in text:
+            pairs = [part.rpartition("=") for part in text.split(",")]
+            value = {name.strip(): _value(weight) for name, _, weight in pairs}
         if not fits(value):
             words = expected.replace(" or null", ", or none")
             close = nearest(text, re.findall(r"\w+", expected)) if expected.startswith("one of") else ""
@@ -166,11 +202,17 @@ def _start(arguments, team):
             "numnet train: expected a data set (cifar10, shapes or an image folder), or --resume RUN_DIR"
         )
     given = vars(arguments)
+    if "from_epoch" in given:
+        raise NumnetError(
+            "--epoch: goes back in a run that was kept; expected --resume RUN_DIR beside it, or --epochs"
+        )
     flags, recipe = _flags(arguments), given.get("recipe")
     # What can be known to be wrong is said before the data is read, or even downloaded.
     require_dataset(arguments.dataset)
     init = given.get("init")
-    start = None if init is None else load(init)
+    start = None if init is None else load_any(init)
+    if start is not None and not arguments.quiet:
+        say_notes(start)
     if given.get("scale_lr"):
         flags["lr"] = _scaled_lr(
             run.plan(arguments.dataset, recipe, _without(flags, "batch_size"), start), flags
@@ -238,11 +280,18 @@ def _resume(arguments, team):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
             raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
     folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
-    finished = team.lead(lambda: (folder / "result.json").exists())
+    given = vars(arguments)
+    epoch, changes = (
+        given.get("from_epoch"),
+        {key: given[key] for key in ("epochs", "patience") if key in given},
+    )
+    finished = epoch is None and not changes and team.lead(lambda: (folder / "result.json").exists())
     if finished and team.leads:
         say(f"{folder}: this run is finished; nothing is left to do")
     with _patience("reading the data …", team) as callbacks:
-        result = run.resume(arguments.resume, progress=not arguments.quiet, callbacks=callbacks, team=team)
+        keywords = {"progress": not arguments.quiet, "callbacks": callbacks, "team": team}
+        keywords |= {key: given[key] for key in ("data", "memory") if key in given}
+        result = run.resume(arguments.resume, epoch=epoch, changes=changes, **keywords)
     _report(arguments, result, team, draw=not finished)
 
 
@@ -258,8 +307,9 @@ def _report(arguments, result, team, draw=True):
 
         try:
             plotting.learning_curves(result["history"], folder / "curves.png")
-        except OSError as error:  # the training is done and saved all the same
-            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({error.strerror or error})")
+        except (NumnetError, OSError, MemoryError) as error:  # the training is done and saved all the same
+            reason = getattr(error, "strerror", None) or error
+            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({reason})")
     result = {key: value for key, value in result.items() if key != "history"}
     if arguments.json:
         print_json(result)
@@ -267,10 +317,19 @@ def _report(arguments, result, team, draw=True):
     trained = f"{result['epochs']} epochs in {result['train_seconds']:.1f} s"
     if result["images_per_second"] is not None:
         trained += f", {result['images_per_second']:,.0f} images/s"
+    if result.get("stopped_early"):
+        trained += ", ended by its patience"
     lines = [("test accuracy", _percent(result["test_accuracy"]))]
-    if result["validation_accuracy"] is not None:
+    if result.get("chosen_by_test"):
+        best = f", after epoch {result['best_epoch']}, which these same images chose: no test"
+        lines = [("test accuracy", lines[0][1] + best)]
+    elif result["validation_accuracy"] is not None:
         best = f"{_percent(result['validation_accuracy'])}, the best, after epoch {result['best_epoch']}"
         lines.append(("validation accuracy", best))
+    worst = result.get("test_worst")
+    if worst is not None:
+        least = f"{worst['label']}: {_percent(worst['accuracy'])} of {worst['images']:,} test images"
+        lines.append(("worst class", least))
     lines += [("trained", trained), ("checkpoint", result["checkpoint"])]
     if team.size > 1:
         lines.append(("ranks", f"{team.size} of {team.threads} threads"))
@@ -320,10 +379,10 @@ def sweep(arguments):
         rows = results.collect(plan, say=say)
     else:
         rows = sweeps.train(plan, progress=not arguments.quiet, say=say)
-    if any(row["test_accuracy"] is not None for row in rows):
-        minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
-        plotting.sweep(rows, arguments.plot or plan.folder / "table.png", minutes=minutes)
     if arguments.json:
         print_json(rows)
     else:
         print(results.markdown(rows), end="")
+    if any(row["test_accuracy"] is not None for row in rows):
+        minutes = not arguments.logged  # those of kept logs are of other machines, or of a busy one
+        plotting.sweep(rows, arguments.plot or plan.folder / "table.png", minutes=minutes)

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from numnet.cli.arguments import add_model_options, choice, columns, model_options, print_json
+from numnet.cli.arguments import add_model_options, choice, columns, model_options, print_json, say_notes
+from numnet.data import imagenet
+from numnet.data.download import cache_folder
 from numnet.data.transforms import SCALINGS
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
@@ -10,18 +12,22 @@ from numnet.loading import load
 
 LAYOUTS = ("torchvision", "timm", "numnet")
 # What a net for use still says of its making.
-KEPT = ("dataset", "command", "recipe", "labels", "source", "result")
+KEPT = ("dataset", "command", "recipe", "labels", "source", "result", "preset", "untrained", "digest")
 
 
 def import_arguments(parser):
     parser.add_argument(
         "file", metavar="FILE",
-        help="of Keras (.h5, .weights.h5, .keras), PyTorch (.safetensors, .pth) or PaddleClas (.pdparams)",
+        help="of Keras (.h5, .weights.h5, .keras), PyTorch (.safetensors, .pth, .pth.tar, .ckpt) or PaddleClas (.pdparams)",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--out", required=True, metavar="CHECKPOINT", help="file to write (.safetensors)"
     )
     parser.add_argument("--model", metavar="M", help="one of those that `numnet models` lists (recognised)")
+    about = "of several sets of weights in a PyTorch file: averaged (if there are any), raw, or a set's name there"
+    parser.add_argument("--take", metavar="averaged|raw|NAME", help=about)
+    about = "the net's name at timm, for what no tensor says (padding, epsilon, scaling): tf_mobilenetv3_large_100"
+    parser.add_argument("--published", metavar="NAME", help=about)
     about = f"of the input, instead of the published one: {', '.join(SCALINGS)}"
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
     add_model_options(parser)
@@ -33,16 +39,26 @@ def import_(arguments):
 
     _require_folder(arguments.out, (".safetensors",))
     options = model_options(arguments)
-    net = weights.import_file(arguments.file, arguments.model, options.pop("width", None), **options)
+    chosen = {"take": arguments.take, "published": arguments.published}
+    net = weights.import_file(
+        arguments.file, arguments.model, options.pop("width", None), **chosen, **options
+    )
+    say_notes(net)
     if arguments.scaling is not None:
         net.scaling = scaling_named(arguments.scaling)
-    net.save(arguments.out, input=net.scaling, **net.document)
+    net.save(arguments.out, input=net.scaling, classes=net.class_names, **net.document)
     facts = {**net.document["source"], **net.config, "params": net.flat.size, "checkpoint": arguments.out}
     if arguments.json:
-        print_json({**facts, "input": net.scaling})
+        print_json({**facts, "input": net.scaling, "preset": net.document.get("preset"), "notes": net.notes})
         return
     left_out = ("dtype", "seed")
     lines = [(key, value) for key, value in facts.items() if key not in left_out]
+    if net.document.get("preset"):
+        lines.append(("images resized", net.document["preset"]))
+    if net.class_names:
+        lines.append(
+            ("classes named", ", ".join(net.class_names[:5]) + (", …" if len(net.class_names) > 5 else ""))
+        )
     print(
         columns([*lines, ("mean, std of x/255", f"{_few(net.scaling['mean'])}, {_few(net.scaling['std'])}")])
     )
@@ -67,6 +83,9 @@ def export_arguments(parser):
         "--preprocess", action="store_true",
         help=".onnx: the graph takes bytes (N, H, W, 3) and scales them; else floats (N, 3, H, W)",
     )  # fmt: skip
+    parser.add_argument(
+        "--softmax", action="store_true", help=".onnx: probabilities come out of the graph, not logits"
+    )
 
 
 def export(arguments):
@@ -76,7 +95,7 @@ def export(arguments):
     file = Path(arguments.file)
     _require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
-    for name in ("fold", "preprocess") if not onnx else ("layout",):
+    for name in ("fold", "preprocess", "softmax") if not onnx else ("layout",):
         if getattr(arguments, name):
             raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
@@ -93,7 +112,16 @@ def export(arguments):
     if arguments.preprocess and net.scaling is None:
         raise NumnetError(f"{net.path}: names no input scaling to put into the graph")
     scaling = net.scaling if arguments.preprocess else None
-    weights.export_onnx(net, file, folded=arguments.fold, scaling=scaling, class_names=net.class_names)
+    weights.export_onnx(
+        net, file, folded=arguments.fold, scaling=scaling, class_names=_names(net), softmax=arguments.softmax
+    )
+
+
+def _names(net):
+    """Names for the metadata: the checkpoint's; ImageNet's for a published net, if they lie in the cache already."""
+    if net.class_names is not None or net.document.get("labels") != "imagenet":
+        return net.class_names
+    return imagenet.class_names() if (cache_folder() / imagenet.FILE).is_file() else None
 
 
 def _require_folder(file, endings):

@@ -4,11 +4,14 @@
     cost.summary(net)    the familiar table as a dict, ``cost.table(net)`` as text
     cost.report(net)     everything: per layer, per type, in sum; see ``report``
     cost.csv(reports)    the layers of some reports as CSV
+    cost.block(text)     one layer or block, written like "conv:7x7x3:128": formula, numbers; ``cost.blocks`` beside others
 
 MACs, not FLOPs: one MAC is one multiplication and one addition. ``macs`` counts as the papers count: convolutions and
 dense layers, taps on the padding included; bias, batch norm, activation and pooling count no MAC.
 """
 
+from numnet.cost.block import block as block
+from numnet.cost.block import blocks as blocks
 from numnet.cost.memory import peak_inference as peak_inference
 from numnet.cost.memory import peak_training as peak_training
 from numnet.cost.report import csv as csv

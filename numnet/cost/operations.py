@@ -26,8 +26,8 @@ pixels (depthwise page), at least once a part.
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
 (a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
-h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the exponential of the sigmoid and of swish is
-not counted.
+h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the sigmoid one addition and a division, swish two
+products more (β·v and v·s); their exponential is not counted.
 """
 
 from typing import NamedTuple
@@ -144,6 +144,8 @@ ACTIVATE = {
     "hsigmoid": Operations(1, 1),
     "hswish": Operations(2, 1),
     "hsigmoid02": Operations(1, 1),
+    "sigmoid": Operations(1, 1),
+    "swish": Operations(3, 1),
 }
 
 

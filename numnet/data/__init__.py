@@ -31,15 +31,20 @@ def load(
     memory=None,
     download=True,
     input_scaling=None,
+    background=None,
 ) -> Dataset:
     """Read a data set.
 
     ``dataset``        "cifar10", "shapes", or the path of an image folder (see ``numnet.data.folder``)
     ``data_dir``       where CIFAR-10 lies; None: $NUMNET_DATA, the cache, or a download if ``download``
-    ``validation``     training images to hold back, drawn by ``seed``; not where the folder has its own
+    ``validation``     training images to hold back, drawn by ``seed``, of folders by classes; not where the folder has
+                       its own.
+                       "test": the test images in their place (also where the folder has its own): whatever is
+                       then chosen by them has seen the test
     ``resolution``     side of the images in pixels; None: 32, for folders 224
     ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
     ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
+    ``background``     what is seen through transparent pixels: "white", "black", "grey"; None: what lies hidden there
     ``input_scaling``  a name in ``numnet.data.transforms.SCALINGS``, or {"mean", "std"}, instead of the data set's own
 
     Raises NumnetError, one line, for everything that a user can get wrong.
@@ -63,13 +68,51 @@ def load(
             resolution=224 if resolution is None else resolution,
             preset="torchvision" if preset is None else preset,
             memory=memory,
+            background=background,
         )
-    if data.validation is None:
-        data.hold_back(validation, seed)
+    if validation == "test":
+        if data.test is None:
+            raise NumnetError(
+                f"validation: {data.name} has no test images; expected a number, or test_list.txt"
+            )
+        data.validation = data.test
+    elif data.validation is None:
+        data.hold_back(validation, seed, stratified=dataset not in BUILT_IN)
     if input_scaling is not None:
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
         data.mean, data.std = tuple(chosen["mean"]), tuple(chosen["std"])
     return data
+
+
+def load_for_evaluation(
+    dataset,
+    *,
+    data_dir=None,
+    resolution=None,
+    preset=None,
+    background=None,
+    memory=None,
+    part=None,
+    trained=None,
+):
+    """The images by which a net is judged, and no others: see ``numnet.data.folder.evaluation``. NumnetError.
+
+    ``part``      "train", "validation", "test", "all"; None: the test images, if there are any
+    ``trained``   what the net's checkpoint says of its training's images: {"dataset": path, "digest": …}, or None
+    Other arguments as those of ``load``.
+    """
+    from numnet.data import folder
+
+    if dataset not in BUILT_IN and Path(dataset).exists():
+        return folder.evaluation(
+            dataset, resolution=resolution or 224, preset=preset or "torchvision", background=background,
+            memory=MEMORY if memory is None else _bytes(memory), part=part, trained=trained,
+        )  # fmt: skip
+    if part not in (None, "train", "test"):
+        raise NumnetError(f"split: {dataset} has train and test images, got {part!r}")
+    data = load(dataset, data_dir=data_dir, resolution=resolution, preset=preset, memory=memory)
+    split = data.train if part == "train" else data.test
+    return folder.Evaluation(data.name, data.classes, split, part or "test", data.skipped)
 
 
 def _built_in(dataset, data_dir, download) -> Dataset:

@@ -5,10 +5,17 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from numnet.data.connection import BUNDLES, those_set, trouble
+from numnet.data.progress import bar
 from numnet.errors import NumnetError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+BYTES = 170_052_171  # of that archive
+OFFICIAL = {  # SHA-256 of the two archives that the data set's own page offers
+    SHA256: "cifar-10-binary.tar.gz",
+    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce": "cifar-10-python.tar.gz",
+}
 ARCHIVE = "cifar-10-binary.tar.gz"
 TIMEOUT = 30  # seconds without a byte from the server
 GZIP = b"\x1f\x8b"
@@ -27,7 +34,8 @@ def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIM
     """The archive in ``folder`` (None: the cache), fetched from ``url`` if it is not there yet.
 
     It is written to a temporary name, and takes its own name only when its checksum is right; what is left of
-    a failed attempt is removed. NumnetError, one line, for a server that is gone, a cut connection, a page of
+    a failed attempt is removed. NumnetError, one line, for a server that is gone, a certificate or a proxy that stands
+    between, a cut connection, a page of
     text instead of the archive, another checksum, a folder that cannot be written.
     """
     import pooch
@@ -41,15 +49,16 @@ def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIM
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # what it would say is said by the errors below
-    print(f"numnet: downloading {url}", file=sys.stderr)
+    size = f" ({BYTES / 1e6:.0f} MB)" if url == URL else ""
+    print(f"numnet: downloading {url}{size} to {folder}", file=sys.stderr)
     try:
         pooch.retrieve(url, f"sha256:{sha256}", ARCHIVE, folder, downloader=_Downloader(timeout))
     except exceptions.HTTPError as error:
         raise NumnetError(f"{url}: the server answers {error.response.status_code}{INSTEAD}") from None
     except exceptions.ChunkedEncodingError:
         raise NumnetError(f"{url}: the connection was cut in the middle; try again{INSTEAD}") from None
-    except (exceptions.ConnectionError, exceptions.Timeout):
-        raise NumnetError(f"{url}: no connection to {urlsplit(url).netloc}{INSTEAD}") from None
+    except (exceptions.ConnectionError, exceptions.Timeout) as error:
+        raise NumnetError(f"{url}: {trouble(error, urlsplit(url).netloc)}{INSTEAD}") from None
     except exceptions.RequestException as error:
         raise NumnetError(f"{url}: {' '.join(str(error).split())}{INSTEAD}") from None
     except NumnetError:
@@ -59,6 +68,10 @@ def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIM
             f"{url}: another checksum than {sha256}: not the official archive{INSTEAD}"
         ) from None
     except OSError as error:
+        if "CA certificate bundle" in str(error):  # of requests, for a variable that names no file
+            raise NumnetError(
+                f"{url}: {' '.join(str(error).split())}; see {those_set(BUNDLES)}{INSTEAD}"
+            ) from None
         raise NumnetError(
             f"{folder}: cannot be written ({error.strerror or ' '.join(str(error).split())})"
         ) from None
@@ -75,11 +88,10 @@ class _Downloader:
 
     def __call__(self, url, output_file, pooch_object, check_only=False):
         import pooch
-        from tqdm import tqdm
 
         # pooch sets the total, but takes a bar of no total for no bar
-        with tqdm(total=1, unit="B", unit_scale=True, disable=None, desc=ARCHIVE) as bar:
-            pooch.HTTPDownloader(progressbar=bar, timeout=self.timeout)(url, output_file, pooch_object)
+        with bar(total=1, unit="B", unit_scale=True, desc=ARCHIVE) as shown:
+            pooch.HTTPDownloader(progressbar=shown, timeout=self.timeout)(url, output_file, pooch_object)
         with open(output_file, "rb") as file:
             start = file.read(512)
         if not start.startswith(GZIP):

@@ -7,7 +7,7 @@ import numpy as np
 
 from numnet.errors import NumnetError
 from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
-from numnet.kernels.random import SHUFFLE, permutation
+from numnet.kernels.random import SHUFFLE, SPLIT, permutation
 
 OPTIONS = {
     "crop": 0,
@@ -15,6 +15,8 @@ OPTIONS = {
     "cutout": 0,
     "border": "zero",
 }  # of ``augment``, with what leaving out means
+SAMPLINGS = ("shuffled", "balanced")
+OVERSAMPLED = 1 << 32  # from here on the numbers of draws that choose among a class's images
 THREADS = 4  # that decode; more than cores, since each waits for Python's lock while a kernel runs
 AHEAD = 3  # batches that are being read while one is trained on
 
@@ -32,6 +34,7 @@ def batches(
     dtype="float32",
     threads=THREADS,
     take=None,
+    sampling="shuffled",
 ):
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
@@ -41,6 +44,9 @@ def batches(
     ``start``     the number of the first batch: a resumed run asks for the batches that it has not seen
     ``take``      function(number, images of batch ``number``) -> the places in it that are wanted here, an array or a
                   slice, or None for no such batch; where several share the work, each reads its own images only
+    ``sampling``  "shuffled": every image once. "balanced": as many images of each class, as many as there are images in
+                  all: those of small classes several times, each time augmented anew, of large ones a part, drawn
+                  in each epoch anew
 
     Batch number i depends on the arguments and on i alone, never on what was read before or on how many
     threads read. Raises NumnetError.
@@ -48,21 +54,43 @@ def batches(
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise NumnetError(f"batch size: expected an integer of at least 1, got {batch_size!r}")
     options = _options(augment, split.shape)
+    if sampling not in SAMPLINGS:
+        raise NumnetError(f"sampling: expected one of {', '.join(SAMPLINGS)}, got {sampling!r}")
     order = permutation(seed, SHUFFLE, epoch, len(split)) if shuffle else np.arange(len(split))
-    parts = [order[i : i + batch_size] for i in range(start * batch_size, len(order), batch_size)]
+    draws = order  # what an image's augmentation is drawn by
+    if sampling == "balanced":
+        images, times = _balanced(split.labels, seed, epoch)
+        order, draws = images[order], (images + len(split) * times)[order]
+    starts = range(start * batch_size, len(order), batch_size)
+    parts = [(order[i : i + batch_size], draws[i : i + batch_size]) for i in starts]
     if take is not None:
-        places = [(part, take(number, len(part))) for number, part in enumerate(parts, start)]
-        parts = [part[place] for part, place in places if place is not None]
+        places = [(part, take(number, len(part[0]))) for number, part in enumerate(parts, start)]
+        parts = [(part[0][place], part[1][place]) for part, place in places if place is not None]
     return _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
+
+
+def _balanced(labels, seed, epoch):
+    """(numbers of as many images as there are, the same number of each class; how often each was there before)."""
+    classes = np.unique(labels)
+    share, rest = divmod(len(labels), max(len(classes), 1))
+    images, times = [], []
+    for place, label in enumerate(classes):
+        own = np.flatnonzero(labels == label)
+        count = share + ((place + epoch) % len(classes) < rest)
+        rounds, more = divmod(count, len(own))
+        order = permutation(seed, SPLIT, OVERSAMPLED + epoch * len(classes) + place, len(own))
+        images += [np.tile(own, rounds), own[order[:more]]]
+        times += [np.repeat(np.arange(rounds), len(own)), np.full(more, rounds)]
+    return (np.concatenate(part).astype(np.int64) for part in (images, times))
 
 
 def _batches(split, parts, scaling, options, draw, dtype, threads):
     mean, std = scaling["mean"], scaling["std"]
-    for part, images in _read(split, parts, threads):
+    for (_, draws), (part, images) in zip(parts, _read(split, [part for part, _ in parts], threads)):
         if options is None:
             x = scale(images, mean, std, dtype)
         else:
-            x = augment(images, part, mean=mean, std=std, dtype=dtype, **draw, **options)
+            x = augment(images, draws, mean=mean, std=std, dtype=dtype, **draw, **options)
         yield x, split.labels[part]
 
 

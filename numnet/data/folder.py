@@ -1,227 +1,268 @@
-"""Image folders: a folder a class, or PaddlePaddle's lists of files.
-
-    DIR/train/CLASS/*, DIR/test/CLASS/*      a folder ``val`` or ``validation`` beside them holds the
-                                             validation images; without ``test`` it is the test set
-    DIR/CLASS/*                              a fifth of each class, drawn once and for all, is the test set
-    DIR/train_list.txt, DIR/test_list.txt    a line an image: its path below DIR, a blank, its class number;
-                                             val_list.txt as above, label_list.txt with the classes' names
+"""Image folders: a folder a class (``layout``), or lists of files (``lists``), decoded and brought to one size.
 
 Every file is decoded once when the folder is opened: what cannot be read is named, skipped and counted, so
 that afterwards nothing is missing in the middle of an epoch. Images that fit into ``memory`` are kept; of
 more images only the names are, and they are decoded again whenever they are asked for. Both ways give the
-same batches.
+same batches. Only what is asked for is read: an evaluation decodes no training image.
+
+Where nobody says which images are for testing, a fifth of each class, drawn once and for all, is the test set:
+it never depends on a seed, so no checkpoint is tested on its own images.
 """
 
+import hashlib
 import os
-import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from numnet.data import image, transforms
+from numnet.cores import available
+from numnet.data import image, layout, lists, transforms
+from numnet.data.progress import bar
 from numnet.data.split import ArraySplit, Dataset, Split
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.kernels.random import SPLIT, permutation
 
 TEST_SHARE = 0.2  # of each class, where the folder has no test set of its own
 NAMED = 10  # skipped images that are named on standard error; all are in Dataset.skipped
-VALIDATION = ("validation", "val", "valid")
+PARTS = ("train", "validation", "test", "all")
 
 
 class FileSplit(Split):
     """Image files, decoded, resized and cropped when they are asked for."""
 
-    def __init__(self, paths, labels, resolution: int, preset: str):
+    def __init__(self, paths, labels, resolution: int, preset: str, background=None):
         super().__init__(labels, (resolution, resolution, 3))
-        self.paths, self.preset = list(paths), preset
+        self.paths, self.preset, self.background = list(paths), preset, background
 
     def read_one(self, index, out):
         path = self.paths[index]
         try:
-            out[...] = transforms.resize_and_crop(image.decode(path), self.shape[0], self.preset)
+            picture = image.decode(path, self.background)
+            out[...] = transforms.resize_and_crop(picture, self.shape[0], self.preset)
         except Exception as error:  # it could be read when the folder was opened
             raise NumnetError(f"{path}: {image.why(error)}, though it could be read before") from None
 
     def take(self, indices):
         paths = [self.paths[i] for i in indices]
-        return FileSplit(paths, self.labels[indices], self.shape[0], self.preset)
+        return FileSplit(paths, self.labels[indices], self.shape[0], self.preset, self.background)
 
 
-def load(folder, *, resolution: int, preset: str, memory: int) -> Dataset:
+def load(folder, *, resolution: int, preset: str, memory: int, background=None) -> Dataset:
     """The data set in ``folder``; ``memory`` in bytes. NumnetError, one line, for a folder that holds none.
 
-    The scaling is ImageNet's; the test set never depends on a seed, so no checkpoint is tested on its own
-    images.
+    The scaling is ImageNet's.
     """
+    listing = _listing(folder, resolution, preset, background)
+    folder, classes = listing.folder, listing.classes
+    if listing.whole:
+        _cut_test_set(listing)
+    reader = _Reader(listing, resolution, preset, memory, background)
+    splits = {name: reader.read(files) for name, files in listing.parts.items()}
+    reader.tell()
+    for number, name in enumerate(classes):
+        if not (splits["train"].labels == number).any():
+            left = (
+                " (none of its images can be read)"
+                if any(n == number for _, n in listing.parts["train"])
+                else ""
+            )
+            raise NumnetError(f"{folder}: class {name} has no training image{left}")
+    if "test" in splits and not len(splits["test"]):
+        raise NumnetError(f"{folder}: no test image; expected at least two images a class, or a test set")
+    mean, std = transforms.SCALINGS["imagenet"]
+    test, validation = splits.get("test"), splits.get("validation")
+    if validation is not None and not len(validation):
+        raise NumnetError(f"{folder}: none of the validation images can be read")
+    data = Dataset(str(folder), classes, splits["train"], test, mean, std, validation, reader.skipped)
+    data.digest, data.said = digest(listing), reader.said
+    return data
+
+
+class Evaluation(NamedTuple):
+    """The labelled images that a net is to be judged by; ``part``: which of the folder's these are."""
+
+    name: str
+    classes: list
+    split: Split
+    part: str
+    skipped: list
+
+
+def evaluation(
+    folder, *, resolution: int, preset: str, memory: int, background=None, part=None, trained=None
+) -> Evaluation:
+    """The images of a folder by which a net is judged; no others are read. NumnetError.
+
+    ``part``      "train", "validation", "test", "all"; None: the test images if the folder names any, else the
+                  validation images. A folder that names no parts is used whole, but for the folder that the net was
+                  trained on: there the fifth that its training left out
+    ``trained``   what the net's checkpoint says of its training's data: {"dataset": path, "digest": …}, or None
+    """
+    if part is not None and part not in PARTS:
+        raise NumnetError(f"split: expected one of {', '.join(PARTS)}, got {part!r}")
+    listing = _listing(folder, resolution, preset, background, training=False)
+    if part is None:
+        part = next((name for name in ("test", "validation") if name in listing.parts), None)
+        if part == "validation":
+            listing.said.append(
+                f"{folder}: has no test images: these are its validation images, which may have chosen the net"
+            )
+    if part is None:
+        part = _of_whole(listing, trained or {})
+    elif part == "test" and listing.whole:
+        _cut_test_set(listing)
+    if part == "all":
+        listing.parts["all"] = [file for files in listing.parts.values() for file in files]
+    elif part == "train" and listing.whole:
+        _cut_test_set(listing)
+    if not listing.parts.get(part):
+        raise NumnetError(f"{folder}: no {part} images; it has {', '.join(listing.parts)}")
+    reader = _Reader(listing, resolution, preset, memory, background, of=[part])
+    split = reader.read(listing.parts[part])
+    reader.tell()
+    if not len(split):
+        raise NumnetError(f"{folder}: none of the {part} images can be read")
+    return Evaluation(str(folder), listing.classes, split, part, reader.skipped)
+
+
+def _of_whole(listing, trained) -> str:
+    """The part by which to judge where the folder names none."""
+    folder = listing.folder
+    count = len(listing.parts["train"])
+    whole = list(listing.parts["train"])
+    _cut_test_set(listing)
+    known = trained.get("digest")
+    here = trained.get("dataset") is not None and _same(trained["dataset"], folder)
+    if here or (known is not None and known == digest(listing)):
+        listing.said.append(
+            f"{folder}: the net was trained on this folder: judged by the {len(listing.parts['test']):,} of its "
+            f"{count:,} images that the training left out"
+        )
+        if known is not None and known != digest(listing):
+            listing.said.append(
+                f"{folder}: has changed since the training: some of these images may have been trained on"
+            )
+        return "test"
+    listing.parts = {"train": whole}
+    listing.said.append(f"{folder}: no splits in it: all {count:,} images are used")
+    return "all"
+
+
+def _same(one, other) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _listing(folder, resolution, preset, background, training=True) -> layout.Listing:
+    """The files of the data set in ``folder``, by its lists if it has any, else by its folders."""
     folder = Path(folder)
     transforms.check_preset(preset, resolution)
+    image.check_background(background)
     if not folder.is_dir():
         raise NumnetError(
             f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected an image folder"
         )
-    lists = (folder / "train_list.txt").exists()
-    classes, parts = _from_lists(folder) if lists else _from_folders(folder)
-    skipped: list[str] = []
-    keep = sum(len(files) for files in parts.values()) * resolution * resolution * 3 <= memory
-    splits = {name: _open(files, resolution, preset, keep, skipped) for name, files in parts.items()}
-    _tell(skipped)
-    if "test" not in splits:
-        _cut_test_set(splits)
-    for number, name in enumerate(classes):
-        if not (splits["train"].labels == number).any():
-            left = " (none of its images can be read)" if any(n == number for _, n in parts["train"]) else ""
-            raise NumnetError(f"{folder}: class {name} has no training image{left}")
-    if not len(splits["test"]):
-        raise NumnetError(f"{folder}: no test image; expected at least two images a class, or a test set")
-    mean, std = transforms.SCALINGS["imagenet"]
-    return Dataset(
-        str(folder), classes, splits["train"], splits["test"], mean, std, splits.get("validation"), skipped
-    )
-
-
-# -------------------------------------------------------------------------------------- what is in the folder
-
-
-def _from_folders(folder: Path):
-    """The classes' names, and (path, class number) of every image of every split."""
-    train = folder / "train"
-    places = {"train": train if train.is_dir() else folder}
-    if train.is_dir():
-        validation = next((folder / name for name in VALIDATION if (folder / name).is_dir()), None)
-        if (folder / "test").is_dir():
-            places["test"] = folder / "test"
-        if validation is not None:
-            places["validation" if "test" in places else "test"] = validation
-    classes = _subfolders(places["train"])
-    if len(classes) < 2:
-        came = f"only one class folder, {classes[0]}" if classes else "no class folders"
-        raise NumnetError(
-            f"{places['train']}: {came}; expected train/CLASS/* and test/CLASS/*, CLASS/*, or train_list.txt"
-        )
-    parts = {}
-    for split, place in places.items():
-        parts[split] = []
-        for name in _subfolders(place):
-            if name not in classes:
-                raise NumnetError(f"{place / name}: a class that {places['train']} does not have")
-            files = _images_below(place / name)
-            if not files:
-                raise NumnetError(
-                    f"{place / name}: no image of class {name}, expected {', '.join(image.SUFFIXES)}"
-                )
-            parts[split] += [(file, classes.index(name)) for file in files]
-    return classes, parts
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """All image files in the folder and the folders in it, in order of their names."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        names = (name for name in sorted(files) if not name.startswith("."))
-        found += [Path(parent, name) for name in names if Path(name).suffix.lower() in image.SUFFIXES]
-    return found
-
-
-def _from_lists(folder: Path):
-    """The same from lists of files."""
-    parts = {"train": _read_list(folder / "train_list.txt")}
-    if (folder / "test_list.txt").exists():
-        parts["test"] = _read_list(folder / "test_list.txt")
-    if (folder / "val_list.txt").exists():
-        parts["validation" if "test" in parts else "test"] = _read_list(folder / "val_list.txt")
-    count = 1 + max(label for files in parts.values() for _, label in files)
-    if count < 2:
-        raise NumnetError(f"{folder / 'train_list.txt'}: only one class, expected at least two")
-    return _class_names(folder, count), parts
-
-
-def _read_list(path: Path) -> list:
-    files = []
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().replace("\t", " ").rpartition(" ")
-        if not name or not label.isdecimal() or int(label) > 100_000:
-            raise NumnetError(
-                f"{path}: line {number} is {line[:80]!r}, expected a path, a blank, a class number"
-            )
-        files.append((path.parent / name.strip(), int(label)))
-    if not files:
-        raise NumnetError(f"{path}: empty, expected a line an image: a path, a blank, a class number")
-    return files
-
-
-def _class_names(folder: Path, count: int) -> list[str]:
-    """From label_list.txt, NAME_label_list.txt or labels.txt: a line is a name, or a number and a name."""
-    found = sorted([*folder.glob("*label_list.txt"), *folder.glob("labels.txt")])
-    if not found:
-        return [str(number) for number in range(count)]
-    lines = [line.strip() for line in _lines(found[0]) if line.strip()]
-    numbered = [line.partition(" ") for line in lines]
-    if [number for number, _, _ in numbered] == [str(n) for n in range(len(lines))]:
-        lines = [name.strip() or number for number, _, name in numbered]
-    if len(lines) < count:
-        raise NumnetError(
-            f"{found[0]}: {len(lines)} names, expected {count}, one for each class of the lists"
-        )
-    return lines[:count]
-
-
-def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NumnetError(f"{path}: cannot be read as text ({' '.join(str(error).split())})") from None
+        named = lists.find(folder)
+        if "train" in named or (named and not training):
+            return lists.from_lists(folder, named)
+        try:
+            return layout.from_folders(folder, training)
+        except NumnetError:
+            named = lists.find(folder, strict=False)
+            if "train" not in named and (training or not named):
+                raise
+        return lists.from_lists(folder, named)
+    except OSError as error:
+        raise NumnetError(f"{error.filename or folder}: {error.strerror or error}") from None
+
+
+def digest(listing) -> str:
+    """A fingerprint of the training images' files: their paths below the folder, sizes and classes, in order."""
+    sum_ = hashlib.sha256()
+    for path, label in listing.parts["train"]:
+        try:
+            name = os.path.relpath(path, listing.folder).replace(os.sep, "/")
+            size = os.stat(path).st_size
+        except (OSError, ValueError):  # a link to nothing; another drive
+            name, size = path.name, -1
+        sum_.update(f"{name}\0{size}\0{listing.classes[label]}\n".encode("utf-8", "surrogateescape"))
+    return sum_.hexdigest()[:32]
 
 
 # ------------------------------------------------------------------------------------------------ its images
 
 
-def _open(files, resolution, preset, keep, skipped) -> Split:
-    """Decode every file once; return the split of those that can be read, in memory if ``keep``."""
-    split = FileSplit([path for path, _ in files], [label for _, label in files], resolution, preset)
-    images = np.empty((len(split), *split.shape), np.uint8) if keep else None
+class _Reader:
+    """Decodes a listing's files, and keeps account of what could not be read and what had to be assumed."""
 
-    def read(index):
-        try:
-            picture = image.decode(split.paths[index])
-            if keep:
-                images[index] = transforms.resize_and_crop(picture, resolution, preset)
-        except Exception as error:  # a decoder may raise anything, and each means that the file is no image
-            return f"{split.paths[index]}: {image.why(error)}"
+    def __init__(self, listing, resolution, preset, memory, background, of=None):
+        self.listing, self.settings = listing, (resolution, preset, background)
+        self.skipped, self.notes, self.unreadable = [], Counter(), Counter()
+        self.said = list(listing.said)
+        files = sum(len(listing.parts[part]) for part in of or listing.parts)
+        self.keep = files * resolution * resolution * 3 <= memory
 
-    with image.quiet(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        done = pool.map(read, range(len(split)))
-        problems = list(tqdm(done, "reading images", len(split), leave=False, disable=None, unit=" images"))
-    skipped += [problem for problem in problems if problem]
-    good = np.array([problem is None for problem in problems], bool)
-    if not keep:
-        return split.take(np.flatnonzero(good))
-    return ArraySplit(images, split.labels) if good.all() else ArraySplit(images[good], split.labels[good])
+    def read(self, files) -> Split:
+        """Decode every file once; return the split of those that can be read, in memory if all fit there."""
+        resolution, preset, background = self.settings
+        labels = [label for _, label in files]
+        split = FileSplit([path for path, _ in files], labels, resolution, preset, background)
+        images = np.empty((len(split), *split.shape), np.uint8) if self.keep else None
+
+        def read(index):
+            notes = []
+            try:
+                picture = image.decode(split.paths[index], background, notes)
+                if self.keep:
+                    images[index] = transforms.resize_and_crop(picture, resolution, preset)
+                return None, notes
+            except (
+                Exception
+            ) as error:  # a decoder may raise anything, and each means that the file is no image
+                return f"{split.paths[index]}: {image.why(error)}", []
+
+        with image.quiet(), ThreadPoolExecutor(available()) as pool:
+            done = pool.map(read, range(len(split)))
+            done = list(bar(done, desc="reading images", total=len(split), leave=False, unit=" images"))
+        problems = [problem for problem, _ in done]
+        self.skipped += [problem for problem in problems if problem]
+        self.notes.update(note for _, notes in done for note in notes)
+        good = np.array([problem is None for problem in problems], bool)
+        self.unreadable.update(split.labels[~good].tolist())
+        if not self.keep:
+            return split.take(np.flatnonzero(good))
+        return (
+            ArraySplit(images, split.labels) if good.all() else ArraySplit(images[good], split.labels[good])
+        )
+
+    def tell(self) -> None:
+        """Say what was left out and what was assumed."""
+        for line in self.skipped[:NAMED]:
+            tell(f"skipped {line}")
+        if len(self.skipped) > NAMED:
+            tell(f"skipped {len(self.skipped) - NAMED} more images")
+        self.said += layout.losses(self.listing, self.unreadable)
+        self.said += [f"{self.listing.folder}: {line}" for line in image.noted(self.notes)]
+        for line in self.said:
+            tell(line)
 
 
-def _tell(skipped) -> None:
-    for line in skipped[:NAMED]:
-        print(f"numnet: skipped {line}", file=sys.stderr)
-    if len(skipped) > NAMED:
-        print(f"numnet: skipped {len(skipped) - NAMED} more images", file=sys.stderr)
-
-
-def _cut_test_set(splits) -> None:
+def _cut_test_set(listing) -> None:
     """Move TEST_SHARE of each class's training images to a test set, at least one where a class has two."""
-    train = splits["train"]
-    test = np.zeros(len(train), bool)
-    for label in np.unique(train.labels):
-        mine = np.flatnonzero(train.labels == label)
+    files = listing.parts["train"]
+    labels = np.array([label for _, label in files], np.int64)
+    test = np.zeros(len(files), bool)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
         count = min(max(1, round(TEST_SHARE * len(mine))), len(mine) - 1)
         test[mine[permutation(0, SPLIT, 1 + int(label), len(mine))[:count]]] = True
-    splits["test"], splits["train"] = train.take(np.flatnonzero(test)), train.take(np.flatnonzero(~test))
+    listing.parts = {
+        "train": [file for file, chosen in zip(files, test) if not chosen],
+        "test": [file for file, chosen in zip(files, test) if chosen],
+    }

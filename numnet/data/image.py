@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from numnet.data import deep
 from numnet.data.transforms import resize_and_crop
 from numnet.errors import NumnetError
 
@@ -17,16 +18,34 @@ SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".jfif": "JPEG",
+    ".jpe": "JPEG",
+    ".mpo": "JPEG",
     ".png": "PNG",
+    ".apng": "PNG",
     ".webp": "WEBP",
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".ppm": "PPM",
     ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
 }
 FORMATS = sorted(set(SUFFIXES.values()))
+BACKGROUNDS = {"white": (255,), "black": (0,), "grey": (128,)}
+ORIENTATION = 0x0112  # EXIF's tag
+STRANGE_TIFF = (
+    "a TIFF of a kind that cannot be read (64 bits, several channels of floats, or more than four channels); "
+    "expected one channel of up to 32 bits, or three or four of 8 or 16"
+)
+NOTES = {
+    **deep.NOTES,
+    "pages": "with several pages: the first is used",
+    "transparent": "with transparent pixels, shown in the colours that lie hidden there "
+    "(--background white puts them on white)",
+}
 LARGEST = 1 << 30  # bytes of a file
 LONGEST = 65_535  # pixels of a side: what JPEG can say; a few bytes can claim millions
 
@@ -45,17 +64,46 @@ def quiet():
         yield
 
 
-def decode(path):
+def decode(path, background=None, notes=None):
     """The image as Pillow's, mode RGB, turned as its EXIF data says. Raises whatever Pillow raises.
 
-    Transparency is dropped, as Keras and torchvision do; of an animation the first picture counts.
-    """
-    from PIL import Image, ImageOps
+    ``background``   what is seen through transparent pixels, a name in BACKGROUNDS; None drops the transparency, as
+                     Keras and torchvision do: the colours that lie hidden below come to light
+    ``notes``        a list that gains the keys of NOTES that hold for the image
 
-    with Image.open(BytesIO(_bytes(path)), formats=FORMATS) as image:
+    More than eight bits a pixel: see ``numnet.data.deep``. Of an animation the first picture counts.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    content = _bytes(path)
+    notes = [] if notes is None else notes
+    try:
+        image = Image.open(BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if content[:4] in (b"II*\0", b"MM\0*"):
+            raise OSError(errno.EINVAL, STRANGE_TIFF) from None
+        raise
+    with image:
         if max(image.size) > LONGEST:
             raise OSError(errno.EFBIG, f"a side of {max(image.size):,} pixels, expected at most {LONGEST:,}")
-        return _rgb(ImageOps.exif_transpose(image))
+        if image.format == "TIFF" and _has_second_page(image):
+            notes.append("pages")
+        if image.mode in deep.MODES:
+            grey, note = deep.to_bytes(image)
+            notes += [note] if note else []
+            return ImageOps.exif_transpose(_with_exif(Image.fromarray(grey), image)).convert("RGB")
+        sixteen = ";16" in str(image.tile)
+        return _rgb(ImageOps.exif_transpose(image), sixteen, background, notes)
+
+
+def _has_second_page(image) -> bool:
+    try:
+        image.seek(1)
+        return True
+    except Exception:  # the end, or a page that cannot be read
+        return False
+    finally:
+        image.seek(0)
 
 
 def _bytes(path) -> bytes:
@@ -68,30 +116,65 @@ def _bytes(path) -> bytes:
     return Path(path).read_bytes()
 
 
-def _rgb(image):
+def _with_exif(image, original):
+    """The image, with what the original's EXIF data says of its orientation."""
+    orientation = original.getexif().get(ORIENTATION)
+    if orientation:
+        image.getexif()[ORIENTATION] = orientation
+    return image
+
+
+def _rgb(image, sixteen, background, notes):
     from PIL import Image
 
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):  # 16 bits a pixel: keep the upper eight
-        deep = np.clip(np.asarray(image), 0, 65535)
-        return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("P", "PA", "LA", "La") or "transparency" in image.info:
+    deep.require_light(image, sixteen)
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB would turn the transparent colour into another
+    if image.mode == "RGBA" and image.getextrema()[3][0] < 255:
+        if background is not None:
+            below = Image.new("RGBA", image.size, BACKGROUNDS[background] * 3 + (255,))
+            return Image.alpha_composite(below, image).convert("RGB")
+        notes.append("transparent")
     return image.convert("RGB")
 
 
-def read_image(path, resolution: int, preset: str = "torchvision") -> np.ndarray:
-    """One image file, uint8 (resolution, resolution, 3). NumnetError names the file and what is wrong."""
+def check_background(name) -> None:
+    """Raise NumnetError for a background that does not exist."""
+    if name is not None and name not in BACKGROUNDS:
+        raise NumnetError(f"background: expected one of {', '.join(BACKGROUNDS)}, got {name!r}")
+
+
+def read_image(path, resolution: int, preset: str = "torchvision", background=None, notes=None) -> np.ndarray:
+    """One image file, uint8 (resolution, resolution, 3). NumnetError names the file and what is wrong.
+
+    ``background``, ``notes``: see ``decode``.
+    """
+    with quiet():
+        return read_quietly(path, resolution, preset, background, notes)
+
+
+def read_quietly(path, resolution: int, preset: str, background=None, notes=None) -> np.ndarray:
+    """``read_image`` for several threads: whoever starts them is inside ``quiet``."""
     path = Path(path)
+    check_background(background)
     if not path.is_file():
         raise NumnetError(
             f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected an image file"
         )
-    with quiet():
-        try:
-            image = decode(path)
-        except Exception as error:  # a decoder may raise anything, and each means that the file is no image
-            raise NumnetError(f"{path}: {why(error)}") from None
+    try:
+        image = decode(path, background, notes)
+    except Exception as error:  # a decoder may raise anything, and each means that the file is no image
+        raise NumnetError(f"{path}: {why(error)}") from None
     return resize_and_crop(image, resolution, preset)
+
+
+def noted(counts) -> list[str]:
+    """A line for each key of NOTES: how many images it holds for, and what was assumed."""
+    return [
+        f"{count:,} {'image' if count == 1 else 'images'} {NOTES[key]}"
+        for key, count in counts.items()
+        if count
+    ]
 
 
 def why(error: Exception) -> str:

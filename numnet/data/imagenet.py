@@ -17,6 +17,15 @@ TIMEOUT = 10  # seconds without a byte from the server
 
 def class_names(url=None, md5=None) -> list[str] | None:
     """The names in the order of the classes, or None if they are neither in the cache nor to be had."""
+    return _column(1, url, md5)
+
+
+def class_ids(url=None, md5=None) -> list[str] | None:
+    """The same as WordNet's numbers, n01440764 …: what the folders of ImageNet are called."""
+    return _column(0, url, md5)
+
+
+def _column(column, url, md5) -> list[str] | None:
     import pooch
 
     logger = pooch.get_logger()
@@ -27,7 +36,7 @@ def class_names(url=None, md5=None) -> list[str] | None:
         path = pooch.retrieve(url or URL, f"md5:{md5 or MD5}", FILE, cache_folder(), downloader=downloader)
         with open(path, encoding="utf-8") as file:
             table = json.load(file)
-        return [table[str(i)][1].replace("_", " ") for i in range(CLASSES)]
+        return [table[str(i)][column].replace("_", " ") for i in range(CLASSES)]
     except (OSError, ValueError, KeyError, IndexError, TypeError):  # requests' errors are OSErrors
         return None
     finally:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from numnet.cores import available
+from numnet.data.progress import bar
 from numnet.errors import NumnetError
 from numnet.kernels.random import SPLIT, permutation
 
@@ -88,50 +90,81 @@ class Dataset:
     """A data set ready for use.
 
     ``name``                what it was asked for by; ``classes``: their names, in the order of the labels
-    ``train``, ``test``     Splits; ``validation``: a Split, or None if no image was held back for it
+    ``train``, ``test``     Splits; ``test``: None where only validation images were named (lists without a test list)
+    ``validation``          a Split, or None if no image was held back for it
     ``mean``, ``std``       three floats each, of x/255: the scaling of the net's input
     ``skipped``             "file: reason" for every image that could not be read
+    ``said``                lines about what was left out and what was assumed
+    ``digest``              a fingerprint of the training images' files before any are held back; None for built-in sets
     """
 
     name: str
     classes: list[str]
     train: Split
-    test: Split
+    test: Split | None
     mean: tuple
     std: tuple
     validation: Split | None = None
     skipped: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    digest: str | None = None
 
     @property
     def scaling(self) -> dict:
         """The scaling as a checkpoint stores it: {"mean": [3 floats], "std": [3 floats]}."""
         return {"mean": [float(v) for v in self.mean], "std": [float(v) for v in self.std]}
 
-    def hold_back(self, count: int, seed: int) -> None:
-        """Move ``count`` training images, drawn by ``seed``, to the validation split."""
+    def hold_back(self, count: int, seed: int, stratified: bool = False) -> None:
+        """Move ``count`` training images, drawn by ``seed``, to the validation split.
+
+        ``stratified``: of each class its share, to the image, and never the last. Otherwise any images: of thousands
+        a class that comes to the same.
+        """
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
-            raise NumnetError(f"validation: expected a number of images, got {count!r}")
-        if count >= len(self.train):
+            raise NumnetError(f'validation: expected a number of images, or "test", got {count!r}')
+        spare = len(self.train) - 1
+        if stratified:
+            spare = int(np.maximum(np.bincount(self.train.labels) - 1, 0).sum())
+        if count and count > spare:
+            each = " and leave one of each class" if stratified and count < len(self.train) else ""
             raise NumnetError(
                 f"validation: {count} images cannot be held back of the {len(self.train)} "
-                f"training images of {self.name}"
+                f"training images of {self.name}{each}"
             )
         if count:
             order = permutation(seed, SPLIT, 0, len(self.train))
+            if stratified:
+                order = _by_share(order, self.train.labels, count)
             self.validation = self.train.take(np.sort(order[:count]))
             self.train = self.train.take(np.sort(order[count:]))
 
 
+def _by_share(order, labels, count):
+    """The same order with ``count`` images in front, of each class its share: the first of them in ``order``.
+
+    Shares are rounded down; what is left goes to the largest remainders. One image of each class stays behind.
+    """
+    sizes = np.bincount(labels)
+    exact = sizes * count / len(labels)
+    shares = np.minimum(np.floor(exact).astype(int), np.maximum(sizes - 1, 0))
+    while shares.sum() < count:
+        wants = np.where(shares < sizes - 1, exact - shares, -np.inf)
+        shares[wants.argmax()] += 1
+    taken, chosen = np.zeros_like(shares), np.zeros(len(order), bool)
+    for place, index in enumerate(order):
+        label = labels[index]
+        chosen[place] = taken[label] < shares[label]
+        taken[label] += chosen[place]
+    return np.concatenate([order[chosen], order[~chosen]])
+
+
 def in_memory(split: Split) -> ArraySplit:
     """The same images, read once and kept."""
-    import os
     from concurrent.futures import ThreadPoolExecutor
 
-    from tqdm import tqdm
-
     images = np.empty((len(split), *split.shape), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets other threads run while it works
+    with ThreadPoolExecutor(available()) as pool:  # Pillow lets other threads run while it works
         done = pool.map(split.read_one, range(len(split)), images)
-        for _ in tqdm(done, "resizing images", len(split), leave=False, disable=None, unit=" images"):
+        for _ in bar(done, desc="resizing images", total=len(split), leave=False, unit=" images"):
             pass
     return ArraySplit(images, split.labels)

@@ -5,6 +5,7 @@ A published net gives its published accuracy only for images prepared as its aut
     torchvision   the shorter side to resolution · 256/224, bilinear, and the middle cut out
     stretch       both sides to the resolution, bilinear, whatever that does to the proportions
     keras         both sides to the resolution, taking the nearest pixel: ``keras.utils.load_img``
+    bicubic/0.9   timm's: the shorter side to ⌊resolution / 0.9⌋, bicubic or bilinear, and the middle cut out
 
 A scaling is the mean and the standard deviation that x/255 is shifted and divided by: z = (x/255 − mean)/std.
 """
@@ -38,10 +39,25 @@ def scaling(name: str) -> dict:
 
 def check_preset(name: str, resolution: int) -> None:
     """Raise NumnetError for a preset that does not exist or a resolution that no image can have."""
-    if name not in PRESETS:
-        raise NumnetError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    if name not in PRESETS and _timm(name) is None:
+        raise NumnetError(f"preset: expected one of {', '.join(PRESETS)}, or bicubic/0.9, got {name!r}")
     if isinstance(resolution, bool) or not isinstance(resolution, (int, np.integer)) or resolution < 1:
         raise NumnetError(f"resolution: expected a number of pixels, got {resolution!r}")
+
+
+def _timm(name):
+    """(interpolation, part of the shorter side that is kept) of a preset such as "bicubic/0.9"; else None."""
+    way, _, crop = str(name).partition("/")
+    try:
+        part = float(crop)
+    except ValueError:
+        return None
+    return (way, part) if way in ("bicubic", "bilinear") and 0.1 <= part <= 1 else None
+
+
+def is_preset(name) -> bool:
+    """Whether there is such a preset."""
+    return name in PRESETS or _timm(name) is not None
 
 
 def resize_and_crop(image, resolution: int, preset: str = "torchvision") -> np.ndarray:
@@ -56,11 +72,12 @@ def resize_and_crop(image, resolution: int, preset: str = "torchvision") -> np.n
         return np.asarray(image.resize(size, Image.Resampling.NEAREST))
     if preset == "stretch":
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    short, shorter = min(image.size), resolution * 256 // 224
+    way, part = _timm(preset) or ("bilinear", None)
+    short, shorter = min(image.size), int(resolution / part) if part else resolution * 256 // 224
     if max(image.size) > STRIP * short:  # resized whole, a strip one pixel high would not fit in memory
         image = _middle(image, min(image.width, STRIP * short), min(image.height, STRIP * short))
     width, height = image.width * shorter // short, image.height * shorter // short
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    image = image.resize((width, height), Image.Resampling[way.upper()])
     return np.asarray(_middle(image, resolution, resolution))
 
 

@@ -2,6 +2,7 @@
 
 from numnet.layers.layer import Layer as Layer
 from numnet.layers.simple import Activation as Activation
+from numnet.layers.simple import AveragePool as AveragePool
 from numnet.layers.simple import Dense as Dense
 from numnet.layers.simple import Dropout as Dropout
 from numnet.layers.simple import Flatten as Flatten

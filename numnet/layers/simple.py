@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numnet.kernels import activations, dense, dropout, pooling
+from numnet.kernels import activations, average, dense, dropout, pooling
 from numnet.kernels._cost import Cost
 from numnet.kernels.padding import output_side, resolve
 from numnet.layers.layer import Layer, Row, source
@@ -140,6 +140,36 @@ class MaxPool(Layer):
 
     def cost(self):
         cost = pooling.pooling_cost(1, *self.input_shape, *self.output_shape[:2])
+        return [Row("", self.kind, self.output_shape, cost)]
+
+
+class AveragePool(Layer):
+    """The mean of each K×K window; pixels outside the image are not counted. ``GlobalAverage`` is the one of a whole map."""
+
+    kind = "average pool"
+
+    def __init__(self, kernel, stride=None, padding=0, name=None):
+        super().__init__(name)
+        self.kernel, self.stride, self.padding = kernel, stride or kernel, padding
+
+    def connect(self, shape):
+        super().connect(shape)
+        k, s = self.kernel, self.stride
+        self.pads = resolve(self.padding, shape[:2], (k, k), s)
+        self.output_shape = (*(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads)), shape[2])
+        return self.output_shape
+
+    def forward(self, x, training):
+        self.shape = x.shape
+        out = self.memory.array("y", (len(x), *self.output_shape), x.dtype)
+        return average.average_forward(x, self.kernel, self.stride, self.pads, out)
+
+    def backward(self, dy, input_gradient=True):
+        dx = self.workspace.borrow(self.shape, dy.dtype)
+        return average.average_backward(dy, self.shape, self.kernel, self.stride, self.pads, dx)
+
+    def cost(self):
+        cost = average.average_cost(1, *self.input_shape, self.kernel, *self.output_shape[:2])
         return [Row("", self.kind, self.output_shape, cost)]
 
 

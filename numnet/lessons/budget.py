@@ -39,6 +39,10 @@ PUBLISHED = [
     Published("MnasNet-A1 1.0", "mnasnet_a1", {"width": 1.0}, 75.2, "MnasNet, section 6.1"),
     Published("MnasNet-A1 0.5", "mnasnet_a1", {"width": 0.5}, 68.9, "the authors' README"),
 ]
+ELDERS = [  # what V1's paper compares itself with
+    Published("GoogLeNet", "googlenet", {}, 69.8, "V1, table 8"),
+    Published("VGG16", "vgg16", {}, 71.5, "V1, table 8"),
+]
 
 
 # ---------------------------------------------------------------------------------------------- counting
@@ -218,6 +222,25 @@ def rates(rows):
     axes.set_xlabel("billion MACs a second, one image at a time, here")
     for i, value in enumerate(values):
         axes.text(value + 0.01 * max(values), i, f"{value:.1f}", va="center", fontsize=8.5)
+    return drawn
+
+
+def plane():
+    """Accuracy on ImageNet as printed against MACs as counted: the published nets, and the two before them."""
+    drawn, axes = figure(9, 4.2)
+    marks = {"V1": ("s", LIGHT), "V2": ("o", MIDDLE), "V3": ("^", DARK), "Mn": ("D", GREY)}
+    points = []
+    for net in [*PUBLISHED, *ELDERS]:
+        macs = describe(net.model, **net.options).cost().macs / 1e6
+        marker, colour = marks.get(net.name[:2], ("P", "black"))
+        axes.plot(macs, net.top1, marker=marker, color=colour, linestyle="None", markersize=8)
+        points.append((macs, net.top1, net.name))
+    log_scale(axes)
+    axes.set_xlim(right=40_000)
+    axes.set_ylim(top=77)
+    axes.set_xlabel("million MACs of an image, counted")
+    axes.set_ylabel("accuracy on ImageNet (%), as printed")
+    name_points(axes, points)
     return drawn
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from numnet.blocks import Conv, Depthwise, InvertedResidual, Pointwise, SqueezeExcite
 from numnet.blocks.unit import Unit
+from numnet.cost import blocks as beside
 from numnet.cost import report
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.layers import Dense, GlobalAverage
@@ -436,6 +437,12 @@ def in_print() -> Table:
     v3 = describe("mobilenet_v3_small").cost()
     small = f"{millions(v3.macs)} M, {millions(v3.params)} M"
     sides = [macs("mobilenet_v1", resolution=side) for side in (224, 192, 160, 128)]
+    whole, pair = beside(["conv:7x7x3:128:p0", "separable:7x7x3:128:p0"])
+    times = f"{pair['macs_ratio']:.2f} times: {whole['macs']:,} against {pair['macs']:,}"
+    flat = 7 * 7 * 1024 * 1024 + 1024
+    article = describe("mnasnet_keras", resolution=32, classes=10)
+    ends = [block.children[-1].activation for block in article.layers if isinstance(block, InvertedResidual)]
+    linear = f"linear: {ends.count('identity')} of {len(ends)} blocks, in its code and here"
     doubled = f"2 makes {macs('mobilenet_v1', depth_multiplier=2)} M of {sides[0]} M"
     rows = [
         ("V1, table 1", "stride of the last depthwise layer", "2", last.stride),
@@ -446,6 +453,11 @@ def in_print() -> Table:
         ("V3, an early printing", "Small: MACs, parameters", "66 M, 2.9 M", small),
         ("Keras, docs of V1", "MACs at 224, 192, 160, 128", "529 M, four times", " / ".join(sides) + " M"),
         ("TF-slim, README of V1", "V1 0.75: MACs", "317 M", f"{macs('mobilenet_v1', width=0.75)} M"),
+        ("MnasNet, two printings", "A1's accuracy and time on a phone", "74.0 %, 76 ms", "75.2 %, 78 ms in the other"),
+        ("an article on MnasNet", "what its blocks end in", "ReLU", linear),
+        ("an article on MnasNet", "stride of its separable block", "given to both convolutions", "harmless: it is 1"),
+        ("an article on V1", "7×7×3 to 5×5×128, standard over separable", "12 times", times),
+        ("an article on V1", "the mean over 7×7×1024", "flattened, 50,176 → 1,024", f"{flat:,} parameters more"),
         ("an article on Keras", "depth_multiplier shrinks the image", "cost falls by its square", doubled),
     ]  # fmt: skip
     return Table(("where", "what", "printed", "counted here"), rows)

@@ -1,6 +1,7 @@
 """Data, figures and exercises of notebook 06, from images to mistakes; and the saved logs of longer runs."""
 
 import json
+import os
 from math import ceil, log, sqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import numnet.data as datasets
 from numnet import checkpoint
 from numnet.data import cifar10, shapes
+from numnet.data.download import BYTES, cache_folder
 from numnet.errors import NumnetError
 from numnet.kernels.loss import softmax
 from numnet.lessons import DARK, GREY, SERIES, bare, figure
@@ -22,10 +24,13 @@ from numnet.training.schedules import schedule
 # ---------------------------------------------------------------------------------------------- data
 
 
-def load(train, validation, test):
-    """CIFAR-10 if it lies where numnet looks for it, else the built-in shapes; that many images of each split."""
-    if cifar10.find() is not None:
-        data = datasets.load("cifar10", download=False)
+def load(train, validation, test, download=False):
+    """CIFAR-10 if it lies where numnet looks for it, else the built-in shapes; that many images of each split.
+
+    download: fetch CIFAR-10 if it does not lie there.
+    """
+    if download or cifar10.find() is not None:
+        data = datasets.load("cifar10", download=download)
     else:
         data = shapes.load(train + validation, test)
     data.hold_back(validation, seed=0)
@@ -42,7 +47,20 @@ def what_it_is(data) -> str:
         return f"CIFAR-10, small photographs: {sizes}."
     return (
         f"CIFAR-10 is not on this machine: the built-in set “shapes” takes its place, drawn figures in clutter: {sizes}.\n"
-        "For the photographs run `numnet train cifar10` once, which downloads them, or set NUMNET_DATA to their folder."
+        f"For the photographs write download=True above: {BYTES / 1e6:.0f} MB, fetched once and kept in {where()}\n"
+        "(`numnet data cifar10` does the same in a shell); or set NUMNET_DATA to a copy of your own."
+    )
+
+
+def where() -> str:
+    """The cache folder, as a reader would write it."""
+    if os.environ.get("NUMNET_CACHE"):
+        return "$NUMNET_CACHE"
+    folder = cache_folder()
+    return (
+        f"~/{folder.relative_to(Path.home()).as_posix()}"
+        if folder.is_relative_to(Path.home())
+        else str(folder)
     )
 
 

@@ -1,6 +1,5 @@
 """Models: one file a paper, the paper's table as rows; ``build`` and ``describe`` by name."""
 
-import difflib
 import inspect
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from numnet.errors import NumnetError
 from numnet.models import googlenet, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, vgg16
 from numnet.models.common import Settings, check
+from numnet.models.names import hint
 from numnet.net import Net
 
 MODELS = {  # name: what makes its layers, and the keywords that this name fixes
@@ -15,8 +15,8 @@ MODELS = {  # name: what makes its layers, and the keywords that this name fixes
     "mobilenet_v2": (mobilenet_v2.layers, {}),
     "mobilenet_v3_large": (mobilenet_v3.layers, {"size": "large"}),
     "mobilenet_v3_small": (mobilenet_v3.layers, {"size": "small"}),
-    "mnasnet_a1": (mnasnet.layers, {"rows": mnasnet.A1}),
-    "mnasnet_b1": (mnasnet.layers, {"rows": mnasnet.B1}),
+    "mnasnet_a1": (mnasnet.layers, {"table": mnasnet.A1}),
+    "mnasnet_b1": (mnasnet.layers, {"table": mnasnet.B1}),
     "mnasnet_keras": (mnasnet.article, {}),
     "vgg16": (vgg16.layers, {}),
     "googlenet": (googlenet.layers, {}),
@@ -57,9 +57,7 @@ def describe(model, *, dtype="float32", seed=0, **options) -> Net:
 
 def _make(model, options, dtype, seed, allocate):
     if not isinstance(model, str) or model not in MODELS:
-        raise NumnetError(
-            f"model: expected one of {', '.join(MODELS)}, got {model!r}{_nearest(model, MODELS)}"
-        )
+        raise NumnetError(f"model: expected one of {', '.join(MODELS)}, got {model!r}{hint(model, MODELS)}")
     make, fixed = MODELS[model]
     shared = set(Settings.__dataclass_fields__)
     own = {name for name, p in inspect.signature(make).parameters.items() if p.kind == p.KEYWORD_ONLY} - set(
@@ -68,7 +66,7 @@ def _make(model, options, dtype, seed, allocate):
     for name in options:
         if name not in shared | own:
             known = ", ".join(sorted(shared | own))
-            raise NumnetError(f"{model}: no option {name!r}{_nearest(name, shared | own)}; it has {known}")
+            raise NumnetError(f"{model}: no option {name!r}{hint(name, shared | own)}; it has {known}")
     # NumPy's numbers as Python's: the configuration is saved as JSON.
     options = {
         name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
@@ -107,8 +105,3 @@ def _dtype(dtype) -> str:
         except TypeError:
             pass
     raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
-
-
-def _nearest(name, known):
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -30,19 +30,44 @@ def _padding(value):
     return all(n <= 10_000 for n in numbers if _is_number(n))
 
 
-ROW_KINDS = ("separable", "standard", "squeeze-excite")
+MOST_ROWS, MOST_CHANNELS = 100, 1 << 14
+CHANNELS = (lambda v: _is_count(v, MOST_CHANNELS)), f"an integer of at least 1, at most {MOST_CHANNELS}"
+STRIDE = (lambda v: _is_count(v, 8)), "an integer of at least 1, at most 8"
+KERNEL = (lambda v: _is_count(v, 255)), "an integer of at least 1, at most 255"
+REPEATS = (lambda v: _is_count(v, 100)), "an integer of at least 1, at most 100"
+ACTIVATION = (lambda v: isinstance(v, str) and v in CODES), "one of " + ", ".join(CODES)
 
 
-def _rows(value):
-    pairs = isinstance(value, (list, tuple)) and 1 <= len(value) <= 100
-    return pairs and all(
-        isinstance(row, (list, tuple))
-        and len(row) in (2, 3)
-        and _is_count(row[0], 1 << 14)
-        and _is_count(row[1], 8)
-        and tuple(row[2:]) in ((), *((kind,) for kind in ROW_KINDS))
-        for row in value
-    )
+def own_rows(kind, rows, **entries):
+    """A user's table as rows of ``kind``, a named tuple; entries: for each field (check, what it expects).
+
+    Raises NumnetError that names the row and the entry. None stays None.
+    """
+    if rows is None:
+        return None
+    if not isinstance(rows, (list, tuple)) or not 1 <= len(rows) <= MOST_ROWS:
+        raise NumnetError(
+            f"rows: expected {_form(kind)}, at least one and at most {MOST_ROWS}, got {shown(rows)}"
+        )
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, (list, tuple)) or len(row) != len(kind._fields):
+            raise NumnetError(f"rows: expected {_form(kind)}, got {shown(row)} as row {number}")
+        for (name, (valid, expected)), value in zip(entries.items(), row):
+            if not valid(value):
+                raise NumnetError(
+                    f"rows: expected {_form(kind)}; {name} of row {number} is {shown(value)}, not {expected}"
+                )
+    return [kind(*row) for row in rows]
+
+
+def _form(kind):
+    return f"a list of [{', '.join(kind._fields)}]"
+
+
+def shown(value):
+    """A value in a message, not too long of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
 
 
 def _or_none(valid):
@@ -68,12 +93,7 @@ KEYWORDS = {
     "separable": (lambda v: isinstance(v, bool), "True or False"),
     "shallow": (lambda v: isinstance(v, bool), "True or False"),
     "skip": (lambda v: isinstance(v, bool), "True or False"),
-    "rows": (
-        _or_none(_rows),
-        "a list of [channels, stride] or [channels, stride, kind], kind one of "
-        + ", ".join(ROW_KINDS)
-        + "; the stem's first, at most 100",
-    ),
+    **dict.fromkeys(("stem", "last", "wide"), (_or_none(CHANNELS[0]), CHANNELS[1])),
     "seed": (
         lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 1 << 63,
         "an integer of at least 0, below 2**63",
@@ -85,10 +105,8 @@ def check(name, value):
     """Raise NumnetError if no net can have this value of the keyword ``name``."""
     valid, expected = KEYWORDS.get(name, (lambda value: True, ""))
     if not valid(value):
-        shown = repr(value)
-        raise NumnetError(
-            f"{name}: expected {expected}, got {shown if len(shown) <= 80 else shown[:77] + '…'}"
-        )
+        thinner = "; fewer channels everywhere: width=0.5" if name == "depth_multiplier" else ""
+        raise NumnetError(f"{name}: expected {expected}, got {shown(value)}{thinner}")
 
 
 @dataclass
@@ -129,7 +147,7 @@ class Settings:
 
     def stages(self, rows):
         """The rows of a table; for 32×32 inputs the first stage of stride 2 keeps its size, as the stem does."""
-        first = next(i for i, row in enumerate(rows) if row.s == 2)
+        first = next((i for i, row in enumerate(rows) if row.s == 2), None)
         return [
             row._replace(s=1) if self.strides == "cifar" and i == first else row for i, row in enumerate(rows)
         ]

@@ -3,11 +3,14 @@
 Figure 7 of the paper (A1) and its authors' code (B1) as rows: kernel, expansion t of the block's input channels, output
 channels, squeeze-and-excite as a part of the block's *input* channels, repeats, stride of the first. The first row, with
 t = 1, is a separable block without a skip. A1's gate is a plain sigmoid. The variants differ in ε alone (Keras and
-TensorFlow 1e-3, torchvision and timm 1e-5): no other framework publishes widths of its own.
+TensorFlow 1e-3, torchvision and timm 1e-5): no other framework publishes widths of its own. ``rows`` is another table of
+[k, t, c, se, n, s] for nets of one's own.
 
 ``mnasnet_keras`` is the net of an article that presents MnasNet in Keras. It is B1 with these oddities, kept as they are:
 - no batch norm and no activation between the first depthwise convolution and its pointwise, and ReLU6 after that
   pointwise, where B1 has a linear bottleneck; its channels are ⌊16·α⌋, not rounded to a multiple of 8;
+- all other blocks round ⌊c·α⌋ to a multiple of 8, where the papers' code rounds c·α. The two part at six widths of two
+  decimals up to 2: 0.14, 0.28, 0.67, 0.89, 1.12, 1.49 (``whole_channels``);
 - ReLU6 everywhere, where the paper has ReLU;
 - no 320 → 1280 convolution before the pooling, and no dropout: 3,011,088 parameters, not B1's 4,383,312;
 - ``pooling``: whatever is not "avg" means the maximum; here only "max" does;
@@ -22,7 +25,18 @@ from typing import NamedTuple
 from numnet.blocks import Conv, Depthwise, InvertedResidual, Pointwise, Sequence
 from numnet.errors import NumnetError
 from numnet.layers import Dense, GlobalMax
-from numnet.models.common import Bottleneck, Settings, classifier, dropped, round_to_8
+from numnet.models.common import (
+    CHANNELS,
+    KERNEL,
+    REPEATS,
+    STRIDE,
+    Bottleneck,
+    Settings,
+    classifier,
+    dropped,
+    own_rows,
+    round_to_8,
+)
 
 
 class Row(NamedTuple):
@@ -58,12 +72,24 @@ B1 = [
 EPS = {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5}
 
 
-def layers(settings: Settings, *, rows, se=None, bottleneck_activation=None, skip=True) -> list:
-    """MnasNet-A1 or -B1 as layers; ``rows``: A1 or B1."""
+PART = (
+    (lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1),
+    "a number from 0 to 1",
+)
+
+
+def own_table(rows) -> list[Row] | None:
+    """A user's rows; None for none."""
+    return own_rows(Row, rows, k=KERNEL, t=REPEATS, c=CHANNELS, se=PART, n=REPEATS, s=STRIDE)
+
+
+def layers(settings: Settings, *, table, rows=None, se=None, bottleneck_activation=None, skip=True) -> list:
+    """MnasNet-A1 or -B1 as layers; ``table``: A1 or B1; ``rows``: another in its place."""
     options = Bottleneck(se, bottleneck_activation, skip)
     frame = {"activation": settings.activation or "relu", "norm": settings.norm(EPS)}
     net = [Conv(_channels(STEM, settings), 3, settings.stem_stride, settings.padding, **frame, name="stem")]
-    net += _blocks(settings, settings.stages(rows), net[0].filters, options, frame)
+    rows = settings.stages(own_table(rows) or table)
+    net += _blocks(settings, rows, net[0].filters, options, frame)
     net.append(Pointwise(LAST, **frame, name="last"))
     return net + classifier(settings, dropout={"keras": 0.2, "torch": 0.2, "paddle": 0.2})
 
@@ -85,21 +111,31 @@ def article(
             name="block1",
         ),
     ]
-    net += _blocks(settings, settings.stages(B1)[1:], thin, options, frame, first=2)
+    rows = settings.stages(B1)[1:]
+    net += _blocks(settings, rows, thin, options, frame, first=2, channels=whole_channels)
     rates = {"keras": 0.0, "torch": 0.0, "paddle": 0.0}
     if pooling == "avg":
         return net + classifier(settings, rates)
     return [*net, GlobalMax(name="pool"), *dropped(settings, rates), Dense(settings.classes, name="logits")]
 
 
-def _blocks(settings, rows, c_in, options, frame, first=1):
-    """The blocks of the rows, named from number ``first`` on."""
+def _channels(c, settings):
+    return round_to_8(c * settings.width)
+
+
+def whole_channels(c, settings):
+    """The article's rounding: the fraction is cut off first, so a width just below 90 % of a step stays down."""
+    return round_to_8(int(c * settings.width))
+
+
+def _blocks(settings, rows, c_in, options, frame, first=1, channels=_channels):
+    """The blocks of the rows, named from number ``first`` on; ``channels``: how widths are rounded."""
     blocks = []
     for row in rows:
         for i in range(row.n):
             expanded = c_in * row.t
             block = InvertedResidual(
-                _channels(row.c, settings),
+                channels(row.c, settings),
                 row.s if i == 0 else 1,
                 expanded=expanded if row.t > 1 else None,
                 kernel=settings.kernel or row.k,
@@ -111,9 +147,5 @@ def _blocks(settings, rows, c_in, options, frame, first=1):
                 name=f"block{first + len(blocks)}",
             )
             blocks.append(block)
-            c_in = _channels(row.c, settings)
+            c_in = channels(row.c, settings)
     return blocks
-
-
-def _channels(c, settings):
-    return round_to_8(c * settings.width)

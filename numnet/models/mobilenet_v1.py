@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from numnet.blocks import Conv, InvertedResidual, Residual, Separable
 from numnet.errors import NumnetError
-from numnet.models.common import Settings, classifier, round_to_8
+from numnet.models.common import CHANNELS, MOST_ROWS, STRIDE, Settings, classifier, round_to_8, shown
 
 
 class Row(NamedTuple):
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     kind: str = "separable"
 
 
+KINDS = ("separable", "standard", "squeeze-excite")
 STEM = 32
 ROWS = [
     Row(64, 1),
@@ -62,6 +63,21 @@ def table(rows=None, shallow=False) -> list[Row]:
     return [Row(*row) for row in rows[1:]]
 
 
+def check(rows):
+    """Raise NumnetError if these are no rows of a table."""
+
+    def fits(row):
+        pair = isinstance(row, (list, tuple)) and len(row) in (2, 3)
+        kind = pair and (len(row) == 2 or row[2] in KINDS)
+        return kind and CHANNELS[0](row[0]) and STRIDE[0](row[1])
+
+    if not isinstance(rows, (list, tuple)) or not 1 <= len(rows) <= MOST_ROWS or not all(map(fits, rows)):
+        raise NumnetError(
+            "rows: expected a list of [channels, stride] or [channels, stride, kind], kind one of "
+            f"{', '.join(KINDS)}; the stem's first, at most {MOST_ROWS}, got {shown(rows)}"
+        )
+
+
 def layers(
     settings: Settings, *, separable=True, depth_multiplier=1, shallow=False, rows=None, skip=False
 ) -> list:
@@ -80,6 +96,8 @@ def layers(
         def channels(c):
             return max(int(c * settings.width), 1)
 
+    if rows is not None:
+        check(rows)
     if rows is not None and shallow:
         raise NumnetError(
             "mobilenet_v1: rows and shallow both say which blocks there are; expected one of them"

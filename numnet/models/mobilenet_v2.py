@@ -8,12 +8,23 @@ Where the sources differ. Widths: Keras rounds ⌊α·c⌋ to a multiple of 8, t
 16 against 24), PaddleClas takes ⌊α·c⌋. The last convolution grows with α only above 1. A block with t = 1 has no
 expanding convolution; PaddleClas keeps one (+1,088 parameters at α = 1). ε is 1e-3 in Keras, 1e-5 in the others.
 Dropout before the classifier is torchvision's 0.2; Keras and PaddleClas have none.
+
+``rows`` is another table of [t, c, n, s] for nets of one's own.
 """
 
 from typing import NamedTuple
 
 from numnet.blocks import Conv, InvertedResidual, Pointwise
-from numnet.models.common import Bottleneck, Settings, classifier, round_to_8
+from numnet.models.common import (
+    CHANNELS,
+    REPEATS,
+    STRIDE,
+    Bottleneck,
+    Settings,
+    classifier,
+    own_rows,
+    round_to_8,
+)
 
 
 class Row(NamedTuple):
@@ -38,7 +49,12 @@ ROWS = [
 LAST = 1280
 
 
-def layers(settings: Settings, *, se=None, bottleneck_activation=None, skip=True) -> list:
+def table(rows=None) -> list[Row]:
+    """The rows of ``rows``, or the paper's."""
+    return own_rows(Row, rows, t=REPEATS, c=CHANNELS, n=REPEATS, s=STRIDE) or ROWS
+
+
+def layers(settings: Settings, *, rows=None, se=None, bottleneck_activation=None, skip=True) -> list:
     """The net of table 2 as layers."""
     options, paddle = Bottleneck(se, bottleneck_activation, skip), settings.variant == "paddle"
 
@@ -57,7 +73,7 @@ def layers(settings: Settings, *, se=None, bottleneck_activation=None, skip=True
     kernel, padding = settings.kernel or 3, settings.padding
     c_in = ends(STEM, settings.width)
     net = [Conv(c_in, 3, settings.stem_stride, padding, **frame, name="stem")]
-    for row in settings.stages(ROWS):
+    for row in settings.stages(table(rows)):
         for i in range(row.n):
             expanded = c_in * row.t
             block = InvertedResidual(

@@ -16,13 +16,27 @@ Where the sources differ, all at width 1 unless said:
 - PaddleClas's dropout scales in inference, not in training.
 
 "Minimalistic" (Keras) is ``activation="relu", kernel=3, se=False``.
+
+Nets of one's own: ``rows``, another table of [k, e, c, se, nl, s] (PaddleClas's ``config``), and the channels at width 1 of
+the stem, of the last convolution and of the wide layer: ``stem``, ``last``, ``wide`` (its ``inplanes``, ``class_squeeze``,
+``class_expand``). Where ``rows`` say a nonlinearity for each block, ``activation`` is that of the layers around them.
 """
 
 from typing import NamedTuple
 
 from numnet.blocks import Conv, InvertedResidual, Pointwise
 from numnet.layers import Activation, Dense, GlobalAverage
-from numnet.models.common import Bottleneck, Settings, dropped, round_to_8
+from numnet.models.common import (
+    ACTIVATION,
+    CHANNELS,
+    KERNEL,
+    STRIDE,
+    Bottleneck,
+    Settings,
+    dropped,
+    own_rows,
+    round_to_8,
+)
 
 
 class Row(NamedTuple):
@@ -72,7 +86,27 @@ LAST = 6  # the last convolution's channels, as a multiple of its input's: 960 =
 WIDE = {"large": 1280, "small": 1024}
 
 
-def layers(settings: Settings, *, size, se=None, bottleneck_activation=None, skip=True) -> list:
+SWITCH = (lambda v: v in (False, True)), "true or false"
+
+
+def table(size, rows=None) -> list[Row]:
+    """The rows of ``rows``, or the paper's table 1 or 2."""
+    own = own_rows(Row, rows, k=KERNEL, e=CHANNELS, c=CHANNELS, se=SWITCH, nl=ACTIVATION, s=STRIDE)
+    return own or (LARGE if size == "large" else SMALL)
+
+
+def layers(
+    settings: Settings,
+    *,
+    size,
+    rows=None,
+    stem=None,
+    last=None,
+    wide=None,
+    se=None,
+    bottleneck_activation=None,
+    skip=True,
+) -> list:
     """The net of table 1 (``size`` "large") or table 2 ("small") as layers."""
     options, variant = Bottleneck(se, bottleneck_activation, skip), settings.variant
 
@@ -82,22 +116,23 @@ def layers(settings: Settings, *, size, se=None, bottleneck_activation=None, ski
     norm = settings.norm(eps={"keras": 1e-3, "torch": 1e-3, "paddle": 1e-5})
     padding, last_activation = settings.padding, settings.activation or HS
     tail = {"activation": last_activation, "norm": norm}
-    c_in = STEM if variant == "keras" else channels(STEM)
+    before = stem or STEM  # the table's own channels before a row
+    c_in = before if variant == "keras" else channels(before)
     net = [Conv(c_in, 3, settings.stem_stride, padding, **tail, name="stem")]
-    before = STEM  # the table's own channels before a row
-    for i, row in enumerate(settings.stages(LARGE if size == "large" else SMALL)):
+    for i, row in enumerate(settings.stages(table(size, rows))):
         if variant == "keras":
-            expanded = c_in if i == 0 else round_to_8(c_in * (row.e / before))
+            as_is = i == 0 and row.e == before
+            expanded = c_in if as_is else round_to_8(c_in * (row.e / before))
         else:
             expanded = channels(row.e)
-        expands = {"keras": i > 0, "torch": expanded != c_in, "paddle": True}[variant]
+        expands = {"keras": i > 0 or expanded != c_in, "torch": expanded != c_in, "paddle": True}[variant]
         own = (expanded // 4 if variant == "paddle" else round_to_8(expanded / 4)) if row.se else 0
         block = InvertedResidual(
             channels(row.c),
             row.s,
             expanded=expanded if expands else None,
             kernel=settings.kernel or row.k,
-            activation=settings.activation or row.nl,
+            activation=row.nl if rows else settings.activation or row.nl,
             norm=norm,
             padding=padding,
             squeeze=options.squeeze(expanded, own),
@@ -107,8 +142,11 @@ def layers(settings: Settings, *, size, se=None, bottleneck_activation=None, ski
         )
         net.append(block)
         c_in, before = channels(row.c), row.c
-    last = channels(LAST * before) if variant == "paddle" else LAST * c_in
-    wide = WIDE["large"] if variant == "paddle" else WIDE[size]
+    if last is not None:
+        last = channels(last)
+    else:
+        last = channels(LAST * before) if variant == "paddle" else LAST * c_in
+    wide = wide or (WIDE["large"] if variant == "paddle" else WIDE[size])
     if variant == "torch" or (variant == "keras" and settings.width > 1):
         wide = channels(wide)
     rates = {"keras": 0.2, "torch": 0.2, "paddle": 0.2}

@@ -1,7 +1,9 @@
 """Whether this process is one of several that an MPI launcher started, and how many cores are its own."""
 
+import math
 import os
 
+from numnet.cores import quota
 from numnet.errors import NumnetError
 
 # MPICH, Intel and Slurm's PMI; Open MPI; MVAPICH; Slurm, whether it speaks to MPI or not
@@ -60,8 +62,10 @@ def threads_of(comm) -> int:
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     mine, all_of_them = cores(), node.allgather(cores())
+    limit = quota()  # of the container, which all ranks in it share
     node.Free()
-    return max(1, len(mine) // all_of_them.count(mine))
+    share = len(mine) // all_of_them.count(mine)
+    return max(1, share if limit is None else min(share, math.ceil(limit) // len(all_of_them)))
 
 
 def share_cores(comm) -> int:

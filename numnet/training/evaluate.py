@@ -17,6 +17,9 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
     loss               mean cross-entropy, without label smoothing
     images             their number
     per_class          accuracy of each class (its recall); None for a class without images
+    precision, f1      of each class: of the images taken for it the part that is of it (0 if there are none), and
+                       2·precision·recall/(precision + recall); None for a class without images
+    macro              means of precision, recall and f1 over the classes that have images: each counts the same
     confusion          rows: the true class, columns: the predicted one; counts
     flip               with ``flip``: accuracy, top5 and loss once more, for the mean of the probabilities of
                        each image and its mirror image; the figures above are not touched by it
@@ -52,6 +55,21 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
     return result
 
 
+def worst_class(result) -> int:
+    """The class whose images are least often right: of equals the one with more images."""
+    images = [sum(row) for row in result["confusion"]]
+    return min(
+        (n for n, recall in enumerate(result["per_class"]) if recall is not None),
+        key=lambda n: (result["per_class"][n], -images[n]),
+    )
+
+
+def _mean(parts) -> float:
+    """Of those that are not None."""
+    parts = [part for part in parts if part is not None]
+    return sum(parts) / len(parts)
+
+
 class _Score:
     """Sums over batches, in float64 and in the order of the images, whoever of a team saw them."""
 
@@ -72,11 +90,20 @@ class _Score:
         first_five, confusion = sum(team.gather(self.first_five)), team.add(self.confusion)
         images, right = confusion.sum(axis=1), np.diag(confusion)
         total = int(images.sum())
+        recall = [int(r) / int(n) if n else None for r, n in zip(right, images)]
+        precision = [
+            int(r) / max(int(taken), 1) if n else None
+            for r, n, taken in zip(right, images, confusion.sum(axis=0))
+        ]
+        f1 = [None if r is None else 2 * p * r / (p + r) if p + r else 0.0 for p, r in zip(precision, recall)]
         return {
             "accuracy": int(right.sum()) / total,
             "top5": first_five / total,
             "loss": sum(losses[number] for number in sorted(losses)) / total,
             "images": total,
-            "per_class": [int(r) / int(n) if n else None for r, n in zip(right, images)],
+            "per_class": recall,
+            "precision": precision,
+            "f1": f1,
+            "macro": {"precision": _mean(precision), "recall": _mean(recall), "f1": _mean(f1)},
             "confusion": confusion.tolist(),
         }

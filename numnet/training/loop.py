@@ -10,7 +10,9 @@ A run directory holds
                          ``checkpoint_every`` minutes and when the run is told to stop
     best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without
                          validation images: the latest epoch); with ``ema`` its averaged weights
-    metrics.jsonl        a line an epoch
+    epoch-5.safetensors  with ``keep_every``: last.safetensors as it was after epoch 5, and the best net by then,
+                         epoch-5.best.safetensors: all that going on from there needs
+    metrics.jsonl        a line an epoch; metrics.csv the same as a table
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
 
@@ -25,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numnet import checkpoint
+from numnet import checkpoint, cores
 from numnet import data as datasets
 from numnet.data import transforms
 from numnet.data.split import ResizedSplit, in_memory
@@ -34,7 +36,7 @@ from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.training import state, trouble
 from numnet.training.console import Bar, Signals
-from numnet.training.evaluate import evaluate
+from numnet.training.evaluate import evaluate, worst_class
 from numnet.training.lock import Lock
 from numnet.training.optimisers import OPTIMISERS, Average
 from numnet.training.recipes import SETTINGS, check
@@ -87,8 +89,12 @@ def fit(
     clip_norm=None,
     ema=None,
     freeze=None,
+    class_weights=None,
+    sampling="shuffled",
+    patience=None,
     seed=0,
     checkpoint_every=None,
+    keep_every=None,
     sync_bn=False,
     exact=False,
     out=None,
@@ -121,8 +127,15 @@ def fit(
     clip_norm         the longest gradient
     ema               decay of the averaged weights, which are evaluated and saved beside the others
     freeze            name of a block: it and all before it run as in inference, and no bit of them changes
+    class_weights     of the loss of each image, by its class: "balanced" (one over the number of its images) or
+                      {"cat": 2, …} (those not named: 1); scaled so that their mean over the training images is 1.
+                      Validation is not weighted
+    sampling          "shuffled": each image once an epoch; "balanced": as many of each class (``numnet.data.batches``)
+    patience          epochs: the training ends when so many in a row were no better than the best (a higher validation
+                      accuracy, or the same and a smaller loss); the schedule is still that of all ``epochs``
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
+    keep_every        epochs between checkpoints that stay beside the last: see the module
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
     team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
     sync_bn, exact    concerns a team only: see ``numnet.parallel``
@@ -172,6 +185,12 @@ class Run:
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
         self.frozen = (0, 0) if self.settings["freeze"] is None else net.freeze(self.settings["freeze"])
+        self.weights = self._class_weights()
+        if self.settings["patience"] is not None and not self._validates():
+            raise NumnetError(
+                f"patience: {data.name} has no validation images, by which to tell whether an epoch was better; "
+                "--validation N holds some back"
+            )
         self.optimiser = self._optimiser()
         self.rate = self._rate()
         by = self.settings["scaling"]
@@ -188,6 +207,7 @@ class Run:
         self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
         self.seconds = 0.0  # from the start of the first step, in all processes
         self.stop, self._told = False, None  # a signal that a member of the team had
+        self.extended = ()  # settings that a resumed run may change: "epochs", "patience"
         self.team.start(self)
 
     @property
@@ -207,6 +227,39 @@ class Run:
         own = {key: settings[key] for key in cls.DEFAULTS if settings.get(key) is not None}
         net = self.net
         return cls(net.flat, net.flat_grad, mask, settings["weight_decay"], net.matrices(), **own)
+
+    def _class_weights(self):
+        """The weight of each class, float64; None if all are 1."""
+        given, labels, names = self.settings["class_weights"], self.data.train.labels, list(self.data.classes)
+        if given is None:
+            return None
+        if self.settings["sampling"] == "balanced":
+            raise NumnetError(
+                "class_weights and sampling balanced: each makes up for small classes; expected one of them"
+            )
+        counts = np.bincount(labels, minlength=self.net.classes)
+        if given == "balanced":
+            weights = 1 / np.maximum(counts, 1)
+        else:
+            strange = [name for name in given if name not in names]
+            if strange:
+                raise NumnetError(
+                    f"class_weights: {self.data.name} has no class {strange[0]!r}; it has {', '.join(names[:10])}"
+                )
+            weights = np.array(
+                [given.get(name, 1.0) for name in names] + [1.0] * (self.net.classes - len(names))
+            )
+        return weights * len(labels) / (weights * counts).sum()
+
+    def _validates(self) -> bool:
+        return self.data.validation is not None and len(self.data.validation.labels) > 0
+
+    def out_of_patience(self) -> bool:
+        """True if the last epochs, as many as ``patience`` says, were no better than the best."""
+        patience, best = self.settings["patience"], self.best
+        if patience is None or best is None or best["accuracy"] is None:
+            return False
+        return self.epoch - best["epoch"] >= patience
 
     def _rate(self):
         settings, name = self.settings, self.settings["schedule"]
@@ -248,7 +301,8 @@ class Run:
     def train(self, resume=False) -> None:
         """Train to the end, from the start or from the last checkpoint. A finished run is left as it is."""
         try:
-            self._train(resume)
+            with cores.within_quota():
+                self._train(resume)
         finally:
             self.lock.free()
 
@@ -264,10 +318,15 @@ class Run:
         with Signals(self.out is not None) as self._signals, Bar(self, self.progress) as self._bar:
             self._call("on_start")
             self._began = time.perf_counter() - self.seconds
-            while self.epoch < self.settings["epochs"] and not self.stop:
+            while self.epoch < self.settings["epochs"] and not self.stop and not self.out_of_patience():
                 self._train_epoch()
                 self._end_epoch()
                 self._leave_if_told()
+            if self.epoch < self.settings["epochs"] and self.out_of_patience():
+                self._bar.line(
+                    f"ended after epoch {self.epoch}: none better than epoch {self.best['epoch']} "
+                    f"for {self.settings['patience']} epochs"
+                )
             self._end()
             self._agree()
             self._leave_if_told()
@@ -283,7 +342,7 @@ class Run:
             self.images_of(side), batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
             augment=shrunk(settings["augment"], side / self.side), scaling=self.scaling,
             start=self.batch, dtype=self.net.dtype,
-            take=lambda number, images: self.team.take(images, settings["accumulate"]),
+            take=lambda number, images: self.team.take(images, settings["accumulate"]), sampling=settings["sampling"],
         )  # fmt: skip
         with closing(batches), _at(self.net, side):
             asked = time.perf_counter()
@@ -348,14 +407,26 @@ class Run:
         """dlogits of one part of a batch, as a share of the batch's mean loss; ``losses`` gains its terms."""
         dlogits = np.empty_like(logits)
         for lo, hi in self.team.grains(len(logits)):
-            mean, dlogits[lo:hi] = softmax_cross_entropy(
-                logits[lo:hi], labels[lo:hi], self.settings["label_smoothing"]
-            )
+            mean, dlogits[lo:hi] = self._cross_entropy(logits[lo:hi], labels[lo:hi])
             weight = part.weight * ((hi - lo) / len(logits))
             if weight != 1:  # the mean over the batch, not over the part
                 dlogits[lo:hi] *= weight
             losses.append(mean * weight)
         return dlogits
+
+    def _cross_entropy(self, logits, labels):
+        """The mean loss and dlogits, each image with the weight of its class: images of one weight together."""
+        smoothing = self.settings["label_smoothing"]
+        if self.weights is None:
+            return softmax_cross_entropy(logits, labels, smoothing)
+        weights, dlogits, loss = self.weights[labels], np.empty_like(logits), 0.0
+        for weight in np.unique(weights):
+            rows = np.flatnonzero(weights == weight)
+            mean, mine = softmax_cross_entropy(logits[rows], labels[rows], smoothing)
+            share = float(weight) * len(rows) / len(labels)
+            dlogits[rows] = mine * share
+            loss += mean * share
+        return loss, dlogits
 
     def _where(self, passes, parts, x, labels) -> str:
         """The first layer in which this batch makes a number that is not finite."""
@@ -411,6 +482,8 @@ class Run:
             record
         )  # before the last: killed in between, the epoch is done again and both are right
         if self.writes:
+            if self.settings["keep_every"] is not None and self.epoch % self.settings["keep_every"] == 0:
+                state.keep(self)
             state.save(self)
         self._bar.epoch(record)
         self._call("on_epoch", record)
@@ -473,9 +546,13 @@ class Run:
                 "test_accuracy": test["accuracy"],
                 "test_top5": test["top5"],
                 "test_loss": test["loss"],
+                "test_macro": test.get("macro"),
+                "test_worst": self._worst(test),
                 "validation_accuracy": self.best["accuracy"],
+                "chosen_by_test": self.data.validation is not None and self.data.validation is self.data.test,
                 "best_epoch": self.best["epoch"],
                 "epochs": self.epoch,
+                "stopped_early": self.epoch < self.settings["epochs"] and self.out_of_patience(),
                 "train_seconds": self.seconds,
                 "images_per_second": self.busy["images"] / self.busy["seconds"]
                 if self.busy["images"]
@@ -489,6 +566,15 @@ class Run:
         if self.average is not None:
             self.average.take()
         self._call("on_end", self.result)
+
+    def _worst(self, test):
+        """The class whose test images are least often right, or None without test images."""
+        if "confusion" not in test:
+            return None
+        worst = worst_class(test)
+        label = str(worst) if worst >= len(self.data.classes) else self.data.classes[worst]
+        images = sum(test["confusion"][worst])
+        return {"class": worst, "label": label, "images": images, "accuracy": test["per_class"][worst]}
 
     def _call(self, method, *arguments) -> None:
         for callback in self.callbacks:

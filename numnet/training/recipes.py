@@ -9,7 +9,8 @@ layers are merged, the later winning key by key:
 with two exceptions. Who changes the number of epochs and not the warm-up gets a warm-up of the same share.
 And what only makes sense for one optimiser, schedule or model does not outlive it (BELONGS): who asks for
 another optimiser gets its own learning rate, momentum and so on, not those of the recipe below. Who names a
-model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), and images of one size.
+model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), and images of one size. On a folder
+of photographs a recipe's net takes them at its own resolution, 224 unless the recipe says otherwise.
 """
 
 import difflib
@@ -19,10 +20,13 @@ from math import isfinite
 from pathlib import Path
 
 from numnet.data.feed import OPTIONS as AUGMENT
-from numnet.data.transforms import PRESETS, SCALINGS
+from numnet.data.feed import SAMPLINGS
+from numnet.data.image import BACKGROUNDS
+from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
+from numnet.models.names import hint
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -58,6 +62,15 @@ def or_none(kind):
     return (lambda value: value is None or check(value)), words + " or null"
 
 
+def or_word(kind, word):
+    check, words = kind
+    return (lambda value: value == word or check(value)), f"{words} or {json.dumps(word)}"
+
+
+PRESET = (
+    (lambda value: isinstance(value, str) and is_preset(value)),
+    f"one of {', '.join(PRESETS)}, bicubic/0.9",
+)
 TEXT = (lambda value: isinstance(value, str)), "a text"
 SWITCH = (lambda value: isinstance(value, bool)), "true or false"
 OBJECT = (
@@ -76,6 +89,13 @@ STAGES = (
         and sum(stage[1] for stage in value) < 1
     ),
     "a list of [part of the side, part of the epochs], each above 0, together less than all epochs",
+)
+WEIGHTS = (
+    lambda value: (
+        value == "balanced"
+        or (isinstance(value, dict) and bool(value) and all(number(0, above=0)[0](w) for w in value.values()))
+    ),
+    '"balanced", or a number above 0 for each class: {"cat": 2, "dog": 0.5}',
 )
 EPOCH_LIST = (
     lambda value: isinstance(value, (list, tuple)) and all(number(0)[0](epoch) for epoch in value),
@@ -115,14 +135,25 @@ SETTINGS = {
         SCALED_BY
     ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
     "seed": integer(0),
+    "class_weights": or_none(WEIGHTS),  # of the loss; "balanced": each class counts the same
+    "sampling": one_of(SAMPLINGS),  # "balanced": in every epoch as many images of each class
+    "patience": or_none(integer(1)),  # epochs without a better one after which the training ends
     "checkpoint_every": or_none(number(0)),  # minutes
+    "keep_every": or_none(integer(1)),  # epochs between two checkpoints that stay: epoch-5.safetensors …
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
     "exact": SWITCH,  # the same bits whatever the number of processes
-    "validation": integer(0),  # images held back from the training set
+    "validation": or_word(
+        integer(0), "test"
+    ),  # images held back; "test": the test set, which then is no test
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
-    "preset": or_none(one_of(PRESETS)),  # how photographs are brought to the resolution
+    "preset": or_none(PRESET),  # how photographs are brought to the resolution
+    "background": or_none(one_of(BACKGROUNDS)),  # what is seen through transparent pixels
 }
-READING = ("validation", "preset")  # keys that say how the data is read; the others are the loop's
+READING = (
+    "validation",
+    "preset",
+    "background",
+)  # keys that say how the data is read; the others are the loop's
 # Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
 MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 # What is dropped from the layers below when a later one changes the key on the left.
@@ -198,7 +229,7 @@ def _check_model(model, where: str) -> None:
         known.update(p.name for p in keywords if p.kind == p.KEYWORD_ONLY and p.name not in fixed)
     for key in model:
         if key not in known:
-            raise NumnetError(f"{where}: unknown key {key!r} of model{_nearest(key, sorted(known))}")
+            raise NumnetError(f"{where}: unknown key {key!r} of model{hint(key, sorted(known))}")
 
 
 def merge(*layers: dict) -> dict:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from numnet import checkpoint
 from numnet import data as datasets
-from numnet.errors import NumnetError
-from numnet.loading import load, read_document
+from numnet.data import names as class_names
+from numnet.errors import NumnetError, tell
+from numnet.loading import load_any, read_document
 from numnet.models import build, describe
-from numnet.training import recipes
+from numnet.models.common import Settings
+from numnet.training import recipes, state
 from numnet.training.loop import Run
 from numnet.training.team import Team
 
@@ -46,7 +48,7 @@ def train(
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
-    start = None if init is None else load(init)
+    start = None if init is None else load_any(init)
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
@@ -64,7 +66,11 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     """
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is not None:
-        layers.append(recipes.load(str(recipe)))
+        named = recipes.load(str(recipe))
+        if recipes.default(str(dataset)) == "folder" and "model" in named.get("model", {}):
+            # Photographs have no size of their own: the recipe's net brings its own, not the folder recipe's.
+            named = {**named, "model": {"resolution": Settings.resolution, **named["model"]}}
+        layers.append(named)
     merged = recipes.merge(*layers)
     if start is not None:
         merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
@@ -80,9 +86,19 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     return merged
 
 
-def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
-    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns."""
+def resume(
+    run_dir, *, epoch=None, data=None, memory=None, changes=None, callbacks=(), progress=True, team=None
+) -> dict:
+    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns.
+
+    epoch      go back to the checkpoint that was kept after this epoch, and on from there; what came after is done again
+    data       where the images lie now, if not where they lay: they must be the same files, or CIFAR-10
+    memory     bytes of images to keep, instead of what the run was started with
+    changes    {"epochs": E, "patience": P}: another end; a finished run goes on if these leave something to do
+    """
     team = team or Team()
+    if epoch is not None:
+        team.lead(lambda: state.go_back(checkpoint.find(run_dir, "last").parent, epoch))
     path = team.lead(lambda: checkpoint.find(run_dir, "last"))
     document = team.lead(lambda: read_document(path))
     if document.get("reading") is None or document.get("recipe") is None:
@@ -90,19 +106,50 @@ def resume(run_dir, *, callbacks=(), progress=True, team=None) -> dict:
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
         )
     source, run_dir = document["reading"], path.parent
-    options, recipe = source["options"], recipes.check(document["recipe"], f"{path}: recipe")
+    options, recipe = dict(source["options"]), recipes.check(document["recipe"], f"{path}: recipe")
     if not set(options) <= READING or "seed" not in recipe or "resolution" not in recipe.get("model", {}):
         raise NumnetError(
             f"{path}: damaged checkpoint (its recipe or its reading of the data is not complete)"
         )
-    command = document.get("command")
+    dataset = source["dataset"]
+    if data is not None:
+        if dataset == "shapes":
+            raise NumnetError("--data: the built-in shapes lie nowhere; expected no --data")
+        if dataset in datasets.BUILT_IN:
+            options["data_dir"] = data
+        else:
+            dataset = data
+            if not Path(data).is_dir():
+                raise NumnetError(
+                    f"--data: {data}: no such folder, expected the images of {source['dataset']}"
+                )
+            if document.get("digest") is None and team.leads:
+                tell(f"{path}: by an older numnet: whether {data} holds the same images cannot be checked")
+    elif dataset not in datasets.BUILT_IN and not Path(dataset).exists():
+        raise NumnetError(
+            f"{path}: the images lay in {dataset}, which is not there; --data DIR says where they are now"
+        )
+    if memory is not None:
+        options["memory"] = memory
+    recipe = {**recipe, **recipes.check(changes or {}, "options")}
     return _run(
-        source["dataset"], recipe, options, run_dir, True, callbacks, progress, team=team, command=command
-    )
+        dataset, recipe, options, run_dir, True, callbacks, progress, team=team, command=document.get("command"),
+        extended=tuple(changes or ()),
+    )  # fmt: skip
 
 
 def _run(
-    dataset, recipe, reading, out, resuming, callbacks, progress, start=None, team=None, command=None
+    dataset,
+    recipe,
+    reading,
+    out,
+    resuming,
+    callbacks,
+    progress,
+    start=None,
+    team=None,
+    command=None,
+    extended=(),
 ) -> dict:
     team = team or Team()
     model = dict(recipe["model"])
@@ -117,6 +164,7 @@ def _run(
             dataset,
             validation=recipe.get("validation", 0),
             preset=recipe.get("preset"),
+            background=recipe.get("background"),
             seed=recipe["seed"],
             resolution=model["resolution"],
             **reading,
@@ -129,15 +177,18 @@ def _run(
         )
     net = build(**model)
     if start is not None:
-        _take_over(net, start)
+        _take_over(net, start, data.classes, tell if team.leads else lambda line: None)
     if out is None:
         out = team.lead(lambda: _new_folder(data.name))
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
+    if data.digest is not None:
+        meta["digest"] = data.digest
     if command is not None:
         meta["command"] = command
     if start is not None:
         meta["init"] = str(start.path)
     run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress, team=team)
+    run.extended = extended
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
 
@@ -155,12 +206,43 @@ def _require_fit(model, start) -> None:
             )
 
 
-def _take_over(net, start) -> None:
-    """The weights of ``start``; where the numbers of classes differ, the last layer stays as it was initialised."""
+def _take_over(net, start, classes, say) -> None:
+    """The weights of ``start``. Outputs of its last layer go by the names of their classes; new classes get new ones.
+
+    classes: the names that the outputs of ``net`` will have. Where the names of ``start`` are not known, its last layer
+    is taken as it is if it has as many outputs, else it is new.
+    """
     tensors, own = start.state(), net.state()
-    if net.classes != start.classes:
-        head = f"params/{net.layers[-1].name}."
-        tensors |= {name: array for name, array in own.items() if name.startswith(head)}
+    new = set(start.document.get("untrained") or ())  # layers that the file had no weights for
+    head, known = net.layers[-1].name, start.class_names
+    names = list(classes) + [None] * (net.classes - len(classes))
+    if head in new:
+        pass
+    elif known is None:
+        if net.classes != start.classes:
+            new.add(head)
+        elif start.document.get("labels") is None:
+            say(
+                f"--init {start.path}: names no classes: its {start.classes} outputs are taken over by position"
+            )
+    else:
+        places = class_names.match(names[: len(classes)], known) + names[len(classes) :]
+        for name in [name for name in own if name.startswith(f"params/{head}.")]:
+            array = own[name].copy()
+            for output, place in enumerate(places):
+                if place is not None:
+                    array[..., output] = tensors[name][..., place]
+            tensors[name] = array
+        fresh = [name for name, place in zip(classes, places) if place is None]
+        if fresh:
+            kept = len(classes) - len(fresh)
+            say(
+                f"--init {start.path}: knows {kept} of the {len(classes)} classes; "
+                f"new outputs for {class_names.listed(fresh)}"
+            )
+    heads = tuple(f"params/{name}." for name in new)
+    if heads:
+        tensors |= {name: array for name, array in own.items() if name.startswith(heads)}
     net.restore(tensors, f"--init {start.path}")
 
 

@@ -10,21 +10,27 @@ is the net alone. The rest of the document is the same in both:
     recipe      all settings of the training          reading     how ``numnet train`` read the data
 """
 
+import csv
+import io
 import json
+import os
+import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 from numnet import checkpoint
-from numnet.errors import NumnetError
+from numnet.data.names import listed
+from numnet.errors import NumnetError, tell
 from numnet.loading import read_document
 from numnet.training import lock, trouble
 from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
 # Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
-FREE = ("checkpoint_every", "about", *READING)
+FREE = ("checkpoint_every", "keep_every", "patience", "about", *READING)
 
 
 def prepare(run, resume) -> None:
@@ -33,7 +39,7 @@ def prepare(run, resume) -> None:
     if resume:
         if not last.is_file():
             raise NumnetError(f"{run.out}: no run to resume; expected a file last.safetensors in it")
-        if not (run.out / "result.json").exists():  # else there is nothing to write
+        if run.extended or not (run.out / "result.json").exists():  # else there is nothing to write
             run.lock.take()
         load(run)
         return
@@ -71,6 +77,20 @@ def append(run, record) -> None:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise NumnetError(f"cannot write {path}: {error.strerror or error}") from error
+    _write_table(run)
+
+
+def _write_table(run) -> None:
+    """metrics.csv: all epochs as a table. The log that counts is metrics.jsonl, so a full disk is its matter."""
+    columns = list(dict.fromkeys(name for record in run.history for name in record))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(run.history)
+    try:
+        checkpoint.replace(run.out / "metrics.csv", text.getvalue().encode())
+    except NumnetError:
+        pass
 
 
 POSITION = ("epoch", "batch", "best", "sums", "busy", "seconds", "history", "result")
@@ -89,8 +109,57 @@ def level(run) -> None:
     run.team.level(run.net, **run.optimiser.slots, **{f"ema {name}": v for name, v in averages.items()})
 
 
-def save(run) -> None:
-    """Write last.safetensors."""
+def keep(run) -> None:
+    """Write the checkpoint that stays, and beside it the best net by then, which a later one may replace."""
+    name = f"epoch-{run.epoch}"
+    save(run, f"{name}.safetensors")
+    _copy(run.out / "best.safetensors", run.out / f"{name}.best.safetensors")
+
+
+def kept(out) -> list[int]:
+    """The epochs whose checkpoints were kept."""
+    names = (re.fullmatch(r"epoch-(\d+)\.safetensors", path.name) for path in Path(out).iterdir())
+    return sorted(int(name[1]) for name in names if name)
+
+
+def go_back(out, epoch) -> None:
+    """Make a run what it was after ``epoch``: its kept checkpoint becomes the last, its best net then the best.
+
+    What came after is no longer in the log; kept checkpoints of later epochs stay until they are written again.
+    Raises NumnetError if no checkpoint of that epoch was kept, or if a process is training there.
+    """
+    out = Path(out)
+    there = out / f"epoch-{epoch}.safetensors"
+    if not there.is_file():
+        epochs = ", ".join(map(str, kept(out)))
+        which = f"those kept: {epochs}" if epochs else "none was kept; train with --keep-every E to keep some"
+        raise NumnetError(f"{out}: no checkpoint of epoch {epoch} ({which})")
+    best = out / f"epoch-{epoch}.best.safetensors"
+    if not best.is_file():
+        raise NumnetError(f"{best}: missing; without it the best net by epoch {epoch} is not known")
+    read_document(there)  # no damaged file becomes the last
+    lock.Lock(out).require_free()
+    (out / "result.json").unlink(missing_ok=True)
+    _copy(there, out / "last.safetensors")
+    _copy(best, out / "best.safetensors")
+
+
+def _copy(source, target) -> None:
+    """The same file under another name: one file where the disk can do that, as none is ever written in place."""
+    beside = target.with_name(f".{target.name}.tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    except OSError as error:
+        raise NumnetError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def save(run, name="last.safetensors") -> None:
+    """Write last.safetensors, or the same under another name."""
     tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
     if run.average is not None:
         tensors.update({f"ema/{name}": slot for name, slot in run.average.slots.items()})
@@ -106,7 +175,7 @@ def save(run) -> None:
         "seconds": run.seconds,
         "history": run.history,
     }
-    _write(run, "last.safetensors", tensors, training)
+    _write(run, name, tensors, training)
 
 
 def save_net(run, name) -> None:
@@ -166,13 +235,14 @@ def load(run) -> None:
             raise NumnetError(f"{last}: damaged checkpoint (training.{key} is missing)")
     if len(training["history"]) != training["epoch"] or training["batch"] > run.batches:
         raise NumnetError(f"{last}: damaged checkpoint (its position is not where its history ends)")
-    for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE)):
+    for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE) - set(run.extended)):
         was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
         if was != now:
             raise NumnetError(
                 f"{run.out}: this run was started with {key} = {json.dumps(was)}, it cannot go on with "
                 f"{json.dumps(now)}"
             )
+    _require_data(run, document)
     if training["images"] != run.images:
         raise NumnetError(
             f"{run.out}: this run was started with {training['images']:,} training images, "
@@ -199,17 +269,81 @@ def load(run) -> None:
         if name not in ("steps", "passes", "images"):
             setattr(run, name, training[name])
     finished = run.out / "result.json"
+    if run.extended:
+        _extend(run, theirs, finished)
     if finished.exists():
         run.result = read_result(finished)
         if run.average is not None:
             run.average.take()
-        _clear_up(run.out, lock.NAME)  # of a process that was killed after its last word
+        # A lock may be left of a process that was killed after its last word; who asks for more holds it himself.
+        _clear_up(run.out, *([] if run.extended else [lock.NAME]))
         return
     _clear_up(run.out)
-    lines = "".join(
-        json.dumps(record) + "\n" for record in run.history
-    )  # without epochs after the checkpoint
+    # Without epochs that came after the checkpoint.
+    lines = "".join(json.dumps(record) + "\n" for record in run.history)
     checkpoint.replace(run.out / "metrics.jsonl", lines.encode())
+    _write_table(run)
+    if run.extended:
+        save(run)
+
+
+def _extend(run, recipe, finished) -> None:
+    """Let a run that was loaded go on with other ``epochs`` or another ``patience``, and say what that does.
+
+    recipe: as it was started. A result that more epochs make old is removed. Raises NumnetError for fewer epochs than
+    are done.
+    """
+    planned, epochs, done = recipe.get("epochs"), run.settings["epochs"], run.epoch + (run.batch > 0)
+    if epochs < done:
+        raise NumnetError(
+            f"--epochs: {run.out} is in epoch {done} already, expected {done} or more, got {epochs}"
+        )
+    if epochs != planned:
+        step, name = run.step, run.settings["schedule"]
+        now = "" if epochs == run.epoch else f" goes on at {run.rate(step):.3g}"
+        last = f" (its last was {run.history[-1]['lr']:.3g})" if run.history and now else ""
+        tell(
+            f"{run.out}: {epochs} epochs instead of {planned}: the schedule {name} is now that of {epochs} epochs, from the "
+            f"first on; the learning rate{now or ' has no step left'}{last}"
+        )
+    if run.epoch < epochs and run.out_of_patience():
+        tell(
+            f"{run.out}: its patience of {run.settings['patience']} epochs ended it: none was better than epoch "
+            f"{run.best['epoch']}; --patience with more, or none, lets it go on"
+        )
+    elif run.epoch < epochs or run.batch:
+        finished.unlink(missing_ok=True)
+
+
+def _require_data(run, document) -> None:
+    """Raise NumnetError if the classes or the images are others than those that the run was started with."""
+    was, now = document.get("classes"), list(run.data.classes)
+    if was is not None and was != now:
+        gone, new = (
+            [name for name in ours if name not in theirs] for ours, theirs in ((was, now), (now, was))
+        )
+        words = [f"{listed(names)} {what}" for names, what in ((gone, "missing now"), (new, "new")) if names]
+        raise NumnetError(
+            f"{run.out}: this run was started with other classes than {run.data.name} has: "
+            f"{' and '.join(words) or 'the same in another order'}; expected {listed(was, 10)}"
+        )
+    digest, finished = document.get("digest"), (run.out / "result.json").exists()
+    if digest is not None and run.meta.get("digest") not in (None, digest):
+        raise NumnetError(
+            f"{run.out}: the training images of {run.data.name} are not those that this run was started with "
+            "(files were added, removed, renamed or changed)"
+        )
+    held_back = (document.get("recipe") or {}).get("validation")
+    if (
+        digest is None
+        and run.meta.get("digest") is not None
+        and held_back
+        and held_back != "test"
+        and not finished
+    ):
+        raise NumnetError(
+            f"{run.out}: was started by an older numnet, which held back other validation images; start it anew"
+        )
 
 
 def _clear_up(out, *more) -> None:

@@ -5,17 +5,18 @@
     numnet.weights.export_torch(net, "mine.safetensors", "timm")
     numnet.weights.export_onnx(net, "mine.onnx", folded=True)
 
-One page a framework; ``slots`` moves the tensors, ``source`` recognises the net. Files are read as data: no page here
-executes anything that a file says, and ``hdf5`` opens Keras's in a process that may crash or hang without harm.
+One page a framework; ``kinds`` recognises the file, ``source`` the net, ``slots`` moves the tensors. Files are read as data:
+no page here executes anything that a file says; ``hdf5`` opens Keras's in a process that may crash or hang without harm,
+``pth`` reads PyTorch's pickles with stand-ins for all that they name.
 """
 
 import copy
-from pathlib import Path
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.net import Net
-from numnet.weights import keras, paddle, torch
+from numnet.weights import keras, kinds, paddle, torch
+from numnet.weights.kinds import is_foreign as is_foreign
 from numnet.weights.onnx import export_onnx as export_onnx
 from numnet.weights.slots import fill, misfits
 from numnet.weights.source import SCALINGS, match
@@ -24,7 +25,7 @@ from numnet.weights.torch import export_torch as export_torch
 FRAMEWORKS = {"keras": keras, "torch": torch, "paddle": paddle}
 
 
-def import_file(file, model=None, width=None, **options) -> Net:
+def import_file(file, model=None, width=None, *, take=None, published=None, **options) -> Net:
     """The net in a file of Keras, PyTorch or PaddleClas, with its weights and the conventions it was published with.
 
     Model, width and number of classes are recognised from the tensors, unless ``model`` and ``width`` name them.
@@ -34,70 +35,84 @@ def import_file(file, model=None, width=None, **options) -> Net:
     rebuilds it. Beside, as ``numnet.load`` does:
 
     net.scaling       {"mean", "std"} of x/255 that the net was trained with; images are red, green, blue
-    net.document      {"source": {"framework", "layout", "file"}, "labels": "imagenet" if it has 1,000 classes}
+    net.class_names   a list with a text for each class where the file names them, or None
+    net.document      {"source": {"framework", "layout", "file"}, "labels": "imagenet" if it has 1,000 classes,
+                      "preset": how images are resized, "untrained": layers that the file has no weights for}
+    net.notes         lines on what was chosen among several weights, assumed, or left out
     net.path          the file
 
+    ``take``: of several sets of weights in a PyTorch file "averaged" (None, if there are any), "raw", or its name there.
+    ``published``: the net's name at timm, for what only the name says ("tf_mobilenetv3_large_100").
+
     Raises NumnetError, one line: for a file that is missing, damaged, of no net that numnet knows, or whose tensors do
-    not fit; a tensor missing, left over or of the wrong shape is one error that lists them all.
+    not fit; tensors missing, left over or of the wrong shape are one error that names the first of them.
     """
-    framework, source = _read(file)
+    framework, source = _read(file, take, published)
     net, candidate = match(framework, source, model, width, options)
     net.scaling = source.scaling or copy.deepcopy(SCALINGS[candidate.scaling])
-    net.class_names, net.path = None, source.path
+    names = source.class_names
+    net.class_names = names if names is not None and len(names) == net.classes else None
+    net.path, net.notes = source.path, list(source.notes)
+    if source.question is not None and not set(source.question[0]) & options.keys() and _asked(candidate):
+        net.notes.append(source.question[1])
     net.document = {
         "source": {"framework": source.framework, "layout": candidate.layout, "file": source.path.name},
-        "labels": "imagenet" if net.classes == 1000 else None,
+        "labels": "imagenet" if net.classes == 1000 and net.class_names is None else None,
     }
+    if source.preset is not None:
+        net.document["preset"] = source.preset
     return net
 
 
-def load_weights(net, file) -> None:
+def _asked(candidate) -> bool:
+    """Only V3 under timm's names has two nets of the same tensors."""
+    return candidate.layout == "timm" and candidate.model.startswith("mobilenet_v3")
+
+
+def load_weights(net, file, *, take=None) -> None:
     """Copy all tensors of a file of Keras, PyTorch or PaddleClas, or of a checkpoint, into ``net``: all or none.
 
     Only numbers are copied: what tensors do not say (ε, padding, activations, the input's scaling) is as the net was
-    built; ``import_file`` builds it as published. Raises NumnetError for a file that is missing or damaged, and one
-    that lists every tensor missing, left over or of the wrong shape.
+    built; ``import_file`` builds it as published, and says what ``take`` is. Raises NumnetError for a file that is missing
+    or damaged, and one that names the tensors that are missing, left over or of the wrong shape.
     """
     if net.flat is None:
         raise NumnetError(
             "load_weights: this net is a description without arrays; numnet.build makes one that has them"
         )
-    if _is_checkpoint(file):
+    if kinds.is_checkpoint(file):
         net.restore(checkpoint.read(file)[0], str(file))
         return
-    framework, source = _read(file)
+    framework, source = _read(file, take)
     model = (net.config or {}).get("model")
-    layouts = [layout for layout, models in framework.LAYOUTS.items() if model in models]
+    known = getattr(framework, "READ", framework.LAYOUTS)
+    layouts = [layout for layout, models in known.items() if model in models]
     if not layouts:
         raise NumnetError(
             f"{file}: {source.framework} has no {model or 'counterpart of a net of one of your own'}, "
-            f"expected one of {', '.join(dict.fromkeys(m for models in framework.LAYOUTS.values() for m in models))}"
+            f"expected one of {', '.join(dict.fromkeys(m for models in known.values() for m in models))}"
         )
-    try:
-        choices = [framework.layout_slots(net, layout) for layout in layouts]
-    except NumnetError as error:
-        raise NumnetError(f"{file}: {error}") from None
-    best = min(choices, key=lambda slots: len(misfits(slots, source.tensors)))
+    choices, reason, own = [], None, False
+    for layout in layouts:
+        try:
+            choices.append(framework.layout_slots(net, layout))
+        except NumnetError as error:  # a block of one's own, which this layout has no name for
+            reason, own = error, own or layout in framework.LAYOUTS
+    best = min(choices, key=lambda slots: len(misfits(slots, source.tensors)), default=None)
+    if best is None or (own and misfits(best, source.tensors)):
+        raise NumnetError(f"{file}: {reason}")
     fill(net, best, source.tensors, source.path)
 
 
-def _is_checkpoint(file) -> bool:
-    try:
-        checkpoint.read_meta(file)
-    except NumnetError:
-        return False
-    return True
-
-
-def _read(file):
-    """(the framework's page, the Source) by the file's ending."""
-    path = Path(file)
-    for framework in FRAMEWORKS.values():
-        if path.suffix.lower() in framework.SUFFIXES:
-            if not path.is_file():
-                raise NumnetError(
-                    f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected weights"
-                )
-            return framework, framework.read(path)
-    endings = ", ".join(suffix for framework in FRAMEWORKS.values() for suffix in framework.SUFFIXES)
-    raise NumnetError(f"{path}: an unknown kind of weights, expected a file that ends in {endings}")
+def _read(file, take=None, published=None):
+    """(the framework's page, the Source) by what the file is."""
+    path = kinds.file_of(file)
+    kind = kinds.framework_of(path)
+    if kind == "torch":
+        return torch, torch.read(path, take, published)
+    for option, value in (("take", take), ("published", published)):
+        if value is not None:
+            raise NumnetError(
+                f"{path}: --{option} is for PyTorch's files, this is one of {kind.capitalize()}"
+            )
+    return FRAMEWORKS[kind], FRAMEWORKS[kind].read(path)

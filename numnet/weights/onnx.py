@@ -5,7 +5,7 @@ TensorFlow's asymmetric "same" comes out as it is. Any batch size runs.
 
     input    "images", float32 (N, 3, H, W), scaled as the net's own input is;
              with ``scaling``: uint8 (N, H, W, 3), pixels as they come, and the graph scales them
-    output   "logits", float32 (N, classes)
+    output   "logits", float32 (N, classes); with ``softmax``: "probabilities", each row's sum is 1
 
 ``folded`` multiplies batch norm's running statistics into the convolutions: γ/√(σ²+ε) into the weights, the rest is a
 bias, worked out in float64. Opset 17. Configuration, scaling and names of the classes stand in the metadata.
@@ -37,12 +37,13 @@ OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
 NAMES = {code: name for name, code in CODES.items()}
 
 
-def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None):
+def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False):
     """The net as an ``onnx.ModelProto`` that passes ONNX's checker; written to ``path`` if one is given.
 
     ``folded``: batch norm inside the convolutions. ``scaling``: {"mean", "std"} of x/255 to put into the graph, whose
-    input then is uint8 (N, H, W, 3). ``class_names``: for the metadata. Raises NumnetError without the package onnx, for
-    weights that are not finite, and for a layer that ONNX has no node for here.
+    input then is uint8 (N, H, W, 3). ``class_names``: for the metadata, where "classes" is a list in JSON. ``softmax``:
+    probabilities come out, not logits. Raises NumnetError without the package onnx, for weights that are not finite, and for
+    a layer that ONNX has no node for here.
     """
     try:
         import onnx
@@ -61,13 +62,14 @@ def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None)
         kind, shape, x = onnx.TensorProto.UINT8, ["N", h, w, c], graph.scaled("images", scaling)
     for layer in net.layers:
         x = graph.add(layer, x, layer.name)
-    graph.node("Identity", x, output="logits")
+    output = "probabilities" if softmax else "logits"
+    graph.node("Softmax", x, output=output, axis=1) if softmax else graph.node("Identity", x, output=output)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             (net.config or {}).get("model", "net"),
             [helper.make_tensor_value_info("images", kind, shape)],
-            [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", net.classes])],
+            [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", net.classes])],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -120,12 +122,12 @@ class _Graph:
         if code == RELU:
             return self.node("Relu", x)
         if code == RELU6:
-            low, high = self.constant(f"{x}.low", 0.0), self.constant(f"{x}.high", 6.0)
-            return self.node("Clip", x, low, high)
-        if code == HSIGMOID:
-            return self.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-        if code == HSIGMOID02:
-            return self.node("HardSigmoid", x, alpha=0.2, beta=0.5)
+            return self.clip(x, 6.0)
+        if code in (HSIGMOID, HSIGMOID02):
+            # Not HardSigmoid: OpenCV 5.0 takes x · HardSigmoid(c) for HardSwish, whatever c is.
+            slope = self.constant(f"{x}.slope", 1 / 6 if code == HSIGMOID else 0.2)
+            line = self.node("Add", self.node("Mul", x, slope), self.constant(f"{x}.half", 0.5))
+            return self.clip(line, 1.0)
         if code == HSWISH:
             return self.node("HardSwish", x)
         if code == SIGMOID:
@@ -134,6 +136,10 @@ class _Graph:
             inner = x if beta == 1 else self.node("Mul", x, self.constant(f"{x}.beta", beta))
             return self.node("Mul", x, self.node("Sigmoid", inner))
         raise NumnetError(f"export: no ONNX node for the activation {NAMES.get(code, code)}")
+
+    def clip(self, x, most):
+        """Append a Clip to 0 … most."""
+        return self.node("Clip", x, self.constant(f"{x}.low", 0.0), self.constant(f"{x}.high", most))
 
     # -------------------------------------------------------------- one kind of layer after another
 
@@ -185,9 +191,11 @@ class _Graph:
             weight = weight.reshape(*weight.shape[:2], 1, -1)
         elif isinstance(unit, Pointwise):
             weight = weight[None, None]
-        frame = {"group": group, "kernel_shape": list(weight.shape[:2])}
+        frame = {"group": group}
         if isinstance(unit, (Conv, Depthwise)):
-            frame |= {"strides": [unit.stride] * 2, "pads": _pads(unit.pads)}
+            weight, pads = _without_idle_taps(weight, unit)
+            frame |= {"strides": [unit.stride] * 2, "pads": _pads(pads)}
+        frame["kernel_shape"] = list(weight.shape[:2])
         weight, bias = weight.transpose(3, 2, 0, 1).astype(np.float64), unit.params.get("bias")
         if unit.norm is not None and self.folded:
             gamma, beta, mean, variance = (array.astype(np.float64) for array in _statistics(unit))
@@ -212,7 +220,7 @@ class _Graph:
                     f"{path}.{child.name}.weight", child.params["weight"].T[:, :, None, None]
                 )
                 bias = self.constant(f"{path}.{child.name}.bias", child.params["bias"])
-                gates = self.node("Conv", gates, weight, bias)
+                gates = self.node("Conv", gates, weight, bias, kernel_shape=[1, 1])  # OpenCV asks for it
             else:
                 gates = self.activation(child.code, gates, child.beta)
         return self.node("Mul", x, gates)
@@ -225,6 +233,24 @@ def _statistics(unit):
         unit.buffers["bn.mean"],
         unit.buffers["bn.variance"],
     )
+
+
+def _without_idle_taps(weight, unit):
+    """(weight, pads) without the taps that see nothing but padding, where the map is smaller than the kernel.
+
+    The products are the same; OpenCV 4 computes a depthwise 3×3 on a map of one pixel wrongly.
+    """
+    cuts, pads = [], []
+    for axis, (before, after) in enumerate(unit.pads):
+        size, kernel, outputs = unit.input_shape[axis], weight.shape[axis], unit.output_shape[axis]
+        starts = [p * unit.stride - before for p in range(outputs)]
+        busy = [tap for tap in range(kernel) if any(0 <= start + tap < size for start in starts)]
+        first, last = busy[0], busy[-1]
+        cuts.append(slice(first, last + 1))
+        pads.append((before - first, after - (kernel - 1 - last)))
+    if min(min(pad) for pad in pads) < 0:
+        return weight, unit.pads
+    return weight[tuple(cuts)], pads
 
 
 def _pads(pads):

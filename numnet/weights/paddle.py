@@ -50,7 +50,7 @@ def _mobilenet_v1(net):
 
 def _mobilenet_v2(net):
     names, blocks = {"stem": Name("conv1._conv", "conv1._batch_norm")}, iter(_blocks(net))
-    for stage, row in enumerate(mobilenet_v2.ROWS, start=2):
+    for stage, row in enumerate(mobilenet_v2.table(net.config.get("rows")), start=2):
         for i in range(1, row.n + 1):
             block, prefix = next(blocks), f"conv{stage}." + ("_first_block" if i == 1 else f"conv{stage}_{i}")
             for part, theirs in PARTS.items():

@@ -139,8 +139,26 @@ def fill(net, slots, tensors: dict, where) -> None:
         state[slot.own][...] = slot.take(tensors[slot.key])
 
 
+MOST = 8  # complaints in one line
+
+
 def refuse(where, net, wrong):
-    """Raise the NumnetError that lists all that is wrong."""
+    """Raise the NumnetError that says what is wrong: the first of it, and how much more."""
     config = net.config or {}
     width = f" of width {config['width']:g}" if isinstance(config.get("width"), (int, float)) else ""
-    raise NumnetError(f"{where} does not fit {config.get('model', 'the net')}{width}: " + "; ".join(wrong))
+    raise NumnetError(f"{where} does not fit {config.get('model', 'the net')}{width}: {listed(wrong)}")
+
+
+def listed(wrong) -> str:
+    """The first complaints of each kind, at most MOST, and how many more."""
+    shown = [
+        text for kind in ("shape", "type", "missing", "left over", "finite") for text in _few(wrong, kind)
+    ][:MOST]
+    more = len(wrong) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def _few(wrong, kind, most=3):
+    known = ("has shape", "has type", "is missing", "is left over", "not finite")
+    word = next(words for words in known if kind in words)
+    return [text for text in wrong if word in text][:most]

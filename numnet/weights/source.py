@@ -17,6 +17,7 @@ SCALINGS = {  # of x/255: what published nets were trained with
     "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "keras": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},  # x/127.5 − 1
     "unit": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+    "kuangliu": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]},
     "caffe": {"mean": [123.68 / 255, 116.779 / 255, 103.939 / 255], "std": [1 / 255, 1 / 255, 1 / 255]},
 }
 # Published widths, tried before those that the shapes suggest: rounding to multiples of 8 makes several fit.
@@ -42,7 +43,11 @@ class Source(NamedTuple):
     tensors: dict
     stated: dict = {}  # keywords of numnet.build that win over the published ones
     config: dict | None = None  # all of them, where numnet wrote the file
-    scaling: dict | None = None  # of its input, where numnet wrote the file
+    scaling: dict | None = None  # of its input, where the file says it
+    class_names: list | None = None
+    preset: str | None = None  # how images are brought to the resolution, a preset of numnet.data
+    notes: list = []  # lines for the user: what was chosen, assumed, left out
+    question: tuple | None = None  # (keywords, line): said where the caller names none of these keywords
 
 
 def match(framework, source, model=None, width=None, options=None):
@@ -72,14 +77,22 @@ def _by_names(framework, source, model, given) -> list:
         known = [candidate for candidate in known if candidate.model == model]
     if not known:
         raise NumnetError(f"model: {source.framework} has no {model!r}, expected one of {names}")
-    strangers = []
+    strangers, possible = [], []
     for candidate in known:
         keywords = _without(candidate.options, "model", "classes", "resolution")
         if "width" in given and candidate.model not in FIXED:
             keywords["width"] = given["width"]
         net = describe(candidate.model, **keywords)
-        keys = {slot.key for slot in framework.layout_slots(net, candidate.layout)}
+        try:
+            keys = {slot.key for slot in framework.layout_slots(net, candidate.layout)}
+        except NumnetError:  # a net of one's own blocks, which this layout has no names for
+            continue
+        possible.append(candidate)
         strangers.append(len(keys.symmetric_difference(source.tensors)))
+    if not possible:
+        raise NumnetError(
+            f"{source.path}: {source.framework} has no names for this {model} of one's own blocks"
+        )
     fewest = min(strangers)
     if model is None and 2 * fewest > len(source.tensors):
         some = ", ".join(list(source.tensors)[:3]) or "none at all"
@@ -87,7 +100,7 @@ def _by_names(framework, source, model, given) -> list:
             f"{source.path}: its tensors ({some}{', …' if len(source.tensors) > 3 else ''}) are those of no net that "
             f"numnet knows from {source.framework}; expected one of {names}"
         )
-    return [candidate for candidate, count in zip(known, strangers) if count == fewest]
+    return [candidate for candidate, count in zip(possible, strangers) if count == fewest]
 
 
 def _settings(framework, candidate, source, given):

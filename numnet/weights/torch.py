@@ -1,27 +1,30 @@
-"""PyTorch: torchvision's and timm's names, state dicts in ``.safetensors`` or ``.pth``.
+"""PyTorch: torchvision's and timm's names, and those of widely used reimplementations; state dicts of every wrapping.
 
-Neither tells its ε, padding or input scaling in the file; the table at the end has what was published:
+``.safetensors``, or what ``torch.save`` writes (``.pth``, ``.pth.tar``, ``.ckpt`` …), which ``pth`` reads without PyTorch;
+``states`` finds the net's tensors among all that a script saves. Neither ε nor padding nor the input's scaling is
+a tensor: ``published`` takes them from names and configurations, else the table at the end has what was published:
 
     torchvision   V2, V3, MnasNet-B1, VGG16, GoogLeNet     timm   V1, V2, V3, MnasNet-A1 and -B1, VGG16
 
-timm's nets whose names begin with ``tf_`` have TensorFlow's conventions instead and no tensor that says so: name
-``padding="same", bn_eps=1e-3`` and the scaling "keras" for them. V3 at widths other than 1 differs between the two
-(the expanded channels, see ``numnet.models.mobilenet_v3``): timm's are those of the variant "keras".
-GoogLeNet's two heads for training ("aux1", "aux2") have no counterpart here and are left out.
+timm's nets whose names begin with ``tf_`` have TensorFlow's conventions instead and no tensor that says so. V3 at widths
+other than 1 differs between the two (the expanded channels, see ``numnet.models.mobilenet_v3``): timm's are those of the
+variant "keras". GoogLeNet's two heads for training ("aux1", "aux2") have no counterpart here and are left out.
 """
 
 import json
+from functools import cache
 from itertools import groupby
 
 import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.models import mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from numnet.weights import pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
 STYLE = Style(
     words={
         "weight": "weight",
@@ -36,8 +39,11 @@ STYLE = Style(
     dense=(3, 2, 0, 1),
 )
 COUNTER = ".num_batches_tracked"
-CONFIG, SCALING = "numnet_config", "numnet_input"  # in the metadata of a file that export_torch wrote
-WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
+CONFIG, SCALING, CLASSES = (
+    "numnet_config",
+    "numnet_input",
+    "numnet_classes",
+)  # in the metadata of a file that export_torch wrote
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
@@ -87,7 +93,12 @@ def _mnasnet(net):
     more, at = _units("block1.", blocks[0].children, "layers.", at)
     names |= more
     rest = iter(blocks[1:])
-    for row in mnasnet.B1[1:]:
+    rows = mnasnet.own_table(net.config.get("rows")) or mnasnet.B1
+    if (rows[0].t, rows[0].n) != (1, 1):
+        raise NumnetError(
+            "torchvision's MnasNet begins with one separable block (t = 1, n = 1), this net's rows do not"
+        )
+    for row in rows[1:]:
         for i in range(row.n):
             block = next(rest)
             names |= _units(f"{block.name}.", block.children, f"layers.{at}.{i}.layers.")[0]
@@ -167,14 +178,16 @@ def _timm(net):
 
 def _stages(config):
     """Lengths of timm's stages: blocks of the same output channels in the paper's table, or in the net's own."""
-    rows = {
-        "mobilenet_v1": mobilenet_v1.table(config.get("rows"), config.get("shallow")),
-        "mobilenet_v2": mobilenet_v2.ROWS,
-        "mobilenet_v3_large": mobilenet_v3.LARGE,
-        "mobilenet_v3_small": mobilenet_v3.SMALL,
-        "mnasnet_a1": mnasnet.A1,
-        "mnasnet_b1": mnasnet.B1,
-    }[config["model"]]
+    own = config.get("rows")
+    tables = {
+        "mobilenet_v1": lambda: mobilenet_v1.table(own, config.get("shallow")),
+        "mobilenet_v2": lambda: mobilenet_v2.table(own),
+        "mobilenet_v3_large": lambda: mobilenet_v3.table("large", own),
+        "mobilenet_v3_small": lambda: mobilenet_v3.table("small", own),
+        "mnasnet_a1": lambda: mnasnet.own_table(own) or mnasnet.A1,
+        "mnasnet_b1": lambda: mnasnet.own_table(own) or mnasnet.B1,
+    }
+    rows = tables[config["model"]]()
     return [sum(getattr(row, "n", 1) for row in same) for _, same in groupby(rows, lambda row: row.c)]
 
 
@@ -209,9 +222,24 @@ LAYOUTS = {
 }
 
 
+READ = {**LAYOUTS, **reimplementations.LAYOUTS}
+
+
 def layout_slots(net, layout: str):
-    """The net's slots in one of LAYOUTS."""
-    return slots(net, LAYOUTS[layout][net.config["model"]](net), STYLE)
+    """The net's slots in one of READ."""
+    return slots(net, READ[layout][net.config["model"]](net), STYLE)
+
+
+@cache
+def expected() -> list[dict]:
+    """The names of every net and layout that is read, each in the net's order."""
+    tables = []
+    for layout, models in READ.items():
+        variants = ("torch", "paddle") if layout not in LAYOUTS else ("torch",)
+        for model, variant in ((model, variant) for model in models for variant in variants):
+            net = describe(model, variant="keras" if model == "mnasnet_keras" else variant)
+            tables.append({slot.key: slot.shape for slot in layout_slots(net, layout)})
+    return tables
 
 
 # ------------------------------------------------------------------------------------------- what was published
@@ -243,36 +271,74 @@ def candidates():
                 scaling = "keras"
             for variant in ("keras",) if model == "mnasnet_keras" else ("torch", "keras", "paddle"):
                 yield Candidate(layout, model, {"variant": variant, **options}, scaling)
-                if layout == "timm" and model in V3:
-                    yield Candidate(layout, model, {"variant": variant, **options, **MINIMALISTIC}, scaling)
+                if layout == "timm" and model in V3:  # timm has the minimalistic ones as tf_ nets only
+                    tensorflow = {**options, **published.TENSORFLOW, **MINIMALISTIC}
+                    yield Candidate(layout, model, {"variant": variant, **tensorflow}, "keras")
+    for layout, settings in reimplementations.SETTINGS.items():
+        for model in reimplementations.LAYOUTS[layout]:
+            for options, scaling in settings:
+                yield Candidate(layout, model, options, scaling)
 
 
 # ------------------------------------------------------------------------------------------- files
 
 
-def read(path) -> Source:
-    """The tensors of a state dict and what the file says of its net. Raises NumnetError."""
-    metadata = {}
-    if path.suffix.lower() == ".safetensors":
+def read(path, take=None, name=None) -> Source:
+    """The tensors of one net and what the file says of it.
+
+    ``take``: which of several sets of weights, see ``states.choose``; ``name``: the net's published one. Raises NumnetError.
+    """
+    metadata, others = {}, {}
+    if _is_safetensors(path):
         tensors, metadata = checkpoint.read_safetensors(path)
         if checkpoint.KEY in metadata:
             raise NumnetError(
                 f"{path}: a checkpoint of numnet's own, which needs no import: numnet.load reads it"
             )
     else:
-        tensors = _read_pth(path)
-    tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
-    dropped = ("aux1.", "aux2.") if "inception3a.branch1.conv.weight" in tensors else ()
+        tensors, others = states.flat(_saved(path))
+        if not tensors:
+            raise NumnetError(f"{path}: holds no state dict (a dictionary of tensors)")
+    chosen = states.choose(path, tensors, expected(), take)
+    tensors, notes = chosen.tensors, list(chosen.notes)
+    strange = reimplementations.unknown(tensors)
+    if strange:
+        raise NumnetError(f"{path}: the tensors of {strange}")
+    if "inception3a.branch1.conv.weight" in tensors:
+        tensors = {key: array for key, array in tensors.items() if not key.startswith(("aux1.", "aux2."))}
+    config, scaling = _own(metadata, CONFIG, "model"), _own(metadata, SCALING, "mean", "std")
+    facts, question = published.Facts(options={}), None
+    if config is None:
+        facts = published.facts(path, name, others)
+        question = _settle(path, tensors, facts, notes)
     return Source(
-        "torch",
-        path,
-        {
-            name: array
-            for name, array in tensors.items()
-            if not name.endswith(COUNTER) and not name.startswith(dropped)
-        },
-        config=_own(metadata, CONFIG, "model"),
-        scaling=_own(metadata, SCALING, "mean", "std"),
+        "torch", path, tensors, stated=facts["options"], config=config, scaling=scaling or facts.get("scaling"),
+        class_names=_names(metadata) or facts.get("classes"), preset=facts.get("preset"), notes=notes, question=question,
+    )  # fmt: skip
+
+
+def _settle(path, tensors, facts, notes):
+    """Keep of the facts what these tensors are; the question that is left, for V3 under timm's names alone.
+
+    timm's names say nothing of tensors under others' names, and mobilenetv3 and tf_mobilenetv3 have the same tensors.
+    """
+    name = facts.get("name")
+    if "conv_stem.weight" not in tensors and published.name_in(name or ""):
+        facts["options"] = {key: value for key, value in facts["options"].items() if key == "resolution"}
+        facts.pop("scaling", None), facts.pop("preset", None)
+        name = None
+    elif "conv_stem.weight" in tensors and "preset" not in facts:
+        facts["preset"] = "bicubic/0.875"
+    if name is not None:
+        notes.append(f"settings of {name}, {facts['where']}" if "where" in facts else f"settings of {name}")
+        return None
+    small = "blocks.1.0.conv_pw.weight" in tensors and "conv_head.bias" in tensors
+    if not small or not any(".se." in key for key in tensors):
+        return None
+    return (
+        ("padding", "bn_eps"),
+        "nothing says whether this is mobilenetv3_… or tf_mobilenetv3_… of timm, whose tensors are alike: took "
+        "mobilenetv3_… (padding symmetric, ε 1e-5); for the other say --published tf_mobilenetv3_large_100",
     )
 
 
@@ -285,37 +351,34 @@ def _own(metadata, key, *needed):
     return document if isinstance(document, dict) and all(name in document for name in needed) else None
 
 
-def _read_pth(path) -> dict:
-    """A state dict as torch.save wrote it; read by PyTorch with ``weights_only=True``, which executes nothing."""
+def _names(metadata):
+    """The names of the classes that export_torch left there, or None."""
+    names = (_own(metadata, CLASSES, "names") or {}).get("names")
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _is_safetensors(path):
+    """By its contents: a length of 8 bytes, then "{". What is too short or cannot be read goes by its ending."""
     try:
-        import torch
-    except ImportError:
-        raise NumnetError(
-            f"{path}: reading {path.suffix} needs PyTorch (pip install torch); a .safetensors file does not"
-        ) from None
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError:
+        start = b""
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05", b"\x80\x03"):
+        return False
+    return start[8:9] == b"{" or path.suffix.lower() == ".safetensors"
+
+
+def _saved(path):
+    """What torch.save wrote."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise NumnetError(f"{path}: no such file") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        return pth.load(content)
     except Exception as error:  # a damaged file may raise anything
         raise NumnetError(f"{path}: cannot be read as tensors alone ({_short(error)})") from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-            break
-    if not isinstance(content, dict) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        raise NumnetError(f"{path}: holds no state dict (a dictionary of tensors)")
-    return {str(name): _array(tensor) for name, tensor in content.items()}
-
-
-def _array(tensor):
-    import torch
-
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return tensor.detach().to_dense().numpy() if tensor.is_sparse else tensor.detach().numpy()
 
 
 def _short(error) -> str:
@@ -327,8 +390,9 @@ def _short(error) -> str:
 def export_torch(net, path, layout=None) -> None:
     """Write the net's tensors under torchvision's or timm's names as ``.safetensors``, batch norm's counters included.
 
-    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration and scaling
-    stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does not look there.
+    ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration, scaling and the
+    names of the classes stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does
+    not look there.
     Raises NumnetError for a net that the layout does not have.
     """
     from safetensors.numpy import save
@@ -353,4 +417,6 @@ def export_torch(net, path, layout=None) -> None:
     metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
     if getattr(net, "scaling", None):
         metadata[SCALING] = json.dumps(net.scaling)
+    if getattr(net, "class_names", None):
+        metadata[CLASSES] = json.dumps({"names": list(net.class_names)})
     checkpoint.replace(path, save(tensors, metadata=metadata))

@@ -616,12 +616,12 @@ class Lists(Reader):
         return [b"a/1.png 0\nb/2.png 1\n\nb c/3.png\t2\n", b"0 cat\n1 dog\n2 hat\n", "\ufeffä 0\n".encode()]
 
     def read(self, content):
-        from numnet.data import folder
+        from numnet.data import lists
 
         place = self.path.parent / "lists"
         (place / "train_list.txt").write_bytes(content)
         (place / "label_list.txt").write_bytes(content)
-        folder._from_lists(place)
+        lists.from_lists(place, lists.find(place))
 
 
 class Result(Reader):

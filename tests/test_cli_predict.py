@@ -1,0 +1,146 @@
+"""numnet predict on many: folders, patterns, lists; a bad image among them; text, JSON and CSV."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from cli_tools import numnet, works, write_images
+from PIL import Image
+
+import numnet as library
+from numnet.cli import predict as page
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A net ``net.safetensors`` of three classes and image folders ``photos`` and ``mixed``, where three of six are bad."""
+    folder = tmp_path_factory.mktemp("predict")
+    net = library.build(
+        "mobilenet_v1", width=0.125, resolution=16, classes=3, strides="cifar", shallow=True, seed=1
+    )
+    weight = net.params["logits.weight"]  # which begins as zeros
+    rng = np.random.default_rng(0)
+    weight[:] = rng.normal(size=weight.shape)
+    for _ in range(30):  # batch norm's running statistics
+        net.forward(rng.normal(size=(8, 16, 16, 3)).astype(np.float32), training=True)
+    net.save(
+        folder / "net.safetensors",
+        input={"mean": [0.5] * 3, "std": [0.25] * 3},
+        classes=["blue", "green", "red"],
+    )
+    write_images(folder / "photos", train=5, test=2)
+    mixed = folder / "mixed"
+    mixed.mkdir()
+    for i in range(3):
+        shutil.copy(folder / "photos" / "test" / "red" / "0.png", mixed / f"{i}.png")
+    (mixed / "1b.png").write_bytes((mixed / "1.png").read_bytes()[:70])
+    (mixed / "2b.jpg").write_text("<html>")
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(page, "BATCH", 4)
+    return place
+
+
+def seen(*arguments):
+    return json.loads(works("predict", "net.safetensors", *arguments, "--json"))
+
+
+def test_a_folder_a_pattern_and_a_list_are_their_images(here, monkeypatch):
+    files = [f"photos/test/{name}/{i}.png" for name in ("blue", "green", "red") for i in range(2)]
+    wanted = seen(*files)
+    assert [result["image"] for result in wanted] == files and len(
+        {str(result["top"]) for result in wanted}
+    ) > 1
+    for arguments in (["photos/test"], ["photos/test/*/*.png"], ["photos/te*/**/*.png"]):
+        assert seen(*arguments) == wanted
+    (here / "files.txt").write_bytes("\r\n".join(files).encode("utf-16"))
+    (here / "photos" / "labelled.txt").write_text(
+        "".join(f"{file.removeprefix('photos/')}\t{2}\n" for file in files)
+    )
+    assert seen("--list", "files.txt") == wanted
+    assert seen("--list", "photos/labelled.txt") == wanted
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(files)))
+    assert seen("--list", "-") == wanted
+    (here / "photos" / "test" / "red" / ".thumbs").mkdir()
+    shutil.copy(files[0], "photos/test/red/.thumbs/0.png")
+    try:
+        code, out, err = numnet("predict", "net.safetensors", "photos/test", "--json")
+        assert code == 0 and json.loads(out) == wanted and "1 hidden images left out" in err
+    finally:
+        shutil.rmtree("photos/test/red/.thumbs")
+
+
+def test_bad_images_cost_only_their_own_answers(here):
+    good = seen("mixed/0.png", "mixed/1.png", "mixed/2.png")
+    arguments = ["predict", "net.safetensors", "mixed", "nowhere.png", "--json"]
+    code, out, err = numnet(*arguments)
+    results = json.loads(out)
+    assert code == 2 and [result for result in results if "error" not in result] == good
+    bad = {result["image"]: result["error"] for result in results if "error" in result}
+    assert list(bad) == ["mixed/1b.png", "mixed/2b.jpg", "nowhere.png"]
+    assert (
+        bad["nowhere.png"] == "no such file, expected an image file"
+        and "damaged image" in bad["mixed/1b.png"]
+    )
+    assert all(result["top"] == [] for result in results if "error" in result)
+    lines = err.splitlines()
+    assert (
+        lines[-1] == "numnet: error: 3 of 6 images could not be read: those named above" and len(lines) == 4
+    )
+    assert lines[1].startswith("numnet: skipped mixed/2b.jpg: not an image that can be read")
+    (here / "mixed" / "2b.jpg").rename("other.txt")
+    try:
+        code, out, err = numnet("predict", "net.safetensors", "mixed")
+        assert code == 2 and [line for line in out.splitlines() if line[0] != " "] == [
+            f"mixed/{i}.png" for i in range(3)
+        ]
+        assert err.startswith("numnet: error: 1 of 4 images could not be read: mixed/1b.png: damaged image")
+        assert err.count("\n") == 1
+    finally:
+        (here / "other.txt").rename("mixed/2b.jpg")
+    code, out, err = numnet("predict", "net.safetensors", "mixed/1b.png", "mixed/2b.jpg", "--json")
+    assert code == 2 and out == "" and "2 of 2 images could not be read" in err
+
+
+def test_csv(here):
+    code, out, _ = numnet("predict", "net.safetensors", "mixed", "--csv", "--top", 2)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 2 and tuple(rows[0]) == page.COLUMNS and len(rows) == 3 * 2 + 2
+    wanted = {result["image"]: result["top"] for result in seen("mixed/0.png", "mixed/1.png", "mixed/2.png")}
+    for row in rows:
+        if row["error"]:
+            assert row["image"] in ("mixed/1b.png", "mixed/2b.jpg") and row["rank"] == row["label"] == ""
+            continue
+        top = wanted[row["image"]][int(row["rank"]) - 1]
+        assert (row["class"], row["label"]) == (str(top["class"]), top["label"])
+        assert float(row["probability"]) == pytest.approx(top["probability"], rel=1e-5)
+
+
+def test_a_folder_with_the_net_of_the_package(here):
+    code, out, err = numnet("predict", "photos/test/red", "--top", 1, "--json")
+    assert code == 0 and len(json.loads(out)) == 2 and "the net that comes with numnet" in err
+
+
+def test_transparent_images_on_white(here):
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save("glass.png")
+    Image.new("RGB", (20, 20), (255, 255, 255)).save("white.png")
+    Image.new("RGB", (20, 20), (0, 0, 0)).save("black.png")
+    code, out, err = numnet("predict", "net.safetensors", "glass.png", "--json")
+    assert code == 0 and "1 image with transparent pixels" in err
+    assert json.loads(out)[0]["top"] == seen("black.png")[0]["top"]
+    assert seen("glass.png", "--background", "white")[0]["top"] == seen("white.png")[0]["top"]
+    assert seen("white.png")[0]["top"] != seen("black.png")[0]["top"]
+
+
+def test_too_many_for_a_figure(here, monkeypatch):
+    monkeypatch.setattr(page, "DRAWN", 5)
+    code, _, err = numnet("predict", "net.safetensors", "photos/test", "--figure", "seen.png")
+    assert code == 2 and err == "numnet: error: --figure: draws at most 5 images, got 6\n"
