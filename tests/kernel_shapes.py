@@ -12,7 +12,7 @@ import pytest
 
 from numnet.kernels.folding import pack_scaled
 from numnet.kernels.product import Packed
-from numnet.kernels.vectors import lanes
+from numnet.kernels.vectors import lanes, number_of
 
 # How exact is exact: every bound is a multiple of the largest entry of what is compared with.
 ORACLE = 1e-12  # float64 against the oracle: the same sums in another order
@@ -146,7 +146,8 @@ def packed(w, scale=None):
     """w (…, F) · scale (F,) as inference's products read it."""
     w = w.reshape(-1, w.shape[-1])
     v = lanes(w.shape[1], w.dtype)
-    values = np.full(w.shape[0] * -(-w.shape[1] // v.n) * v.n, np.nan, w.dtype)
+    padded = -(-w.shape[1] // number_of(v)) * number_of(v)
+    values = np.full(w.shape[0] * padded, np.nan, w.dtype)
     pack_scaled(w, np.ones(w.shape[1], w.dtype) if scale is None else scale, values, v)
     return Packed(values, *w.shape, v)
 
