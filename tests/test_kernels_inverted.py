@@ -53,7 +53,9 @@ def both(block, dtype="float64", cut=None):
     inverted.unit_inference(source_of(x), steps, codes, window, fused, cut or (1, p))
 
     def product(x, w, bias, code, skip, y):
-        pointwise.unit_inference(x.reshape(-1), packed(w), Ending(bias, code, skip.reshape(-1)), y.reshape(-1))
+        pointwise.unit_inference(
+            x.reshape(-1), packed(w), Ending(bias, code, skip.reshape(-1)), y.reshape(-1)
+        )
 
     if expands:
         product(x, w1, b1, HSWISH, nothing, e)
