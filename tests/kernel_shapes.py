@@ -10,6 +10,10 @@ import numpy as np
 import oracle
 import pytest
 
+from numnet.kernels.folding import pack_scaled
+from numnet.kernels.product import Packed
+from numnet.kernels.vectors import lanes, number_of
+
 # How exact is exact: every bound is a multiple of the largest entry of what is compared with.
 ORACLE = 1e-12  # float64 against the oracle: the same sums in another order
 TORCH = {"float64": 1e-10, "float32": 1e-5}  # PyTorch has other orders, and float32 has 24 bits
@@ -136,6 +140,16 @@ def draw(*shapes, dtype="float64", seed=0):
     """Standard normal arrays of these shapes; also for dy, always: under ones a flipped dy looks right."""
     rng = np.random.default_rng([seed, *(n for shape in shapes for n in shape)])
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+def packed(w, scale=None):
+    """w (…, F) · scale (F,) as inference's products read it."""
+    w = w.reshape(-1, w.shape[-1])
+    v = lanes(w.shape[1], w.dtype)
+    padded = -(-w.shape[1] // number_of(v)) * number_of(v)
+    values = np.full(w.shape[0] * padded, np.nan, w.dtype)
+    pack_scaled(w, np.ones(w.shape[1], w.dtype) if scale is None else scale, values, v)
+    return Packed(values, *w.shape, v)
 
 
 def close(got, want, bound, what=""):

@@ -6,10 +6,10 @@ import pytest
 from kernel_shapes import DIFFERENCES, ORACLE, TORCH, both_dtypes, close, draw
 
 from numnet.kernels import CODES, activation_backward, activation_forward
-from numnet.kernels.activations import BLOCK
+from numnet.kernels.activations import TILE
 
 each_activation = pytest.mark.parametrize("activation", CODES)
-SHAPES = [(), (1,), (3, 5), (2, 3, 3, 5), (2 * BLOCK + 17,)]
+SHAPES = [(), (1,), (3, 5), (2, 3, 3, 5), (2 * TILE + 17,)]
 
 
 def test_every_code_has_an_oracle():

@@ -8,7 +8,7 @@ Each fused pass must give what the separate ones give, and all of them together 
 import numpy as np
 import oracle
 import pytest
-from kernel_shapes import ORACLE, SHAPES, TORCH, Shape, both_dtypes, close, draw, needs_float32
+from kernel_shapes import ORACLE, SHAPES, TORCH, Shape, both_dtypes, close, draw, needs_float32, packed
 
 from numnet.kernels import (
     activation_forward,
@@ -21,13 +21,16 @@ from numnet.kernels import (
     depthwise,
     depthwise_backward,
     depthwise_forward,
+    folding,
     pointwise,
     pointwise_backward,
     pointwise_forward,
     pooling,
 )
-from numnet.kernels._blas import one_thread
-from numnet.kernels.activations import IDENTITY, code_of
+from numnet.kernels.activations import code_of
+from numnet.kernels.batchnorm import source_of, upstream_of
+from numnet.kernels.maps import Window
+from numnet.kernels.product import Ending
 
 EPS = 1e-3
 SEPARATE = 1e-11  # fused against separate, float64: other tiles, so sums in another order, through two norms
@@ -42,19 +45,16 @@ class Pointwise:
         self.parts = batchnorm.parts_of(int(np.prod(shape.x[:3])), pointwise.LEAST)
 
     def partial(self, dtype):
-        return np.full((self.parts, *self.w), np.nan, dtype)
+        return np.full((self.parts, self.w[0], pointwise.padded(self.w[1], dtype)), np.nan, dtype)
 
-    def unit_forward(self, x, pack, code, w, y, moments):
-        pointwise.unit_forward(x, pack, code, w, y, moments)
+    def unit_forward(self, source, w, y, moments):
+        pointwise.unit_forward(source, w, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
-        back = dy, y, y_pack, means, y_code, x, pack, code, w
-        pointwise.unit_backward(*back, dx, more, dw, sums, partial)
+    def unit_backward(self, upstream, source, w, dx, more, sums, partial):
+        pointwise.unit_backward(upstream, source, w, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, folded, code, y, skip):
-        rows, filters = x.reshape(-1, w.shape[0]), w.shape[1]
-        skip = np.empty((0, filters), x.dtype) if skip is None else skip.reshape(-1, filters)
-        pointwise.unit_inference(rows, w, folded, code, skip, y.reshape(-1, filters))
+    def unit_inference(self, x, w, scale, ending, y):
+        pointwise.unit_inference(x.reshape(-1), packed(w, scale), ending, y.reshape(-1))
 
     def plain(self, x, w):
         return pointwise_forward(x, w)
@@ -69,24 +69,30 @@ class Pointwise:
         return oracle.pointwise_backward(dy, x, w)
 
 
+def window_of(shape):
+    (top, _), (left, _) = shape.pads
+    return Window(oracle.pair(shape.kernel)[1], shape.stride, top, left)
+
+
 class Depthwise:
     def __init__(self, shape):
-        self.shape = shape
+        self.shape, self.window = shape, window_of(shape)
         self.w, self.y = shape.depthwise_w, shape.depthwise_y
         self.parts = batchnorm.parts_of(shape.images)
 
     def partial(self, dtype):
         return np.full((self.parts, self.w[0] * self.w[1], self.y[3]), np.nan)
 
-    def unit_forward(self, x, pack, code, w, y, moments):
-        depthwise.unit_forward(x, pack, code, w, self.shape.stride, self.shape.pads, y, moments)
+    def unit_forward(self, source, w, y, moments):
+        depthwise.unit_forward(source, w, self.window, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
-        back = dy, y, y_pack, means, y_code, x, pack, code, w, self.shape.stride, self.shape.pads
-        depthwise.unit_backward(*back, dx, more, dw, sums, partial)
+    def unit_backward(self, upstream, source, w, dx, more, sums, partial):
+        depthwise.unit_backward(upstream, source, w, self.window, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, folded, code, y, skip):
-        depthwise.unit_inference(x, w, folded, code, self.shape.stride, self.shape.pads, y)
+    def unit_inference(self, x, w, scale, ending, y):
+        taps = np.full((w.shape[0] * w.shape[1], y.shape[3]), np.nan, w.dtype)
+        folding.scale_taps(w.reshape(taps.shape), scale, taps)
+        depthwise.unit_inference(source_of(x), taps, ending.bias, ending.code, self.window, y)
 
     def plain(self, x, w):
         return depthwise_forward(x, w, self.shape.stride, self.shape.padding)
@@ -103,23 +109,22 @@ class Depthwise:
 
 class Conv:
     def __init__(self, shape):
-        self.shape = shape
+        self.shape, self.window = shape, window_of(shape)
         self.w, self.y = shape.conv_w, shape.conv_y
         self.parts = batchnorm.parts_of(shape.images)
 
     def partial(self, dtype):
-        return np.full((self.parts, int(np.prod(self.w[:3])), self.w[3]), np.nan, dtype)
+        columns = pointwise.padded(self.w[3], dtype)
+        return np.full((self.parts, int(np.prod(self.w[:3])), columns), np.nan, dtype)
 
-    def unit_forward(self, x, pack, code, w, y, moments):
-        conv.unit_forward(x, pack, code, w, self.shape.stride, self.shape.pads, y, moments)
+    def unit_forward(self, source, w, y, moments):
+        conv.unit_forward(source, w, self.window, y, moments)
 
-    def unit_backward(self, dy, y, y_pack, means, y_code, x, pack, code, w, dx, more, dw, sums, partial):
-        back = dy, y, y_pack, means, y_code, x, pack, code, w, self.shape.stride, self.shape.pads
-        conv.unit_backward(*back, dx, more, dw, sums, partial)
+    def unit_backward(self, upstream, source, w, dx, more, sums, partial):
+        conv.unit_backward(upstream, source, w, self.window, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, folded, code, y, skip):
-        more = y.reshape(-1, y.shape[3])[:0] if skip is None else skip.reshape(-1, y.shape[3])
-        conv.unit_inference(x, w, folded, code, self.shape.stride, self.shape.pads, more, y)
+    def unit_inference(self, x, w, scale, ending, y):
+        conv.unit_inference(source_of(x), packed(w, scale), self.window, ending, y)
 
     def plain(self, x, w):
         return conv_forward(x, w, self.shape.stride, self.shape.padding)
@@ -209,11 +214,11 @@ def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True
     """The whole chain by the fused passes: a dict of all it gives, and the norm of y. ``more`` is added to dx."""
     dtype, got = x.dtype, {}
     raw = norm_x is not None
-    read = (x, norm_x.pack, norm_x.code) if raw else (x, batchnorm.empty_pack(dtype), IDENTITY)
+    source = source_of(x, norm_x.pack, norm_x.code) if raw else source_of(x)
 
     got["y"] = y = np.full(op.y, np.nan, dtype)
     moments = np.zeros((op.parts if training else 0, 3, op.y[3]))
-    op.unit_forward(*read, w, y, moments)
+    op.unit_forward(source, w, y, moments)
     norm_y = Norm(y, activation_y, training, seed=1)
     if training:
         pack, mean, variance = np.empty_like(norm_y.pack), *(a.copy() for a in norm_y.old)
@@ -224,32 +229,20 @@ def fused(op, x, norm_x, w, dz, activation_y="relu", training=True, with_dx=True
         close(mean, norm_y.mean, bound, "running mean")
         close(variance, norm_y.variance, bound, "running variance")
 
-    sums = batchnorm.gradient_sums_of(dz, y, norm_y.pack, norm_y.code)
+    sums = batchnorm.gradient_sums_of(dz, source_of(y, norm_y.pack, norm_y.code))
     got["dgamma of y"], got["dbeta of y"], means = norm_y.close_sums(sums, y.size // y.shape[-1])
     dw = np.full(w.shape, np.nan, dtype)
     dx = np.full(x.shape, np.nan, dtype) if with_dx else np.empty((0, *x.shape[1:]), dtype)
     x_sums = np.zeros((op.parts, 2, x.shape[3])) if raw and with_dx else NO_SUMS
-    back = (
-        dz,
-        y,
-        norm_y.pack,
-        means,
-        norm_y.code,
-        *read,
-        w,
-        dx,
-        x[:0] if more is None else more,
-        dw,
-        x_sums,
-        op.partial(dtype),
-    )
-    op.unit_backward(*back)
+    upstream, partial = upstream_of(dz, y, norm_y.pack, means, norm_y.code), op.partial(dtype)
+    op.unit_backward(upstream, source, w, dx, x[:0] if more is None else more, x_sums, partial)
+    pointwise.sum_parts(partial, dw)
     got["dw"] = dw
     if with_dx:
         got["dx"] = dx
     if len(x_sums):
         got["dgamma of x"], got["dbeta of x"], means = norm_x.close_sums(x_sums, x.size // x.shape[-1])
-        got["dx, raw"] = batchnorm.unit_gradient_of(dx, x, norm_x.pack, means, norm_x.code)
+        got["dx, raw"] = batchnorm.unit_gradient_of(upstream_of(dx, x, norm_x.pack, means, norm_x.code))
     return got, norm_y
 
 
@@ -336,12 +329,11 @@ def test_raw_input_without_dx(kind, shape):
 def folded_inference(op, x, w, activation, with_skip=False):
     """y by the planned executor's pass, and by the plain convolution, affine map and activation."""
     scale, shift, skip = draw(op.y[-1:], op.y[-1:], op.y, seed=2, dtype=x.dtype)
-    skip = skip if with_skip else None
+    skip = skip if with_skip else skip[:0]
     y = np.full(op.y, np.nan, x.dtype)
-    with one_thread():
-        op.unit_inference(x, w, np.stack([scale, shift]), code_of(activation), y, skip)
+    op.unit_inference(x, w, scale, Ending(shift, code_of(activation), skip.reshape(-1)), y)
     want = activation_forward(op.plain(x, w) * scale + shift, activation)
-    return y, want if skip is None else want + skip
+    return y, want + skip if with_skip else want
 
 
 @pytest.mark.parametrize("shape", [*SMALL, MANY_IMAGES, WIDE, TILES], ids=lambda shape: shape.name)
@@ -365,7 +357,7 @@ def test_folding_gives_scale_and_shift_of_every_channel():
     mean, variance = np.array([2, 5, -1, -1]), np.array([12, 15, -1, -1])
     at = np.array([[0, 1], [5, 2], [3, 4], [7, 6]])
     out = np.full(8, np.nan)
-    batchnorm.fold_all(flat, buffers, gamma, beta, mean, variance, np.full(4, EPS), at, out)
+    folding.fold_all(flat, buffers, np.stack([gamma, beta, mean, variance]), np.full(4, EPS), at, out)
     scale = flat[gamma[:2]] / np.sqrt(buffers[variance[:2]] + EPS)
     want = [*scale, 1, 1], [*(flat[beta[:2]] - buffers[mean[:2]] * scale), flat[9], 0]
     close(out[at[:, 0]], want[0], ORACLE, "scale")
@@ -388,7 +380,7 @@ def test_average_of_a_raw_map(shape, dtype):
     for activation in ("hswish", "sigmoid"):
         norm = Norm(x, activation)
         y = np.full((shape[0], shape[3]), np.nan, dtype)
-        pooling.unit_average(x, norm.pack, norm.code, y)
+        pooling.unit_average(source_of(x, norm.pack, norm.code), y)
         close(y, norm.finished.mean(axis=(1, 2)), {"float64": ORACLE, "float32": 1e-6}[dtype])
 
 
@@ -396,9 +388,10 @@ def test_average_of_a_raw_map(shape, dtype):
 def test_normalised_and_its_gradient_are_batch_norm(activation):
     x, dy = draw((3, 5, 4, 6), (3, 5, 4, 6))
     norm = Norm(x, activation)
-    assert (batchnorm.normalised(x, norm.pack, norm.code) == norm.finished).all()
+    source = source_of(x, norm.pack, norm.code)
+    assert (batchnorm.normalised(source) == norm.finished).all()
     affine = (x - norm.pack[0]) * norm.pack[1] * norm.pack[2] + norm.pack[3]
     close(norm.finished, activation_forward(affine, activation), ORACLE)
-    *_, means = norm.close_sums(batchnorm.gradient_sums_of(dy, x, norm.pack, norm.code), x.size // 6)
-    dx = batchnorm.unit_gradient_of(dy, x, norm.pack, means, norm.code)
+    *_, means = norm.close_sums(batchnorm.gradient_sums_of(dy, source), x.size // 6)
+    dx = batchnorm.unit_gradient_of(upstream_of(dy, x, norm.pack, means, norm.code))
     assert (dx == norm.backward(dy, x)[0]).all()

@@ -3,13 +3,16 @@
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32
+from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32, packed
 
 from numnet.kernels import depthwise, inverted, pointwise
-from numnet.kernels._blas import one_thread
 from numnet.kernels.activations import HSIGMOID, HSWISH, IDENTITY, RELU, RELU6
+from numnet.kernels.batchnorm import source_of
+from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.product import Ending
 from numnet.kernels.squeeze_excite import scale_forward
+from numnet.kernels.vectors import lanes
 
 # images, H, W, C, t·C, F, K, stride, padding, channels of the squeeze-excite
 BLOCKS = [
@@ -33,32 +36,38 @@ def both(block, dtype="float64", cut=None):
     expands, wide = wide is not None, wide or c
     pads = resolve(padding, (h, w), (k, k), stride)
     p, q = (output_side(a, k, stride, *pad) for a, pad in zip((h, w), pads))
-    x, w1, a1, w2, a2, w3, a3 = draw(
-        (n, h, w, c), (c, wide), (2, wide), (k, k, wide, 1), (2, wide), (wide, f), (2, f), dtype=dtype
+    x, w1, b1, w2, b2, w3, b3 = draw(
+        (n, h, w, c), (c, wide), (wide,), (k, k, wide, 1), (wide,), (wide, f), (f,), dtype=dtype
     )
-    r1, a4, r2, a5 = draw((wide, squeezed), (2, squeezed), (squeezed, wide), (2, wide), dtype=dtype)
+    r1, b4, r2, b5 = draw((wide, squeezed), (squeezed,), (squeezed, wide), (wide,), dtype=dtype)
     adds = expands and c == f and stride == 1
-    nothing = np.empty((0, 0), dtype)
+    nothing = np.empty(0, dtype)
     fused, y = np.full((2, n, p, q, f), np.nan, dtype)
     e, z = np.empty((n, h, w, wide), dtype), np.empty((n, p, q, wide), dtype)
-    with one_thread():
-        codes = HSWISH, RELU6, HSIGMOID, IDENTITY
-        expand = (w1, a1) if expands else (nothing, nothing)
-        squeeze = (r1, a4, r2, a5) if squeezed else (nothing,) * 4
-        cut = cut or (1, p)
-        inverted.unit_inference(x, expand, (w2, a2), squeeze, (w3, a3), codes, stride, pads, adds, fused, cut)
-        if expands:
-            pointwise.unit_inference(x.reshape(-1, c), w1, a1, HSWISH, nothing, e.reshape(-1, wide))
-        else:
-            e = x
-        depthwise.unit_inference(e, w2, a2, RELU6, stride, pads, z)
-        if squeezed:
-            h, gates = np.empty((n, squeezed), dtype), np.empty((n, wide), dtype)
-            pointwise.unit_inference(z.mean(axis=(1, 2)), r1, a4, RELU, nothing, h)
-            pointwise.unit_inference(h, r2, a5, HSIGMOID, nothing, gates)
-            z = scale_forward(z, gates)
-        skip = x.reshape(-1, c) if adds else nothing
-        pointwise.unit_inference(z.reshape(-1, wide), w3, a3, IDENTITY, skip, y.reshape(-1, f))
+    taps, window = w2.reshape(k * k, wide), Window(k, stride, pads[0][0], pads[1][0])
+    expand = (packed(w1).values, b1) if expands else (nothing, nothing)
+    squeeze = (packed(r1).values, b4, packed(r2).values, b5) if squeezed else (nothing,) * 4
+    several = (lanes(width, dtype) for width in (wide, squeezed, f))
+    steps = inverted.Steps(*expand, taps, b2, *squeeze, packed(w3).values, b3, *several)
+    codes = inverted.Codes(HSWISH, RELU6, HSIGMOID, IDENTITY, adds)
+    inverted.unit_inference(source_of(x), steps, codes, window, fused, cut or (1, p))
+
+    def product(x, w, bias, code, skip, y):
+        pointwise.unit_inference(
+            x.reshape(-1), packed(w), Ending(bias, code, skip.reshape(-1)), y.reshape(-1)
+        )
+
+    if expands:
+        product(x, w1, b1, HSWISH, nothing, e)
+    else:
+        e = x
+    depthwise.unit_inference(source_of(e), taps, b2, RELU6, window, z)
+    if squeezed:
+        s, gates = np.empty((n, squeezed), dtype), np.empty((n, wide), dtype)
+        product(z.mean(axis=(1, 2)), r1, b4, RELU, nothing, s)
+        product(s, r2, b5, HSIGMOID, nothing, gates)
+        z = scale_forward(z, gates)
+    product(z, w3, b3, IDENTITY, x if adds else nothing, y)
     return fused, y
 
 

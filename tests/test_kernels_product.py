@@ -1,22 +1,22 @@
-"""Inference's products: cut by pixels or by filters, in blocks or whole, every cut gives the same numbers."""
+"""The product: training's and inference's, cut by pixels or by filters; every cut gives the same numbers."""
 
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32
+from kernel_shapes import CHECKING, ORACLE, TORCH, both_dtypes, close, draw, needs_float32, packed
 
 from numnet.kernels import pointwise, product
-from numnet.kernels._blas import one_thread
 from numnet.kernels.activations import IDENTITY, RELU6
+from numnet.kernels.product import ROWS, VECTORS, Ending
 
 CUTS = [
     (1, 1, 1),
     (3, 5, 7),
     (1, 257, 1003),  # a dense layer for one image: tiles of filters
-    (49, 200, 200),  # a 7×7 map: tiles of filters, blocks of channels, edges that no block divides
+    (49, 200, 200),  # a 7×7 map: tiles of filters, and rows that the tile of registers does not divide
     (97, 24, 144),  # two tiles of pixels
-    (300, 24, 7),  # thin: one block a tile
-    (260, 515, 257),  # blocks along all three
+    (300, 24, 7),  # thin: one panel, and another of one vector that overlaps it
+    (260, 515, 257),  # tiles along all three
 ]
 each_cut = pytest.mark.parametrize("rows, channels, filters", CUTS)
 
@@ -27,8 +27,8 @@ def given(rows, channels, filters, dtype="float64"):
 
 def run(x, w, folded, code, skip):
     y = np.full((len(x), w.shape[1]), np.nan, x.dtype)
-    with one_thread():
-        pointwise.unit_inference(x, w, folded, code, skip, y)
+    ending = Ending(folded[1].copy(), code, skip.reshape(-1))
+    pointwise.unit_inference(x.reshape(-1), packed(w, folded[0].copy()), ending, y.reshape(-1))
     return y
 
 
@@ -42,7 +42,7 @@ def test_against_the_oracle(rows, channels, filters):
 
 @each_cut
 def test_gradients(rows, channels, filters):
-    """Training's products: y, dx and dw, thin weights in blocks (dw along all three edges) and others whole."""
+    """Training's products: y, dx and dw."""
     x, w, _, dy = given(rows, channels, filters)
     maps = x.reshape(1, 1, rows, channels), dy.reshape(1, 1, rows, filters)
     close(pointwise.pointwise_forward(maps[0], w).reshape(rows, filters), x @ w, ORACLE, "y")
@@ -72,8 +72,32 @@ def test_same_bits_from_two_threads(rows, channels, filters):
     assert one.tobytes() == two.tobytes()
 
 
-def test_blocks_are_near_equal():
-    block = product.block.py_func
-    assert [block(size, 128, 16) for size in (1, 128, 129, 320, 960, 1024)] == [1, 128, 80, 112, 128, 128]
-    assert [block(size, 128, 64) for size in (24, 128, 144, 160, 576)] == [24, 128, 128, 128, 128]
-    assert block(49, 61, 4) == 49 and block(98, 61, 4) == 52
+@both_dtypes
+@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+@each_cut
+def test_whole_matrices(rows, channels, filters, turned, dtype):
+    x, w = draw((rows, channels), (filters, channels) if turned else (channels, filters), dtype=dtype)
+    y = product.product(x, w, turned)
+    bound = {"float64": ORACLE, "float32": TORCH["float32"]}[dtype]
+    close(y, x.astype(float) @ (w.T if turned else w).astype(float), bound)
+    assert y.dtype == dtype
+
+
+def test_a_product_of_nothing():
+    assert product.product(np.empty((0, 3)), np.ones((3, 2))).shape == (0, 2)
+    assert (product.product(np.empty((4, 0)), np.empty((0, 2))) == np.zeros((4, 2))).all()
+    with pytest.raises(ValueError, match="w: expected shape"):
+        product.product(np.ones((2, 3)), np.ones((2, 3)))
+
+
+def test_a_tile_is_cut_so_that_two_cores_have_work():
+    """Pixels of a tile and vectors of filters, for lanes of 8: tiles of pixels where there are many, of filters else."""
+
+    def tiles(rows, channels, filters):
+        step, held = pointwise.inference_cut(rows, channels, filters, 8)
+        assert step % ROWS == 0 and held % VECTORS == 0 and held >= VECTORS
+        return -(-rows // step) * max(-(-filters // 8) // held, 1)
+
+    assert tiles(16 * 112 * 112, 32, 64) >= 8 and tiles(16 * 7 * 7, 1024, 1024) >= 8
+    assert tiles(49, 1024, 1024) >= 8 and tiles(1, 1024, 1000) >= 8
+    assert tiles(1, 5, 7) == 1

@@ -59,7 +59,8 @@ def double(x):
 
 
 def power_of_two(x):
-    return np.ldexp(x.dtype.type(1), x.astype(np.int64)).astype(x.dtype)
+    with np.errstate(invalid="ignore"):  # of NaN and infinity any number will do
+        return np.ldexp(x.dtype.type(1), x.astype(np.int64)).astype(x.dtype)
 
 
 def zeros(a, rows, vectors, v):

@@ -48,6 +48,65 @@ CLIPPED, HARD, SMOOTH = np.int64(0), np.int64(1), np.int64(2)
 TILE = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
 
 
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(x, code, beta, a):
+    for i in range(x.size):
+        if code == RELU:
+            a[i] = max(x[i], 0.0)
+        elif code == RELU6:
+            a[i] = min(max(x[i], 0.0), 6.0)
+        elif code == HSIGMOID:
+            a[i] = min(max(x[i] + 3.0, 0.0), 6.0) / 6.0
+        elif code == HSWISH:
+            a[i] = x[i] * min(max(x[i] + 3.0, 0.0), 6.0) / 6.0
+        elif code == HSIGMOID02:
+            a[i] = min(max(x[i] / 5.0 + 0.5, 0.0), 1.0)
+        elif code == SIGMOID:
+            a[i] = 1.0 / (1.0 + np.exp(-x[i]))
+        elif code == SWISH:
+            a[i] = x[i] / (1.0 + np.exp(-beta * x[i]))
+        else:
+            a[i] = x[i]
+
+
+@kernel(parallel=False)
+def _definition_backward(dy, x, code, beta, dx):
+    for i in range(x.size):
+        slope = 1.0
+        if code == RELU:
+            slope = 1.0 if x[i] > 0 else 0.0
+        elif code == RELU6:
+            slope = 1.0 if 0 < x[i] < 6 else 0.0
+        elif code == HSIGMOID:
+            slope = 1.0 / 6.0 if -3 < x[i] < 3 else 0.0
+        elif code == HSWISH:
+            slope = 0.0 if x[i] <= -3 else 1.0 if x[i] >= 3 else (2.0 * x[i] + 3.0) / 6.0
+        elif code == HSIGMOID02:
+            slope = 0.2 if -2.5 < x[i] < 2.5 else 0.0
+        elif code == SIGMOID or code == SWISH:
+            t = x[i] if code == SIGMOID else beta * x[i]
+            s = 1.0 / (1.0 + np.exp(-t))
+            slope = s * (1.0 - s) if code == SIGMOID else s + t * s * (1.0 - s)
+        dx[i] = dy[i] * slope
+
+
+def definition(x, activation, beta=1.0):
+    """a, the shape of x, by (1)–(8) as they are written, number by number. Raises ValueError for an unknown activation."""
+    a = np.empty_like(x)
+    _definition(x.reshape(-1), code_of(activation), float(beta), a.reshape(-1))
+    return a
+
+
+def definition_backward(dy, x, activation, beta=1.0):
+    """dx = dy · da/dx, the shape of x, for x the input of the activation. Raises like ``definition``."""
+    dx = np.empty_like(x)
+    _definition_backward(dy.reshape(-1), x.reshape(-1), code_of(activation), float(beta), dx.reshape(-1))
+    return dx
+
+
 # ---------------------------------------------------------------------------------------------- one vector
 
 
@@ -108,17 +167,17 @@ def activate_in(family, code, beta, x):
 
 @row
 def between(low, x, high, y):
-    """y where low < x < high, else 0."""
-    return where(both(x > spread(low, x), x < spread(high, x)), y, spread(_0, x))
+    """y where low < x < high, else y · 0, which is y − y: a NaN stays one."""
+    return where(both(x > spread(low, x), x < spread(high, x)), y, y - y)
 
 
 @row
 def derivative_clipped(dy, code, beta, x):
-    """dy · da/dx of (1)–(3), vectors; where the derivative is 0, 0 whatever dy is."""
+    """dy · da/dx of (1)–(3), vectors."""
     if code == RELU6:
         return between(_0, x, _6, dy)
     if code == RELU:
-        return where(x > spread(_0, x), dy, spread(_0, x))
+        return where(x > spread(_0, x), dy, dy - dy)
     return dy
 
 
@@ -128,7 +187,7 @@ def derivative_hard(dy, code, beta, x):
     if code == HSWISH:
         slope = (x + x + spread(_3, x)) * (spread(_1, x) / spread(_6, x))
         rising = where(x >= spread(_3, x), dy, dy * slope)
-        return where(x <= spread(-_3, x), spread(_0, x), rising)
+        return where(x <= spread(-_3, x), dy - dy, rising)
     if code == HSIGMOID:
         return between(-_3, x, _3, dy * (spread(_1, x) / spread(_6, x)))
     return between(-_5 * _HALF, x, _5 * _HALF, dy * (spread(_1, x) / spread(_5, x)))
@@ -225,9 +284,9 @@ def activation_forward(x, activation, beta=1.0, out=None):
     x = _check.tensor("x", x, x.shape if isinstance(x, np.ndarray) else ())
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x)
+    code = code_of(activation)
     if x.size:
-        v = lanes(x.size, x.dtype)
-        _forward(x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1), v)
+        _forward(x.reshape(-1), code, x.dtype.type(beta), out.reshape(-1), lanes(x.size, x.dtype))
     return out
 
 
@@ -237,7 +296,7 @@ def activation_backward(dy, x, activation, beta=1.0, out=None):
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, dy=dy)
+    code, v = code_of(activation), lanes(x.size, x.dtype)
     if x.size:
-        v = lanes(x.size, x.dtype)
-        _backward(dy.reshape(-1), x.reshape(-1), code_of(activation), x.dtype.type(beta), out.reshape(-1), v)
+        _backward(dy.reshape(-1), x.reshape(-1), code, x.dtype.type(beta), out.reshape(-1), v)
     return out

@@ -62,6 +62,7 @@ CHAIN = 256  # pixels that are summed in float32 before float64 takes over
 
 @kernel(parallel=False)
 def _definition(x, gamma, beta, eps, y, mean, inv_std):
+    """Channel by channel over the pixels of x (M, C)."""
     pixels, channels = x.shape
     for c in range(channels):
         mean[c] = 0
@@ -69,14 +70,15 @@ def _definition(x, gamma, beta, eps, y, mean, inv_std):
             mean[c] += x[r, c] / pixels  # (1)
         variance = 0.0
         for r in range(pixels):
-            variance += (x[r, c] - mean[c]) ** 2 / pixels
-        inv_std[c] = 1 / np.sqrt(variance + eps)
+            variance += (x[r, c] - mean[c]) ** 2 / pixels  # (1)
+        inv_std[c] = 1 / np.sqrt(variance + eps)  # (2)
         for r in range(pixels):
             y[r, c] = (x[r, c] - mean[c]) * inv_std[c] * gamma[c] + beta[c]  # (2), (3)
 
 
 @kernel(parallel=False)
 def _definition_backward(dy, x, gamma, mean, inv_std, dx, dgamma, dbeta):
+    """The same way back; without an activation du = dy."""
     pixels, channels = x.shape
     for c in range(channels):
         dbeta[c] = dgamma[c] = 0
@@ -242,9 +244,7 @@ def add_deviations(x, first, end, centre, tile, v):
     for j in range(vectors_of(channels, v)):
         c = begin_of(j, channels, v)
         middle = load(centre, c, v)
-        total0 = total1 = square0 = square1 = zero(
-            x, v
-        )  # two pixels at a time: two sums wait for less than one
+        total0 = total1 = square0 = square1 = zero(x, v)  # two pixels at a time: two sums wait for less than one
         i = first + c
         while i + channels < end:
             d, e = load(x, i, v) - middle, load(x, i + channels, v) - middle

@@ -13,6 +13,8 @@ prediction, by a checksum of all of them: for each of 16 columns of the numbers'
 
 (3)  a = Σ_i b_i,   c = Σ_i (n − i) · b_i           (Fletcher 1982: c sees the order, too)
 
+modulo 2⁶⁴, with the upper half of each b also laid over its lower one: a sign is the highest bit, and of an even number of
+highest bits the sum is 0.
 It reads each weight once and adds twice, at the speed of memory.
 """
 
@@ -75,7 +77,7 @@ def add_words(words, sums):
         for k in range(COLUMNS):
             a = c = np.uint64(0)
             for j in range(8):
-                a += words[i + j, k]
+                a += words[i + j, k] ^ (words[i + j, k] >> np.uint64(32))
                 c += a
             sums[1, k] += c + np.uint64(8) * sums[0, k]
             sums[0, k] += a
@@ -94,5 +96,6 @@ def checksum(numbers) -> bytes:
     block = 8 * COLUMNS * 8 // words.itemsize  # eight rows
     whole = words.size // block * block
     sums = np.zeros((PARTS, 2, COLUMNS), np.uint64)
-    _checksum(words[:whole].view(np.uint64).reshape(-1, COLUMNS), sums)
+    with np.errstate(over="ignore"):  # sums modulo 2⁶⁴; only plain Python would mention it
+        _checksum(words[:whole].view(np.uint64).reshape(-1, COLUMNS), sums)
     return sums.tobytes() + words[whole:].tobytes()

@@ -23,6 +23,78 @@ from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import copy, zero_row
 from numnet.kernels.vectors import load, spread, store, zero
 
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition_average(x, y):
+    for n in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            for w in range(x.shape[2]):
+                for c in range(x.shape[3]):
+                    y[n, c] += x[n, h, w, c] / (x.shape[1] * x.shape[2])  # (1)
+
+
+@kernel(parallel=False)
+def _definition_average_dx(dy, dx):
+    for n in range(dx.shape[0]):
+        for h in range(dx.shape[1]):
+            for w in range(dx.shape[2]):
+                for c in range(dx.shape[3]):
+                    dx[n, h, w, c] = dy[n, c] / (dx.shape[1] * dx.shape[2])
+
+
+@kernel(parallel=False)
+def _definition_maximum(x, side, stride, top, left, where):
+    """(3). where (N, P, Q, C): the first pixel h·W + w that no other of the window is larger than; −1 before."""
+    for n in range(where.shape[0]):
+        for p in range(where.shape[1]):
+            for q in range(where.shape[2]):
+                for u in range(side):
+                    for v in range(side):
+                        h, w = p * stride + u - top, q * stride + v - left
+                        if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+                            for c in range(x.shape[3]):
+                                best = where[n, p, q, c]
+                                if best < 0 or x[n, h, w, c] > x[n, best // x.shape[2], best % x.shape[2], c]:
+                                    where[n, p, q, c] = h * x.shape[2] + w
+
+
+def definition_average(x):
+    """y (N, C) by (1), plain loops."""
+    y = np.zeros((x.shape[0], x.shape[3]), x.dtype)
+    _definition_average(x, y)
+    return y
+
+
+def definition_average_backward(dy, shape):
+    """dx of ``shape`` (N, H, W, C) for dy (N, C)."""
+    dx = np.empty(shape, dy.dtype)
+    _definition_average_dx(dy, dx)
+    return dx
+
+
+def definition_maximum(x, kernel_side, stride=None, padding=0):
+    """y (N, P, Q, C) by (3), and the winners' pixels; for x without NaN. Arguments as of ``max_forward``."""
+    k, stride = kernel_side, kernel_side if stride is None else stride
+    (top, bottom), (left, right) = resolve(padding, x.shape[1:3], (k, k), stride)
+    p, q = (output_side(n, k, stride, *pad) for n, pad in zip(x.shape[1:3], ((top, bottom), (left, right))))
+    where = np.full((len(x), p, q, x.shape[3]), -1, np.int32)
+    _definition_maximum(x, k, stride, top, left, where)
+    pixels = x.reshape(len(x), -1, x.shape[3])
+    return np.take_along_axis(pixels, where.reshape(len(x), -1, x.shape[3]), 1).reshape(where.shape), where
+
+
+def definition_maximum_backward(dy, where, shape):
+    """dx of ``shape`` (N, H, W, C): each dy is added to the pixel that won."""
+    dx = np.zeros((shape[0], shape[1] * shape[2], shape[3]), dy.dtype)
+    for n, p, q, c in np.ndindex(*dy.shape):
+        dx[n, where[n, p, q, c], c] += dy[n, p, q, c]
+    return dx.reshape(shape)
+
+
+# ---------------------------------------------------------------------------------------------- passes
+
 
 @kernel
 def _average(source, y, v):

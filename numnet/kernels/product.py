@@ -6,8 +6,8 @@ With x (R, C), w (C, F), y (R, F), and dx, dw, dy shaped like x, w, y:
 (2)  dx[r, c] = Σ_f dy[r, f] · w[c, f]       dX = dY Wᵀ
 (3)  dw[c, f] = Σ_r x[r, c] · dy[r, f]       dW = Xᵀ dY
 
-All three are one loop, y[i, j] = Σ_k a[i, k] · b[k, j]; what differs is how a is walked through (``Strided``) and what is
-packed as b. The definition is ``definition`` below, three lines. The rest of the page is why it is slow, and the cure.
+All three are one loop, y[i, j] = Σ_k a[i, k] · b[k, j]. What differs is how one walks through a (``Strided``), and what is
+packed as b. The definitions below are three loops each. The rest of the page says why they are slow, and what helps.
 
 **What bounds it.** A core of today multiplies and adds two registers a cycle, and each result is ready 4 cycles later. So
 8 sums must be under way at any time, none waiting for another. And it loads two registers a cycle: if each
@@ -22,10 +22,10 @@ multiply-adds: with 6 × 2, 12 of them for 8 loads. AVX2 has 16 registers: 12 su
         for r in 0 … 5: s = a[r, k]                           6 × 2 reaches 265, 6 × 4 262, 12 × 2 (addresses no
             c[r, 0] += s · b0;  c[r, 1] += s · b1             longer fit the 16 integer registers) 189
 
-**Panels.** For all rows of a the same 2·LANES columns of b are walked through, so they are copied (``pack``) to lie one step
-of k after another: then they are read in order, at full speed, and from the first-level cache if K is small, from the
-second otherwise (two lines in 6 cycles: no wait). A copy costs one load and one store a number; each packed number is used once a row
-of a. Packed weights of a net that is not training are kept (see the page ``inverted``).
+**Panels.** All rows of a meet the same 2·LANES columns of b. So these columns are copied (``pack``), to lie one step of k
+after another. Then they are read in order: from the first-level cache if K is small, else from the second (two lines in 6
+cycles: no wait). A copy costs one load and one store a number, and each packed number is used once for every row of a. The
+packed weights of a net that is not training are kept (see the page ``folding``).
 
 **Rows that 6 does not divide** end in tiles of 2 and of 1 row. **Columns** that LANES does not divide end in a vector
 that overlaps the one before (see ``vectors``): some columns are computed twice, with equal results.
@@ -60,9 +60,8 @@ from numnet.kernels.vectors import (
 )
 
 _1 = np.float32(1)
-NEW = np.bool_(
-    False
-)  # y = a · b, not y += a · b. (A NumPy number: Numba would compile its functions anew for Python's False.)
+# y = a · b, not y += a · b. (A NumPy number: Numba would compile its functions anew for Python's False.)
+NEW = np.bool_(False)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
 VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
 
@@ -95,7 +94,7 @@ def definition(x, w, y):
         for f in range(w.shape[1]):
             y[r, f] = 0
             for c in range(x.shape[1]):
-                y[r, f] += x[r, c] * w[c, f]
+                y[r, f] += x[r, c] * w[c, f]  # (1)
 
 
 @kernel(parallel=False)
@@ -105,7 +104,7 @@ def definition_dx(dy, w, dx):
         for c in range(w.shape[0]):
             dx[r, c] = 0
             for f in range(w.shape[1]):
-                dx[r, c] += dy[r, f] * w[c, f]
+                dx[r, c] += dy[r, f] * w[c, f]  # (2)
 
 
 @kernel(parallel=False)
@@ -115,7 +114,7 @@ def definition_dw(x, dy, dw):
         for f in range(dy.shape[1]):
             dw[c, f] = 0
             for r in range(x.shape[0]):
-                dw[c, f] += x[r, c] * dy[r, f]
+                dw[c, f] += x[r, c] * dy[r, f]  # (3)
 
 
 # ---------------------------------------------------------------------------------------------- panels
@@ -177,25 +176,25 @@ def add_products(tile, a, r, b, at, places, row_of_b):
 
 
 class Ending(NamedTuple):
-    """What inference does to a product: sums begin with a bias (F,), then an activation by its code, then + skip, or empty."""
+    """What inference does to a product: y = activation(a · b + bias) + skip."""
 
-    bias: np.ndarray
-    code: int
-    skip: np.ndarray
+    bias: np.ndarray  # (columns of b,): what the sums begin with
+    code: int  # of the activation
+    skip: np.ndarray  # lies like y, or is empty
 
 
 class Panel(NamedTuple):
-    """A panel's place in ``Packed``, those of its vectors in a step of it and in a row of y, and what sums begin with."""
+    """Some columns of b, packed, and the same columns of y."""
 
-    at: int
-    places: tuple
-    columns: tuple
-    begin: tuple
+    at: int  # where the panel begins in ``Packed``
+    places: tuple  # where in a step of k each of its vectors begins
+    columns: tuple  # where in a row of y
+    begin: tuple  # what the sums of a row begin with: vectors
 
 
 @row
 def multiply_rows(tile, a, r, b, y, panel, adds):
-    """Some rows of y, from row r: as many as ``tile``, which holds what the sums begin with, has."""
+    """The rows of y from row r on, as many as ``tile`` has. The tile holds what their sums begin with."""
     if adds:
         prefetch_tile(tile, y.values, y.at + r * y.row, y.row, panel.columns)
     tile = add_products(tile, a, r, b, panel.at, panel.places, panel.begin)

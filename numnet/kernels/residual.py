@@ -23,6 +23,24 @@ from numnet.kernels.batchnorm import TILE, normalise_activate, source_of
 from numnet.kernels.pointwise import flat
 from numnet.kernels.rows import add, copy
 
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(a, b, y):
+    for i in range(y.size):
+        y[i] = a[i] + b[i]  # (1); and (3), for a and b gradients
+
+
+def definition(a, b):
+    """y = a + b by (1), number by number; backward has nothing to work out: dy is the gradient of both (2)."""
+    y = np.empty_like(a)
+    _definition(a.reshape(-1), b.reshape(-1), y.reshape(-1))
+    return y
+
+
+# ---------------------------------------------------------------------------------------------- row functions
+
 
 @row
 def finished_tile(source, lo, hi, scratch):

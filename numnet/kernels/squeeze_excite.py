@@ -29,6 +29,42 @@ from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activat
 from numnet.kernels.maps import begin_of, share, vectors_of
 from numnet.kernels.vectors import fma, load, spread, store, zero
 
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(x, gate, y):
+    for n in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            for w in range(x.shape[2]):
+                for c in range(x.shape[3]):
+                    y[n, h, w, c] = x[n, h, w, c] * gate[n, c]  # (3)
+
+
+@kernel(parallel=False)
+def _definition_backward(dy, x, gate, ds, dx, dgate):
+    for n in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            for w in range(x.shape[2]):
+                for c in range(x.shape[3]):
+                    dgate[n, c] += dy[n, h, w, c] * x[n, h, w, c]  # (4)
+                    dx[n, h, w, c] = dy[n, h, w, c] * gate[n, c] + ds[n, c] / (x.shape[1] * x.shape[2])  # (5)
+
+
+def definition(x, gate):
+    """y (N, H, W, C) = x · gate (N, C) by (3), plain loops."""
+    y = np.empty_like(x)
+    _definition(x, gate, y)
+    return y
+
+
+def definition_backward(dy, x, gate, ds=None):
+    """dx (N, H, W, C) by (5) and dgate (N, C) by (4); ds (N, C): the gradient of the squeezed map, or None for 0."""
+    dx, dgate = np.empty_like(x), np.zeros_like(gate)
+    _definition_backward(dy, x, gate, np.zeros_like(gate) if ds is None else ds, dx, dgate)
+    return dx, dgate
+
+
 # ---------------------------------------------------------------------------------------------- row functions
 # One image at a time: its numbers are a flat array of whole pixels. A vector of channels goes over the pixels.
 

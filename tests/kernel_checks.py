@@ -1,0 +1,565 @@
+"""Small checks of every kernel page, a few seconds in all as plain Python: what `tests/long/mutations.py` runs on each fault.
+
+``CHECKS``: page -> its checks, each a function without arguments that raises AssertionError (or anything else) if the page
+is wrong. `test_kernels_small.py` runs them compiled, in CI.
+
+As plain Python (NUMBA_DISABLE_JIT=1) ``shrink`` makes tiles, parts and chains so short that these small maps are cut into
+several of them, and fills memory that nobody has written yet with NaN.
+"""
+
+import sys
+
+import numpy as np
+import oracle
+from kernel_shapes import ORACLE, Shape, close, draw, packed
+from test_kernels_fused import (
+    CHAIN,
+    Conv,
+    Depthwise,
+    Norm,
+    Pointwise,
+    drawn,
+    folded_inference,
+    fused,
+    separate,
+)
+from test_kernels_inverted import both
+
+from numnet import kernels
+from numnet.kernels import (
+    CODES,
+    activations,
+    batchnorm,
+    concat,
+    conv,
+    depthwise,
+    folding,
+    pointwise,
+    pooling,
+    product,
+    residual,
+    squeeze_excite,
+    vectors,
+)
+from numnet.kernels.batchnorm import source_of
+from numnet.kernels.product import Ending
+
+SMALLER = {  # constants of pages, for plain Python
+    "numnet.kernels.activations": {"TILE": 8},
+    "numnet.kernels.batchnorm": {"TILE": 40, "GROUP": 2, "CHAIN": 5},
+    "numnet.kernels.conv": {"CACHE": 64, "TRAINING": 6, "INFERENCE": 4},
+    "numnet.kernels.concat": {"TILE": 40},
+    "numnet.kernels.depthwise": {"HOT": 50},
+    "numnet.kernels.pointwise": {"CACHE": 64, "LEAST": 8},
+    "numnet.kernels.product": {"TILE": 4},
+    "numnet.kernels.residual": {"TILE": 40},
+    "numnet.kernels.squeeze_excite": {"GROUP": 2},
+}
+
+
+def shrink():
+    """For plain Python only: small tiles, and NaN where nothing has been written."""
+    assert vectors.PLAIN
+    for module, constants in SMALLER.items():
+        for name, value in constants.items():
+            assert hasattr(sys.modules[module], name), (module, name)
+            setattr(sys.modules[module], name, value)
+    empty = np.empty
+
+    def unwritten(shape, dtype=float, **more):
+        a = empty(shape, dtype, **more)
+        if a.dtype.kind == "f":
+            a.fill(np.nan)
+        return a
+
+    np.empty = unwritten
+    np.empty_like = lambda a, dtype=None, **more: unwritten(a.shape, dtype or a.dtype)
+
+
+def page(name):
+    """The decorator that enters a check for a page."""
+
+    def enter(check):
+        CHECKS.setdefault(name, []).append(check)
+        return check
+
+    return enter
+
+
+CHECKS = {}
+
+
+def equal(got, want, bound, what=""):
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        close(a, b, bound, f"{what} {i}")
+
+
+# --- the product and what stands on it ----------------------------------------------------------------------
+
+
+@page("product")
+def products():
+    for rows, deep, columns in (
+        (1, 1, 1),
+        (6, 1, 2),
+        (7, 3, 3),
+        (13, 4, 9),
+        (20, 3, 8),
+        (9, 2, 5),
+        (3, 5, 12),
+        (8, 9, 34),
+    ):
+        x, w = draw((rows, deep), (deep, columns))
+        close(product.product(x, w), x @ w, ORACLE, f"product {rows} {deep} {columns}")
+        close(product.product(x, w.T.copy(), turned=True), x @ w, ORACLE, f"turned {rows} {deep} {columns}")
+    assert product.product(np.empty((0, 2)), np.ones((2, 3))).shape == (0, 3)
+    a, b = draw((3, 4), (4, 5))
+    y, dx, dw = np.empty((3, 5)), np.empty((3, 4)), np.empty((4, 5))
+    product.definition(a, b, y)
+    product.definition_dx(y, b, dx)
+    product.definition_dw(a, y, dw)
+    equal((y, dx, dw), (a @ b, y @ b.T, a.T @ y), ORACLE)
+
+
+@page("product")
+@page("pointwise")
+def products_of_inference():
+    for rows, deep, columns in ((1, 1, 1), (7, 3, 5), (13, 2, 9), (50, 4, 3), (6, 3, 40), (8, 9, 34)):
+        x, w, scale, bias, skip = draw((rows, deep), (deep, columns), (columns,), (columns,), (rows, columns))
+        for name in ("identity", "relu6", "hswish", "swish"):
+            for more in (skip, skip[:0]):
+                y = np.full((rows, columns), np.nan)
+                ending = Ending(bias, CODES[name], more.reshape(-1))
+                pointwise.unit_inference(x.reshape(-1), packed(w, scale), ending, y.reshape(-1))
+                want = oracle.activate(name, x @ w * scale + bias)
+                close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
+
+
+def unit(kind, shape, activations_=("relu6", "hswish"), training=True):
+    """All of a fused unit against the separate passes; with another reader of x, without dx, and of a finished map."""
+    op = kind(shape)
+    x, w, dz, norm_x = drawn(op, activations_[0], training)
+    (more,) = draw(x.shape)
+    got, norm_y = fused(op, x, norm_x, w, dz, activations_[1], training, more=more)
+    want = separate(op, x, norm_x, w, dz, norm_y, more)
+    for name in got:
+        close(got[name], want[name], CHAIN, f"{shape.name} {name}")
+    got, norm_y = fused(op, x, norm_x, w, dz, activations_[1], training, with_dx=kind is Conv)
+    close(got["dw"], separate(op, x, norm_x, w, dz, norm_y)["dw"], CHAIN, f"{shape.name} dw alone")
+    got, norm_y = fused(op, x, None, w, dz, activations_[1], training)
+    want = separate(op, x, None, w, dz, norm_y)
+    for name in got:
+        close(got[name], want[name], CHAIN, f"{shape.name} finished x {name}")
+
+
+def plain(op, arrays=None):
+    """The public kernel against the oracle."""
+    x, w, dy = arrays or draw(op.shape.x, op.w, op.y)
+    close(op.plain(x, w), op.oracle(x, w), ORACLE, f"{op.shape.name} y")
+    equal(op.plain_backward(dy, x, w), op.oracle_backward(dy, x, w), ORACLE, op.shape.name)
+
+
+def inference(kind, shape):
+    op = kind(shape)
+    x, w = draw(shape.x, op.w)
+    for activation in ("identity", "relu6", "hswish", "swish"):
+        close(*folded_inference(op, x, w, activation), ORACLE, f"{shape.name} {activation}")
+    if kind is not Depthwise:
+        close(*folded_inference(op, x, w, "relu6", with_skip=True), ORACLE, f"{shape.name} skip")
+
+
+@page("pointwise")
+def pointwise_plain():
+    for shape in (
+        Shape(1, 1, 1, 1, 1, 1),
+        Shape(3, 5, 3, 5, 7, 1),
+        Shape(2, 9, 5, 3, 2, 1),
+        Shape(1, 4, 2, 10, 9, 1),
+    ):
+        plain(Pointwise(shape))
+    x, w, dy = draw((2, 3, 1, 4), (4, 3), (2, 3, 1, 3))
+    close(pointwise.definition(x, w), oracle.pointwise(x, w), ORACLE)
+    equal(pointwise.definition_backward(dy, x, w), oracle.pointwise_backward(dy, x, w), ORACLE)
+    for partial in (np.arange(3 * 2 * 4.0).reshape(3, 2, 4), draw((5, 40, 6))[0]):
+        for columns in (partial.shape[2], partial.shape[2] - 1):
+            total = np.full((partial.shape[1], columns), np.nan)
+            pointwise.sum_parts(partial, total)
+            whole = partial.sum(0)
+            v = vectors.number_of(vectors.lanes(columns, np.float64))
+            if columns == partial.shape[2]:
+                close(total, whole, ORACLE)
+            elif -(-columns // v) * v == partial.shape[2]:  # the last vector overlaps in the total
+                close(
+                    total,
+                    np.concatenate(
+                        [whole[:, :-v], whole[:, -v:][:, -(columns - (partial.shape[2] - v)) :]], 1
+                    ),
+                    ORACLE,
+                )
+
+
+@page("pointwise")
+def pointwise_units():
+    unit(Pointwise, Shape(3, 5, 3, 5, 7, 1))
+    unit(Pointwise, Shape(2, 9, 5, 3, 2, 1), ("swish", "relu"), False)
+    unit(Pointwise, Shape(9, 2, 2, 2, 9, 1), ("hswish", "identity"))
+
+
+# --- windows ------------------------------------------------------------------------------------------------
+
+WINDOWS = [
+    Shape(1, 1, 1, 1, 1, 1),
+    Shape(2, 5, 6, 3, 5, 3),
+    Shape(2, 5, 7, 3, 2, 3, 2),
+    Shape(1, 6, 8, 2, 3, 3, 2, "symmetric", 2),
+    Shape(1, 7, 6, 3, 2, 5, 2, "symmetric"),
+    Shape(2, 4, 5, 2, 5, 5),
+    Shape(1, 7, 5, 2, 3, 3, 3, multiplier=3),
+    Shape(2, 5, 4, 2, 3, 2, 2),
+    Shape(1, 5, 5, 2, 3, 1, 2),
+    Shape(1, 6, 6, 3, 4, 3, 2, 0),
+    Shape(1, 5, 4, 2, 3, 3, 2, ((2, 0), (0, 3)), 2),
+    Shape(1, 3, 3, 2, 2, 3, 1, ((4, 0), (0, 5))),
+    Shape(1, 4, 5, 2, 3, (1, 5)),
+    Shape(1, 6, 5, 3, 3, (5, 3), 2, "symmetric"),
+    Shape(1, 5, 8, 2, 2, 4, 3, 2),
+]
+
+
+@page("depthwise")
+def depthwise_plain():
+    for shape in WINDOWS:
+        op = Depthwise(shape)
+        plain(op)
+        x, w, dy = draw(shape.x, op.w, op.y)
+        where = shape.stride, shape.padding
+        close(depthwise.definition(x, w, *where), op.oracle(x, w), ORACLE, f"{shape.name} definition")
+        equal(depthwise.definition_backward(dy, x, w, *where), op.oracle_backward(dy, x, w), ORACLE)
+    plain(Depthwise(Shape(9, 3, 4, 10, 1, 3)))
+    plain(Depthwise(Shape(17, 2, 3, 5, 1, 3, 2)))
+
+
+@page("depthwise")
+def depthwise_units():
+    unit(Depthwise, WINDOWS[1])
+    unit(Depthwise, WINDOWS[2], ("swish", "relu"), False)
+    unit(Depthwise, WINDOWS[3], ("sigmoid", "hsigmoid"))
+    unit(Depthwise, Shape(18, 3, 2, 5, 1, 5, 1), ("hswish", "identity"))
+    for shape in WINDOWS:
+        inference(Depthwise, shape)
+    inference(Depthwise, Shape(1, 11, 3, 5, 1, 3))
+    inference(Depthwise, Shape(1, 13, 3, 3, 1, 3, 2))
+
+
+@page("conv")
+def conv_plain():
+    for shape in WINDOWS:
+        op = Conv(shape)
+        plain(op)
+        x, w, dy = draw(shape.x, op.w, op.y)
+        where = shape.stride, shape.padding
+        close(conv.definition(x, w, *where), op.oracle(x, w), ORACLE, f"{shape.name} definition")
+        equal(conv.definition_backward(dy, x, w, *where), op.oracle_backward(dy, x, w), ORACLE)
+    plain(Conv(Shape(9, 3, 4, 2, 3, 3)))
+    plain(Conv(Shape(17, 2, 3, 1, 5, 3, 2)))
+
+
+@page("conv")
+def conv_units():
+    unit(Conv, WINDOWS[1])
+    unit(Conv, WINDOWS[2], ("swish", "relu"), False)
+    unit(Conv, Shape(10, 3, 2, 2, 3, 3, 1), ("hswish", "identity"))
+    for shape in WINDOWS:
+        inference(Conv, shape)
+
+
+# --- batch norm and activations -----------------------------------------------------------------------------
+
+
+@page("batchnorm")
+def batch_norm():
+    for shape in ((1, 1, 1, 2), (2, 3, 4, 3), (9, 5, 1), (3, 7, 2, 10), (50, 2)):
+        for training in (True, False):
+            if training and shape[:3] == (1, 1, 1):
+                continue
+            for activation in CODES if shape[-1] == 3 else ("relu6", "swish", "hsigmoid"):
+                x, dy = draw(shape, shape)
+                x = 2 * x + 1
+                norm = Norm(x, activation, training)
+                close(norm.finished, norm.oracle(x), ORACLE, f"{shape} {activation}")
+                equal(norm.backward(dy, x), norm.oracle_backward(dy, x), ORACLE * 10, f"{shape} {activation}")
+    x = draw((3, 4, 2, 5))[0]
+    one = np.ones(5)
+    for unbiased in (True, False):
+        mean, variance = draw((5,), (5,), seed=3)
+        old = mean.copy(), variance.copy()
+        options = {"training": True, "momentum": 0.8, "unbiased": unbiased, "eps": 0.5}
+        _, pack = kernels.batchnorm_forward(x, one, one, mean, variance, **options)
+        rows = x.reshape(-1, 5)
+        close(mean, 0.8 * old[0] + 0.2 * rows.mean(0), ORACLE, "running mean")
+        close(variance, 0.8 * old[1] + 0.2 * rows.var(0, ddof=int(unbiased)), ORACLE, "running variance")
+        close(pack[1], 1 / np.sqrt(rows.var(0) + 0.5), ORACLE, "inv_std")
+    y, mean, inv_std = batchnorm.definition(x, 2 * one, 3 * one, 0.5)
+    want, batch_mean, batch_variance = oracle.batchnorm_training(x, 2 * one, 3 * one, 0.5)
+    equal((y, mean, inv_std), (want, batch_mean, 1 / np.sqrt(batch_variance + 0.5)), ORACLE)
+    got = batchnorm.definition_backward(y, x, 2 * one, mean, inv_std)
+    equal(got, oracle.batchnorm_training_backward(y, x, 2 * one, 3 * one, 0.5), ORACLE)
+
+
+@page("batchnorm")
+def moments():
+    for shape in ((1, 3), (7, 3), (40, 5), (33, 2), (100, 1)):
+        x = draw(shape)[0] * [1] + 1e5  # the mean far from 0, and from the first pixel's tile
+        parts = batchnorm.moments_of(x)
+        assert parts.shape == (min(8, shape[0]), 3, shape[1])
+        rest = x
+        for part in parts:
+            count = int(part[0, 0])
+            assert (part[0] == count).all() and count > 0
+            mine, rest = rest[:count], rest[count:]
+            assert np.abs(part[1] - mine.mean(0)).max() <= 1e-10
+            assert np.abs(part[2] - ((mine - mine.mean(0)) ** 2).sum(0)).max() <= 1e-9 * max(count, 1) + 1e-9
+        assert len(rest) == 0
+    assert [batchnorm.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 7, 8, 3]
+
+
+@page("batchnorm")
+def gradient_sums():
+    x, dy, pack = draw((23, 5), (23, 5), (4, 5))
+    for activation in ("identity", "hswish", "swish"):
+        normal = (x - pack[0]) * pack[1]
+        du = dy * oracle.derivative(activation, normal * pack[2] + pack[3])
+        sums = batchnorm.gradient_sums_of(dy, source_of(x, pack, CODES[activation]))
+        close(sums.sum(0), np.stack([du.sum(0), (du * normal).sum(0)]), ORACLE, activation)
+        assert len(batchnorm.gradient_sums_of(dy, source_of(x, pack, CODES[activation]), 3)) == 3
+
+
+@page("activations")
+@page("exponential")
+def all_activations():
+    for size in (1, 2, 3, 7, 8, 9, 50):
+        x, dy = draw((size,), (size,))
+        x *= 4
+        for name in CODES:
+            close(kernels.activation_forward(x, name), oracle.activate(name, x), ORACLE, name)
+            want = oracle.activate_backward(dy, name, x)
+            close(kernels.activation_backward(dy, x, name), want, ORACLE, name)
+            close(activations.definition(x, name), oracle.activate(name, x), ORACLE, name)
+            close(activations.definition_backward(dy, x, name), want, ORACLE, name)
+    kinks = np.array([-3, -2.5, -0.0, 0, 2.5, 3, 6, 1, -9, 9])
+    near = np.concatenate([kinks, np.nextafter(kinks, -9), np.nextafter(kinks, 9)])
+    for name in CODES:
+        (d,) = draw(near.shape)
+        for got, want in (
+            (kernels.activation_forward(near, name), oracle.activate(name, near)),
+            (kernels.activation_backward(d, near, name), oracle.activate_backward(d, name, near)),
+        ):
+            assert (np.abs(got - want) <= 1e-14).all(), (name, near, got, want)
+    for beta in (0.5, -2.0):
+        close(kernels.activation_forward(near, "swish", beta), oracle.activate("swish", near, beta), 1e-14)
+        want = oracle.activate_backward(near, "swish", near, beta)
+        close(kernels.activation_backward(near, near, "swish", beta), want, 1e-14)
+    huge = np.array([1e308, -1e308, 800, -800, 37, -37])
+    for name in ("sigmoid", "swish", "hswish"):
+        assert np.isfinite(kernels.activation_forward(huge, name)).all()
+        assert np.isfinite(kernels.activation_backward(np.ones(6), huge, name)).all()
+    assert (kernels.activation_backward(np.ones(2), huge[:2], "swish", 2.0) == [1, 0]).all()
+    nan = np.array([np.nan, 1.0])
+    for name in CODES:
+        assert np.isnan(kernels.activation_forward(nan, name)).tolist() == [True, False]
+        assert np.isnan(kernels.activation_backward(nan, np.array([-9.0, 1.0]), name)).tolist() == [
+            True,
+            False,
+        ]
+
+
+@page("exponential")
+def exponentials():
+    for dtype, low, high, bound in ((np.float64, -708, 709, 4e-16), (np.float32, -87, 88, 2.5e-7)):
+        x = np.concatenate([np.linspace(low, high, 3000), np.linspace(-2, 2, 2000)]).astype(dtype)
+        got = -1 + 1 / kernels.activation_forward(-x[np.abs(x) < 30].astype(np.float64), "sigmoid")
+        want = np.exp(x[np.abs(x) < 30].astype(np.float64))
+        assert np.abs(got - want).max() <= 1e-12 * want.max()
+        if vectors.PLAIN:
+            from numnet.kernels.exponential import exp
+
+            close(exp(x) / np.exp(x.astype(np.float64)), np.ones_like(x), bound, str(dtype))
+            ends = exp(np.array([low - 5, high + 5, np.nan, 0], dtype))
+            assert np.array_equal(ends, np.array([0, np.inf, np.nan, 1], dtype), equal_nan=True)
+
+
+# --- pools, gates, sums, copies -----------------------------------------------------------------------------
+
+
+@page("pooling")
+def pools():
+    for shape in ((1, 1, 1, 1), (2, 3, 2, 3), (3, 4, 5, 10)):
+        x, dy = draw(shape, (shape[0], shape[3]))
+        close(kernels.global_average_forward(x), oracle.global_average_pool(x), ORACLE)
+        want = oracle.global_average_pool_backward(dy, shape)
+        close(kernels.global_average_backward(dy, shape), want, ORACLE)
+        norm = Norm(np.concatenate([x, 2 * x + 1]), "hswish")
+        y = np.full((shape[0], shape[3]), np.nan)
+        pooling.unit_average(source_of(x, norm.pack, norm.code), y)
+        close(y, norm.finished[: shape[0]].mean((1, 2)), ORACLE)
+        x = np.round(x)
+        y, where = kernels.global_max_forward(x)
+        assert (y == oracle.global_max_pool(x)).all()
+        assert (kernels.global_max_backward(dy, where, shape) == oracle.global_max_pool_backward(dy, x)).all()
+        close(pooling.definition_average(x), oracle.global_average_pool(x), ORACLE)
+        close(pooling.definition_average_backward(dy, shape), want, ORACLE)
+        for side, stride, padding in ((1, 1, 0), (2, 1, "same"), (3, 2, 1), (3, 3, ((1, 0), (2, 1)))):
+            if min(shape[1:3]) == 1 and side > 1:
+                continue
+            pads = oracle.resolve(padding, shape[1:3], side, stride)
+            y, where = kernels.max_forward(x, side, stride, padding)
+            want = oracle.max_pool(x, side, stride, pads)
+            assert (y == want).all()
+            (d,) = draw(y.shape)
+            back = oracle.max_pool_backward(d, x, side, stride, pads)
+            close(kernels.max_backward(d, where, shape), back, ORACLE)
+            got = pooling.definition_maximum(x, side, stride, padding)
+            assert (got[0] == want).all() and (got[1] == where).all()
+            close(pooling.definition_maximum_backward(d, where, shape), back, ORACLE)
+    x = np.array([1, np.nan, 3, np.nan, 0, 2]).reshape(1, 2, 3, 1)
+    y, where = kernels.global_max_forward(x)
+    assert np.isnan(y).all() and where.item() == 1
+
+
+@page("squeeze_excite")
+def gates():
+    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (3, 4, 2, 10), (9, 2, 1, 3)):
+        x, dy, gate, ds = draw(shape, shape, (shape[0], shape[3]), (shape[0], shape[3]))
+        y = squeeze_excite.scale_forward(x, gate)
+        close(y, x * gate[:, None, None], ORACLE)
+        dx, dgate = squeeze_excite.scale_backward(dy, x, gate)
+        equal((dx, dgate), (dy * gate[:, None, None], (dy * x).sum((1, 2))), ORACLE)
+        close(squeeze_excite.definition(x, gate), y, ORACLE)
+        got = squeeze_excite.definition_backward(dy, x, gate, ds)
+        da = dy * gate[:, None, None] + ds[:, None, None] / (shape[1] * shape[2])
+        equal(got, (da, dgate), ORACLE)
+        norm = Norm(np.concatenate([x, 1 - x]), "hswish")
+        source = source_of(x, norm.pack, norm.code)
+        finished, y, dgate = norm.finished[: shape[0]], np.full(shape, np.nan), np.full(gate.shape, np.nan)
+        squeeze_excite.unit_forward(source, gate, y)
+        close(y, finished * gate[:, None, None], ORACLE)
+        squeeze_excite.unit_gate_gradient(dy, source, dgate)
+        close(dgate, (dy * finished).sum((1, 2)), ORACLE)
+        sums, dx = np.zeros((min(8, shape[0]), 2, shape[3])), np.full(shape, np.nan)
+        squeeze_excite.unit_backward(dy, gate, ds, source, dx, sums)
+        close(dx, da, ORACLE)
+        close(sums.sum(0), batchnorm.gradient_sums_of(da, source).sum(0), ORACLE * 10)
+
+
+@page("residual")
+@page("concat")
+def sums_and_copies():
+    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 9, 3, 10), (5, 4, 2, 3)):
+        a, b = draw(shape, shape)
+        close(residual.add_forward(a, b), a + b, ORACLE)
+        close(residual.definition(a, b), a + b, ORACLE)
+        n_a, n_b = (
+            Norm(np.concatenate([a, 1 - a]), "hswish"),
+            Norm(np.concatenate([b, 1 + b]), "relu6", seed=1),
+        )
+        of_a, of_b = source_of(a, n_a.pack, n_a.code), source_of(b, n_b.pack, n_b.code)
+        f_a, f_b = n_a.finished[: len(a)], n_b.finished[: len(a)]
+        for first, second, want in (
+            (of_a, source_of(b), f_a + b),
+            (of_a, of_b, f_a + f_b),
+            (source_of(a), of_b, a + f_b),
+        ):
+            y = np.full(shape, np.nan)
+            residual.unit_forward(first, second, y)
+            close(y, want, ORACLE)
+        dx = a.copy()
+        residual.unit_add_gradient(dx, b)
+        close(dx, a + b, ORACLE)
+        y = np.full((*shape[:3], 2 * shape[3] + 3), np.nan)
+        concat.unit_forward(source_of(a), 2, y)
+        concat.unit_forward(of_b, 2 + shape[3], y)
+        close(y[..., 2:-1], np.concatenate([a, f_b], 3), ORACLE)
+        assert np.isnan(y[..., :2]).all() and np.isnan(y[..., -1]).all()
+        back = np.full(shape, np.nan)
+        concat.unit_backward(np.nan_to_num(y), 2, back)
+        close(back, a, ORACLE)
+
+
+# --- inference ----------------------------------------------------------------------------------------------
+
+
+@page("folding")
+def folded_weights():
+    flat, buffers = draw((20,), (20,))
+    buffers[10:] **= 2
+    places = np.array([[3, 0, -1, -1], [7, 8, 9, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
+    at, out = np.array([[0, 1], [5, 2], [3, 4], [7, 6]]), np.full(8, np.nan)
+    eps = np.array([0.1, 0.2, 1, 1])
+    folding.fold_all(flat, buffers, places, eps, at, out)
+    scale = flat[[3, 0]] / np.sqrt(buffers[[12, 15]] + eps[:2])
+    close(out[at[:, 0]], [*scale, 1, 1], ORACLE)
+    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[9], 0], ORACLE)
+    for deep, columns in ((1, 1), (3, 5), (2, 9), (4, 2), (3, 34), (5, 3)):
+        w, scale, x = draw((deep, columns), (columns,), (3, deep))
+        got = packed(w, scale)
+        assert np.isfinite(got.values).all()
+        y = np.full((3, columns), np.nan)
+        ending = Ending(np.zeros(columns), 0, y[:0].reshape(-1))
+        pointwise.unit_inference(x.reshape(-1), got, ending, y.reshape(-1))
+        close(y, x @ (w * scale), ORACLE)
+        taps = np.full((deep, columns), np.nan)
+        folding.scale_taps(w, scale, taps)
+        close(taps, w * scale, ORACLE)
+
+
+@page("folding")
+def checksums():
+    """One number changed, two swapped, anywhere: another checksum."""
+    for dtype, size in (
+        (np.float64, 100),
+        (np.float32, 311),
+        (np.float64, 5),
+        (np.float32, 700),
+        (np.float64, 0),
+    ):
+        (x,) = draw((size,), dtype=dtype)
+        before, seen = folding.checksum(x), set()
+        assert folding.checksum(x.copy()) == before
+        for i in range(0, size, max(size // 40, 1)):
+            changed = x.copy()
+            changed[i] = np.nextafter(changed[i], dtype(9))
+            seen.add(folding.checksum(changed))
+            other = (i + 16 * (8 // x.itemsize)) % size  # the same column
+            changed = x.copy()
+            changed[i], changed[other] = x[other], x[i]
+            assert other == i or folding.checksum(changed) != before, (size, i)
+        assert before not in seen and len(seen) == len(range(0, size, max(size // 40, 1)))
+        if size:  # a sign is the highest bit, whose sums vanish: it must count elsewhere too
+            assert (
+                len(
+                    {
+                        before,
+                        folding.checksum(-x),
+                        folding.checksum(np.ones_like(x)),
+                        folding.checksum(-np.ones_like(x)),
+                    }
+                )
+                == 4
+            )
+
+
+@page("inverted")
+def inverted_residuals():
+    for block in (
+        (1, 1, 1, 1, 1, 1, 3, 1, "same", 0),
+        (2, 4, 5, 3, 5, 3, 3, 1, "same", 0),
+        (3, 6, 4, 2, 7, 3, 3, 2, "same", 0),
+        (1, 7, 5, 2, 6, 3, 5, 2, "symmetric", 0),
+        (2, 5, 4, 3, None, 5, 3, 1, "same", 0),
+        (3, 4, 3, 2, 5, 2, 5, 1, "same", 3),
+        (2, 5, 4, 3, None, 2, 3, 2, "symmetric", 2),
+    ):
+        p = both(block)[0].shape[1]
+        for band in (1, 2, 3, None) if not block[-1] else (None,):
+            close(*both(block, cut=band and (1, band)), ORACLE, f"{block} bands of {band}")
+        close(*both(block, cut=(2, p)), ORACLE, f"{block} two images a tile")

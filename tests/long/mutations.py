@@ -1,0 +1,295 @@
+"""One-line faults, made systematically in the kernel pages: do the tests see each of them?
+
+    python tests/long/mutations.py                    a sample of every page's faults, 320 in all
+    python tests/long/mutations.py depthwise product  these pages only
+    python tests/long/mutations.py --faults 0         all faults there are, thousands
+    python tests/long/mutations.py --list             name them, run nothing
+
+A fault is one small change in one line of a row function or a pass: an index one further, < for <=, + for −, min for max,
+a bound, a number, a call left out (a store, a zeroing, a flush, a copy of what is left over), a condition that is always or
+never true. For each, a forked process imports the page with the fault in it, as plain Python with two lanes and with tiles
+so small that everything is cut (`tests/kernel_checks.py`, whose checks CI runs compiled), and stops at the first check that
+fails. Nothing is compiled and no file is written. Reports each fault as caught or survived; exit code 1 if one survived that
+is not in ``SAME`` below: those change no result, each with its reason.
+"""
+
+import argparse
+import ast
+import collections
+import importlib.machinery
+import importlib.util
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.update(NUMBA_DISABLE_JIT="1", NUMNET_LANES="4")  # 4 of float32 are 2 of float64
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+sys.path[:0] = [str(ROOT), str(TESTS)]
+
+import numba  # noqa: E402, F401  imported once, before forking: what takes long
+import numpy as np  # noqa: E402, F401
+import pytest  # noqa: E402, F401
+
+try:
+    import matplotlib  # noqa: F401
+except ImportError:
+    pass
+
+PAGES = {  # page: the pages whose checks concern it
+    "activations": ["activations", "batchnorm", "product"],
+    "batchnorm": ["batchnorm", "pointwise", "pooling"],
+    "concat": ["concat"],
+    "conv": ["conv"],
+    "depthwise": ["depthwise", "inverted"],
+    "exponential": ["exponential"],
+    "folding": ["folding"],
+    "inverted": ["inverted"],
+    "maps": ["product", "batchnorm", "pointwise", "conv", "depthwise"],
+    "pointwise": ["pointwise", "product"],
+    "pooling": ["pooling"],
+    "product": ["product", "pointwise"],
+    "residual": ["residual"],
+    "rows": ["residual", "pointwise", "conv", "depthwise"],
+    "squeeze_excite": ["squeeze_excite", "inverted"],
+}
+SECONDS = 40  # of processor time a fault may take: more, and it never ends, which is seen too
+
+
+# --- the faults of a page -----------------------------------------------------------------------------------
+
+
+class Fault:
+    """Text from ``first`` to ``last`` (character offsets) becomes ``text``."""
+
+    def __init__(self, page, function, node, first, last, text, source):
+        self.page, self.function, self.first, self.last, self.text = page, function, first, last, text
+        begin = source.rfind("\n", 0, first) + 1
+        end = source.find("\n", last)
+        self.before = " ".join(source[begin:end].split())
+        self.after = " ".join((source[begin:first] + text + source[last:end]).split())
+        self.line = node.lineno
+
+    @property
+    def key(self):
+        """What it is known by, whatever lines stand before."""
+        return self.page, self.function, self.before, self.after
+
+    def __str__(self):
+        return f"{self.page}.{self.function} (line {self.line}): {self.before}   →   {self.after}"
+
+
+COMPARE = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
+ARITHMETIC = {ast.Add: "-", ast.Sub: "+", ast.Mult: "+", ast.FloorDiv: "*", ast.Mod: "//", ast.Div: "*"}
+OTHER = {
+    "min": "max",
+    "max": "min",
+    "least": "most",
+    "most": "least",
+    "add": "copy",
+    "True": "False",
+    "False": "True",
+}
+PASSES_OR_ROWS = ("row", "kernel")
+
+
+def faults_of(page):
+    source = (ROOT / "numnet" / "kernels" / f"{page}.py").read_text()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    lines = source.splitlines()
+
+    def at(line, column):  # ast counts bytes
+        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
+
+    def span(node):
+        return at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset)
+
+    found = []
+
+    def add(function, node, first, last, text):
+        if source[first:last] != text:
+            found.append(Fault(page, function.name, node, first, last, text, source))
+
+    for function in ast.parse(source).body:
+        if not isinstance(function, ast.FunctionDef) or "definition" in function.name:
+            continue
+        if function.name in ("_arguments", "code_of", "_vectors", "_map") or function.name.endswith("_cost"):
+            continue
+        docstring = function.body[0] if ast.get_docstring(function) else None
+        for node in (n for part in function.body if part is not docstring for n in ast.walk(part)):
+            if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARE:
+                left, right = span(node.left)[1], span(node.comparators[0])[0]
+                add(function, node, left, right, f" {COMPARE[type(node.ops[0])]} ")
+            elif isinstance(node, ast.Compare) and len(node.ops) == 2:
+                add(function, node, span(node.comparators[0])[1], span(node.comparators[1])[0], " <= ")
+            elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+                between = source[span(node.left)[1] : span(node.right)[0]]
+                if not set(between) & set("()"):
+                    add(
+                        function,
+                        node,
+                        span(node.left)[1],
+                        span(node.right)[0],
+                        f" {ARITHMETIC[type(node.op)]} ",
+                    )
+            elif isinstance(node, ast.Constant) and type(node.value) is int:
+                add(function, node, *span(node), str(node.value + 1))
+                if node.value > 0:
+                    add(function, node, *span(node), str(node.value - 1))
+            elif isinstance(node, ast.Constant) and type(node.value) is bool:
+                add(function, node, *span(node), str(not node.value))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OTHER:
+                add(function, node, *span(node.func), OTHER[node.func.id])
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
+                add(function, node, *span(node.slice), f"{node.slice.id} + 1")
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+                for bound in (node.slice.lower, node.slice.upper):
+                    if isinstance(bound, (ast.Name, ast.BinOp)):
+                        add(function, node, *span(bound), source[slice(*span(bound))] + " + 1")
+            elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+                add(function, node, span(node)[0], span(node.operand)[0], "")
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                add(function, node, *span(node), "pass")  # a call left out
+            elif isinstance(node, ast.AugAssign):
+                if isinstance(node.op, ast.Add):
+                    add(function, node, span(node.target)[1], span(node.value)[0], " = ")
+                add(function, node, *span(node), "pass")
+            elif isinstance(node, (ast.If, ast.IfExp)):
+                for value in ("True", "False"):
+                    add(function, node, *span(node.test), value)
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+                add(function, node, *span(node), "pass")
+    return [fault for fault in found if "\n" not in source[fault.first : fault.last]]
+
+
+# --- running one --------------------------------------------------------------------------------------------
+
+
+class Faulty(importlib.machinery.SourceFileLoader):
+    fault = None
+
+    def get_code(self, fullname):
+        source = Path(self.path).read_text()
+        return compile(
+            source[: self.fault.first] + self.fault.text + source[self.fault.last :], self.path, "exec"
+        )
+
+
+class Finder:
+    """Finds the page with the fault in it."""
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname == f"numnet.kernels.{self.fault.page}":
+            file = str(ROOT / "numnet" / "kernels" / f"{self.fault.page}.py")
+            loader = Faulty(fullname, file)
+            loader.fault = self.fault
+            return importlib.util.spec_from_file_location(fullname, file, loader=loader)
+
+
+def check(fault, pages):
+    """In a forked process: the first check that fails, or an empty text."""
+    warnings.simplefilter("ignore")
+    if fault is not None:
+        sys.meta_path.insert(0, Finder(fault))
+    try:
+        import kernel_checks
+
+        kernel_checks.shrink()
+        done = set()
+        for page in pages:
+            for function in kernel_checks.CHECKS[page]:
+                if function not in done:
+                    done.add(function)
+                    name = function.__name__
+                    function()
+    except BaseException as error:
+        return f"{locals().get('name', 'import')}: {type(error).__name__}"
+    return ""
+
+
+def run(fault, pages):
+    """check() in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        os.write(writing, check(fault, pages).encode()[:1000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    return text
+
+
+# --- faults that change no result ---------------------------------------------------------------------------
+
+# (page, function): reason, for what only cuts work into other pieces;
+# (page, function, before, after): reason, for one fault.
+SAME = {}
+
+
+def reason(fault):
+    return SAME.get(fault.key) or SAME.get(fault.key[:2])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help=", ".join(PAGES))
+    parser.add_argument("--faults", type=int, default=320, help="how many, shared out to the pages; 0: all")
+    parser.add_argument("--seed", type=int, default=0, help="another sample")
+    parser.add_argument("--list", action="store_true", help="name them and stop")
+    options = parser.parse_args()
+    unknown = set(options.pages) - set(PAGES)
+    if unknown:
+        parser.error(f"no such page: {', '.join(sorted(unknown))}")
+    pages = options.pages or list(PAGES)
+    every = {page: faults_of(page) for page in pages}
+    total = sum(map(len, every.values()))
+    chosen = []
+    for page, faults in every.items():
+        random.Random(f"{options.seed} {page}").shuffle(faults)
+        share = -(-options.faults * len(faults) // total) if options.faults else len(faults)
+        chosen += faults[:share]
+    print(f"{len(chosen)} of {total} faults: {dict(collections.Counter(f.page for f in chosen))}", flush=True)
+    if options.list:
+        print("\n".join(map(str, chosen)))
+        return 0
+    failed = run(None, [page for one in pages for page in PAGES[one]])
+    if failed:
+        print(f"fails without a fault: {failed}")
+        return 1
+    counts, missed, began = collections.Counter(), [], time.monotonic()
+    for fault in chosen:
+        failed = run(fault, PAGES[fault.page])
+        known = reason(fault)
+        kind = "caught" if failed else "same" if known else "SURVIVED"
+        counts[kind] += 1
+        if kind == "SURVIVED":
+            missed.append(fault)
+        print(f"{kind:8}  {fault}   [{failed or known or 'no check fails'}]", flush=True)
+    print(f"{dict(counts)} in {time.monotonic() - began:.0f} s")
+    for fault in missed:
+        print(f"survived: {fault}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
