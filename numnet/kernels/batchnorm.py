@@ -244,7 +244,8 @@ def add_deviations(x, first, end, centre, tile, v):
     for j in range(vectors_of(channels, v)):
         c = begin_of(j, channels, v)
         middle = load(centre, c, v)
-        total0 = total1 = square0 = square1 = zero(x, v)  # two pixels at a time: two sums wait for less than one
+        # two pixels at a time: two sums wait for less than one
+        total0 = total1 = square0 = square1 = zero(x, v)
         i = first + c
         while i + channels < end:
             d, e = load(x, i, v) - middle, load(x, i + channels, v) - middle

@@ -18,9 +18,9 @@ k then loads V registers of b and R single numbers of a (spread to all lanes by 
 multiply-adds: with 6 × 2, 12 of them for 8 loads. AVX2 has 16 registers: 12 sums, 2 of b, 1 number of a; one is left.
 12 sums also cover the latency. ARM's NEON has 32 registers, narrower ones, and up to four units: 6 × 4 there.
 
-    for k: b0, b1 = b[k, 0:LANES], b[k, LANES:2·LANES]        one core of a Zen 5 (AVX-512), peak 282 GFLOP/s:
-        for r in 0 … 5: s = a[r, k]                           6 × 2 reaches 265, 6 × 4 262, 12 × 2 (addresses no
-            c[r, 0] += s · b0;  c[r, 1] += s · b1             longer fit the 16 integer registers) 189
+    for k: b0, b1 = b[k, 0:LANES], b[k, LANES:2·LANES]        one core of a Zen 5 (AVX-512, peak 282 GFLOP/s), 384 rows,
+        for r in 0 … 5: s = a[r, k]                           256 × 256: 6 × 2 reaches 265 GFLOP/s, 6 × 4 262
+            c[r, 0] += s · b0;  c[r, 1] += s · b1
 
 **Panels.** All rows of a meet the same 2·LANES columns of b. So these columns are copied (``pack``), to lie one step of k
 after another. Then they are read in order: from the first-level cache if K is small, else from the second (two lines in 6
@@ -30,8 +30,8 @@ packed weights of a net that is not training are kept (see the page ``folding``)
 **Rows that 6 does not divide** end in tiles of 2 and of 1 row. **Columns** that LANES does not divide end in a vector
 that overlaps the one before (see ``vectors``): some columns are computed twice, with equal results.
 
-**Same bits.** Each sum is one chain of fused multiply-adds in the order of k, starting from 0, from a bias, or from what y
-holds. So its bits depend on no tile, no lanes, no thread and no library.
+**Same bits.** Each sum is one chain of fused multiply-adds in the order of k, starting from 0 or from a bias; what y holds
+is added to the finished sum. So its bits depend on no tile of registers, no lanes, no thread and no library.
 
 MACs: R·C·F in each of the three.
 """

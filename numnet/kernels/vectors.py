@@ -24,10 +24,11 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | tiles of registers, for products |
+| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``prefetch_tile`` | tiles of registers, in and out |
+| ``add_outer``, ``add_tiles``, ``fma_tile`` | arithmetic on them, for products |
 | ``add_taps`` | the same for windows |
 
-**Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
+**Lanes** are a part of the type: ``v`` is a NumPy integer, and each number of lanes has an integer type of its own. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
 do not divide end in a vector that *overlaps* the one before, from ``last`` = channels − lanes: that is three times as
 fast as masking lanes out. A number may so be worked out twice, with the same result; what must not happen twice, adding
