@@ -27,7 +27,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``add_outer``, ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | tiles of registers, for products |
 | ``add_taps`` | the same for windows |
 
-**Lanes** are a part of the type: ``v`` is an object whose Numba type carries the number. ``lanes(channels, dtype)`` takes
+**Lanes** are a part of the type: ``v`` is a small value whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
 do not divide end in a vector that *overlaps* the one before, from ``last`` = channels − lanes: that is three times as
 fast as masking lanes out. A number may so be worked out twice, with the same result; what must not happen twice, adding
