@@ -1,4 +1,4 @@
-"""``predict`` works on folded, packed copies of the weights; it must see every change of the net's own, however it is made."""
+"""``predict`` works on folded, packed copies of the weights; it must see every change of the net's own, however made."""
 
 import numpy as np
 import pytest
