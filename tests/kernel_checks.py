@@ -135,6 +135,20 @@ def products_of_inference():
                 close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
 
 
+@page("product")
+def rows_of_four_vectors():
+    """NEON's tile of registers is wider; as plain Python any processor can have it."""
+    if vectors.PLAIN:
+        before = product.VECTORS
+        product.VECTORS = pointwise.VECTORS = 6 - before
+        try:
+            products()
+            products_of_inference()
+            folded_weights()
+        finally:
+            product.VECTORS = pointwise.VECTORS = before
+
+
 def unit(kind, shape, activations_=("relu6", "hswish"), training=True):
     """All of a fused unit against the separate passes; with another reader of x, without dx, and of a finished map."""
     op = kind(shape)
@@ -223,6 +237,8 @@ WINDOWS = [
     Shape(1, 4, 5, 2, 3, (1, 5)),
     Shape(1, 6, 5, 3, 3, (5, 3), 2, "symmetric"),
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
+    Shape(1, 6, 7, 2, 2, 6),
+    Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0))),  # an image that reaches further than its windows do
 ]
 
 
@@ -304,6 +320,22 @@ def batch_norm():
     equal((y, mean, inv_std), (want, batch_mean, 1 / np.sqrt(batch_variance + 0.5)), ORACLE)
     got = batchnorm.definition_backward(y, x, 2 * one, mean, inv_std)
     equal(got, oracle.batchnorm_training_backward(y, x, 2 * one, 3 * one, 0.5), ORACLE)
+
+
+@page("batchnorm")
+def hardly_any_numbers():
+    """One number a channel: x̂ = 0, so dx = 0; and a part without any, as ranks without images have."""
+    x, dy = draw((1, 3), (1, 3))
+    norm = Norm(x, "identity")
+    dx, dgamma, dbeta = norm.backward(dy, x)
+    assert np.abs(dx).max() <= 1e-12 and np.abs(dgamma).max() <= 1e-12
+    close(dbeta, dy[0], ORACLE)
+    (x,) = draw((6, 3))
+    moments = np.insert(batchnorm.moments_of(x), [0, 3], np.zeros((2, 3, 3)), axis=0)
+    pack, one, running = np.full((4, 3), np.nan), np.ones(3), np.zeros((2, 3))
+    batchnorm.close_moments(moments, one, one, 0.1, batchnorm.Running(*running, 0.5, False), pack)
+    close(pack[0], x.mean(0), ORACLE)
+    close(pack[1], 1 / np.sqrt(x.var(0) + 0.1), ORACLE)
 
 
 @page("batchnorm")

@@ -20,6 +20,7 @@ import importlib.machinery
 import importlib.util
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -74,6 +75,16 @@ class Fault:
         self.before = " ".join(source[begin:end].split())
         self.after = " ".join((source[begin:first] + text + source[last:end]).split())
         self.line = node.lineno
+
+    def counts(self, source):
+        """Left out: changes over several lines; refusing wrong arguments, which `test_kernels_arguments.py` is about; the
+        −1 of a reshape, which any negative number may stand for; and shapes of arrays without a number in them.
+        """
+        if "\n" in source[self.first : self.last] or "_check." in self.before:
+            return False
+        near = source[max(self.first - 12, 0) : self.first]
+        empty = re.search(r"np\.(zeros|empty)\(\(0, [^)]*$", source[max(self.first - 24, 0) : self.first])
+        return not re.search(r"(reshape\(|, )-$", near) and not empty
 
     @property
     def key(self):
@@ -166,7 +177,7 @@ def faults_of(page):
                     add(function, node, *span(node.test), value)
             elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
                 add(function, node, *span(node), "pass")
-    return [fault for fault in found if "\n" not in source[fault.first : fault.last]]
+    return [fault for fault in found if fault.counts(source)]
 
 
 # --- running one --------------------------------------------------------------------------------------------
