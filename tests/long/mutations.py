@@ -59,7 +59,7 @@ PAGES = {  # page: the pages whose checks concern it
     "rows": ["residual", "pointwise", "conv", "depthwise"],
     "squeeze_excite": ["squeeze_excite", "inverted"],
 }
-SECONDS = 40  # of processor time a fault may take: more, and it never ends, which is seen too
+SECONDS = 10  # of processor time a fault may take: more, and it never ends, which is seen too
 
 
 # --- the faults of a page -----------------------------------------------------------------------------------
