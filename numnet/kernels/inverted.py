@@ -28,7 +28,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
 from numnet.kernels.depthwise import convolve_row, image_ring, line_of
 from numnet.kernels.maps import Source, Window, vectors_of
-from numnet.kernels.product import Ending, NEW, Packed, Strided, multiply
+from numnet.kernels.product import NEW, Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image, squeeze
 
