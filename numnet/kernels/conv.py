@@ -317,7 +317,7 @@ def unit_forward(source, w, window, y, moments):
 
 
 def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
-    """The parts' dw in ``partial`` (parts, K·K·C, padded F), and where dx has a size dx, plus ``more`` where that has one, and
+    """The parts' dw in ``partial`` (parts, K·K·C, padded F). Where dx has a size, dx, plus ``more`` where that has one; and
     x_sums. No checks.
     """
     _backward(
