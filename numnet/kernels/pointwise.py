@@ -113,7 +113,7 @@ def _forward(source, w, y, moments, parts, v):
 
 @kernel
 def _backward(upstream, source, w, dx, more, dw, x_sums):
-    """(2) and (3). dw (parts, C, padded F). dx, ``more``, which is added to it, and x_sums (parts, 2, C), zero, may be empty."""
+    """(2) and (3). dw (parts, C, padded F). These may be empty: dx; ``more``, added to dx; x_sums (parts, 2, C), zero."""
     x, dy, (channels, filters) = source.raw, upstream.dy, w.shape
     rows, step = dy.size // filters, tile_rows(channels, filters)
     vc, vf = source.lanes, upstream.lanes
