@@ -67,15 +67,8 @@ def product_in_tiles(height, wide):
     return multiply
 
 
-TILES = [
-    (1, 1),
-    (2, 1),
-    (2, 2),
-    (4, 2),
-    (6, 2),
-    (6, 4),
-    (12, 4),
-]  # rows × vectors of sums; R and F below divide by all
+# rows × vectors of sums; all divide R and F below
+TILES = [(1, 1), (2, 1), (2, 2), (4, 2), (6, 2), (6, 4), (12, 4)]
 
 
 def tile_speeds(rows=192, deep=128, filters=128, seconds=0.3, tiles=TILES) -> dict:
@@ -282,7 +275,7 @@ def tiles(speeds, peak):
     places = range(len(labels))
     axes.bar(places, values, 0.62, color=DARK)
     for place, value in zip(places, values):
-        axes.text(place, value, f"{value:.0f}", ha="center", va="bottom", fontsize=9)
+        axes.text(place, 0.97 * value, f"{value:.0f}", ha="center", va="top", fontsize=9, color="white")
     axes.axhline(peak / 1e9, color=MIDDLE, linestyle="--")
     axes.text(-0.4, peak / 1e9, f"peak {peak / 1e9:.0f}", color=MIDDLE, va="bottom", fontsize=9)
     axes.set_xticks(places, labels)
