@@ -33,6 +33,7 @@ from numnet.kernels import (
     concat,
     conv,
     depthwise,
+    exponential,
     folding,
     pointwise,
     pooling,
@@ -294,7 +295,14 @@ def conv_units():
 
 @page("batchnorm")
 def batch_norm():
-    for shape in ((1, 1, 1, 2), (2, 3, 4, 3), (9, 5, 1), (3, 7, 2, 10), (50, 2)):
+    for shape in (
+        (1, 1, 1, 2),
+        (2, 3, 4, 3),
+        (9, 5, 1),
+        (3, 7, 2, 10),
+        (50, 2),
+        (5, 45),
+    ):  # 45: more than a tile has
         for training in (True, False):
             if training and shape[:3] == (1, 1, 1):
                 continue
@@ -413,11 +421,14 @@ def exponentials():
         want = np.exp(x[np.abs(x) < 30].astype(np.float64))
         assert np.abs(got - want).max() <= 1e-12 * want.max()
         if vectors.PLAIN:
-            from numnet.kernels.exponential import exp
-
+            exp = exponential.exp
             close(exp(x) / np.exp(x.astype(np.float64)), np.ones_like(x), bound, str(dtype))
             ends = exp(np.array([low - 5, high + 5, np.nan, 0], dtype))
             assert np.array_equal(ends, np.array([0, np.inf, np.nan, 1], dtype), equal_nan=True)
+            constants = exponential._Float64 if dtype == np.float64 else exponential._Float32
+            assert (exp(np.array([constants.LOW, constants.LOW], dtype)) > 0).all()
+            below = np.nextafter(constants.LOW, dtype(-1e9))
+            assert (exp(np.array([below, below], dtype)) == 0).all()
 
 
 # --- pools, gates, sums, copies -----------------------------------------------------------------------------
@@ -486,7 +497,7 @@ def gates():
 @page("residual")
 @page("concat")
 def sums_and_copies():
-    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 9, 3, 10), (5, 4, 2, 3)):
+    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 9, 3, 10), (5, 4, 2, 3), (1, 3, 2, 45)):
         a, b = draw(shape, shape)
         close(residual.add_forward(a, b), a + b, ORACLE)
         close(residual.definition(a, b), a + b, ORACLE)
@@ -547,25 +558,29 @@ def folded_weights():
 @page("folding")
 def checksums():
     """One number changed, two swapped, anywhere: another checksum."""
+    # In blocks of eight rows of 16 words each, dealt to eight parts; what is left over is kept as it is.
+    large = 3 * 8 * 8 * 16 + 5
     for dtype, size in (
         (np.float64, 100),
         (np.float32, 311),
-        (np.float64, 5),
-        (np.float32, 700),
+        (np.float64, large),
+        (np.float32, 5000),
         (np.float64, 0),
     ):
         (x,) = draw((size,), dtype=dtype)
-        before, seen = folding.checksum(x), set()
+        before, step = folding.checksum(x), max(size // 60, 1)
         assert folding.checksum(x.copy()) == before
-        for i in range(0, size, max(size // 40, 1)):
+        seen, row = set(), 16 * (8 // x.itemsize)  # numbers in a row
+        for i in range(0, size, step):
             changed = x.copy()
             changed[i] = np.nextafter(changed[i], dtype(9))
             seen.add(folding.checksum(changed))
-            other = (i + 16 * (8 // x.itemsize)) % size  # the same column
-            changed = x.copy()
-            changed[i], changed[other] = x[other], x[i]
-            assert other == i or folding.checksum(changed) != before, (size, i)
-        assert before not in seen and len(seen) == len(range(0, size, max(size // 40, 1)))
+            for other in (i + 1, i + row, i + 8 * row, i + 9 * row):
+                if other < size:
+                    changed = x.copy()
+                    changed[i], changed[other] = x[other], x[i]
+                    assert folding.checksum(changed) != before, (size, i, other)
+        assert before not in seen and len(seen) == len(range(0, size, step))
         if size:  # a sign is the highest bit, whose sums vanish: it must count elsewhere too
             assert (
                 len(
