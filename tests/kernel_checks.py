@@ -7,6 +7,7 @@ As plain Python (NUMBA_DISABLE_JIT=1) ``shrink`` makes tiles, parts and chains s
 several of them, and fills memory that nobody has written yet with NaN.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -35,6 +36,7 @@ from numnet.kernels import (
     depthwise,
     exponential,
     folding,
+    inverted,
     pointwise,
     pooling,
     product,
@@ -125,7 +127,15 @@ def products():
 @page("product")
 @page("pointwise")
 def products_of_inference():
-    for rows, deep, columns in ((1, 1, 1), (7, 3, 5), (13, 2, 9), (50, 4, 3), (6, 3, 40), (8, 9, 34)):
+    for rows, deep, columns in (
+        (1, 1, 1),
+        (7, 3, 5),
+        (13, 2, 9),
+        (50, 4, 3),
+        (6, 3, 40),
+        (8, 9, 34),
+        (100, 3, 40),
+    ):
         x, w, scale, bias, skip = draw((rows, deep), (deep, columns), (columns,), (columns,), (rows, columns))
         for name in ("identity", "relu6", "hswish", "swish"):
             for more in (skip, skip[:0]):
@@ -183,6 +193,72 @@ def inference(kind, shape):
         close(*folded_inference(op, x, w, "relu6", with_skip=True), ORACLE, f"{shape.name} skip")
 
 
+def writers(names, run, *outputs):
+    """Run with a look at each tile of the passes of these pages: no number of the outputs is written by two tiles.
+
+    Tiles run one after another here; two threads at one number would be wrong now and then, and never in a test.
+    """
+    if not vectors.PLAIN:
+        return run()
+    written = [np.zeros(a.shape, bool) for a in outputs]
+
+    def prange(*span):
+        for tile in range(*span):
+            before = [a.copy() for a in outputs]
+            for a in outputs:
+                a.fill(np.nan)
+            yield tile
+            for a, old, seen in zip(outputs, before, written):
+                new = ~np.isnan(a)
+                assert not (new & seen).any(), "two tiles write one number"
+                seen |= new
+                a[~new] = old[~new]
+
+    modules = [sys.modules[f"numnet.kernels.{name}"] for name in names]
+    own = [module.prange for module in modules]
+    try:
+        for module in modules:
+            module.prange = prange
+        run()
+    finally:
+        for module, function in zip(modules, own):
+            module.prange = function
+    for seen in written:
+        assert seen.all(), "a number that no tile writes"
+
+
+def each_number_has_one_writer(kind, shape):
+    op, name = kind(shape), kind.__name__.lower()
+    x, w, dz, norm_x = drawn(op)
+    source, y, dx = source_of(x, norm_x.pack, norm_x.code), np.zeros(op.y), np.zeros(shape.x)
+    skip = draw(op.y)[0].reshape(-1) if kind is not Depthwise else np.empty(0)
+    ending = Ending(np.zeros(op.y[3]), CODES["relu6"], skip)
+    writers([name], lambda: op.unit_inference(x, w, np.ones(op.y[3]), ending, y), y)
+    moments, sums = np.zeros((op.parts, 3, op.y[3])), np.zeros((op.parts, 2, shape.channels))
+    writers([name], lambda: op.unit_forward(source, w, y, moments), y)
+    upstream, partial = batchnorm.upstream_of(dz), op.partial(np.float64)
+    writers([name], lambda: op.unit_backward(upstream, source, w, dx, x[:0], sums, partial), dx)
+
+
+@page("pointwise")
+def pointwise_writers():
+    each_number_has_one_writer(Pointwise, Shape(2, 5, 5, 3, 34, 1))
+    each_number_has_one_writer(Pointwise, Shape(3, 5, 7, 5, 40, 1))
+    each_number_has_one_writer(Pointwise, Shape(1, 3, 2, 9, 21, 1))
+
+
+@page("conv")
+def conv_writers():
+    each_number_has_one_writer(Conv, Shape(5, 6, 5, 2, 7, 3))
+    each_number_has_one_writer(Conv, Shape(9, 5, 4, 3, 2, 3, 2))
+
+
+@page("depthwise")
+def depthwise_writers():
+    each_number_has_one_writer(Depthwise, Shape(5, 13, 5, 3, 1, 3))
+    each_number_has_one_writer(Depthwise, Shape(9, 11, 4, 5, 1, 3, 2, multiplier=2))
+
+
 @page("pointwise")
 def pointwise_plain():
     for shape in (
@@ -218,6 +294,7 @@ def pointwise_units():
     unit(Pointwise, Shape(3, 5, 3, 5, 7, 1))
     unit(Pointwise, Shape(2, 9, 5, 3, 2, 1), ("swish", "relu"), False)
     unit(Pointwise, Shape(9, 2, 2, 2, 9, 1), ("hswish", "identity"))
+    unit(Pointwise, Shape(2, 3, 2, 1, 3, 1))
 
 
 # --- windows ------------------------------------------------------------------------------------------------
@@ -239,7 +316,9 @@ WINDOWS = [
     Shape(1, 6, 5, 3, 3, (5, 3), 2, "symmetric"),
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
     Shape(1, 6, 7, 2, 2, 6),
+    Shape(2, 4, 3, 5, 1, 3),
     Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0))),  # an image that reaches further than its windows do
+    Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0)), 2),
 ]
 
 
@@ -593,6 +672,19 @@ def checksums():
                 )
                 == 4
             )
+
+
+@page("inverted")
+def squeeze_excite_alone():
+    for n, h, w, c, r in ((1, 1, 1, 1, 1), (3, 4, 2, 5, 3), (2, 3, 3, 10, 7)):
+        x, w1, b1, w2, b2 = draw((n, h, w, c), (c, r), (r,), (r, c), (c,))
+        v, v_r = (vectors.lanes(size, np.float64) for size in (c, r))
+        excite = inverted.Excite(packed(w1).values, b1, packed(w2).values, b2, v, v_r)
+        y = np.full(x.shape, np.nan)
+        run = functools.partial(inverted.unit_squeeze_excite, source_of(x), excite, CODES["hsigmoid"], y)
+        writers(["inverted"], run, y)
+        gate = oracle.activate("hsigmoid", np.maximum(x.mean((1, 2)) @ w1 + b1, 0) @ w2 + b2)
+        close(y, x * gate[:, None, None], ORACLE)
 
 
 @page("inverted")
