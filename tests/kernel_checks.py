@@ -7,6 +7,7 @@ As plain Python (NUMBA_DISABLE_JIT=1) ``shrink`` makes tiles, parts and chains s
 several of them, and fills memory that nobody has written yet with NaN.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -33,7 +34,9 @@ from numnet.kernels import (
     concat,
     conv,
     depthwise,
+    exponential,
     folding,
+    inverted,
     pointwise,
     pooling,
     product,
@@ -124,7 +127,15 @@ def products():
 @page("product")
 @page("pointwise")
 def products_of_inference():
-    for rows, deep, columns in ((1, 1, 1), (7, 3, 5), (13, 2, 9), (50, 4, 3), (6, 3, 40), (8, 9, 34)):
+    for rows, deep, columns in (
+        (1, 1, 1),
+        (7, 3, 5),
+        (13, 2, 9),
+        (50, 4, 3),
+        (6, 3, 40),
+        (8, 9, 34),
+        (100, 3, 40),
+    ):
         x, w, scale, bias, skip = draw((rows, deep), (deep, columns), (columns,), (columns,), (rows, columns))
         for name in ("identity", "relu6", "hswish", "swish"):
             for more in (skip, skip[:0]):
@@ -133,6 +144,20 @@ def products_of_inference():
                 pointwise.unit_inference(x.reshape(-1), packed(w, scale), ending, y.reshape(-1))
                 want = oracle.activate(name, x @ w * scale + bias)
                 close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
+
+
+@page("product")
+def rows_of_four_vectors():
+    """NEON's tile of registers is wider; as plain Python any processor can have it."""
+    if vectors.PLAIN:
+        before = product.VECTORS
+        product.VECTORS = pointwise.VECTORS = 6 - before
+        try:
+            products()
+            products_of_inference()
+            folded_weights()
+        finally:
+            product.VECTORS = pointwise.VECTORS = before
 
 
 def unit(kind, shape, activations_=("relu6", "hswish"), training=True):
@@ -166,6 +191,72 @@ def inference(kind, shape):
         close(*folded_inference(op, x, w, activation), ORACLE, f"{shape.name} {activation}")
     if kind is not Depthwise:
         close(*folded_inference(op, x, w, "relu6", with_skip=True), ORACLE, f"{shape.name} skip")
+
+
+def writers(names, run, *outputs):
+    """Run with a look at each tile of the passes of these pages: no number of the outputs is written by two tiles.
+
+    Tiles run one after another here; two threads at one number would be wrong now and then, and never in a test.
+    """
+    if not vectors.PLAIN:
+        return run()
+    written = [np.zeros(a.shape, bool) for a in outputs]
+
+    def prange(*span):
+        for tile in range(*span):
+            before = [a.copy() for a in outputs]
+            for a in outputs:
+                a.fill(np.nan)
+            yield tile
+            for a, old, seen in zip(outputs, before, written):
+                new = ~np.isnan(a)
+                assert not (new & seen).any(), "two tiles write one number"
+                seen |= new
+                a[~new] = old[~new]
+
+    modules = [sys.modules[f"numnet.kernels.{name}"] for name in names]
+    own = [module.prange for module in modules]
+    try:
+        for module in modules:
+            module.prange = prange
+        run()
+    finally:
+        for module, function in zip(modules, own):
+            module.prange = function
+    for seen in written:
+        assert seen.all(), "a number that no tile writes"
+
+
+def each_number_has_one_writer(kind, shape):
+    op, name = kind(shape), kind.__name__.lower()
+    x, w, dz, norm_x = drawn(op)
+    source, y, dx = source_of(x, norm_x.pack, norm_x.code), np.zeros(op.y), np.zeros(shape.x)
+    skip = draw(op.y)[0].reshape(-1) if kind is not Depthwise else np.empty(0)
+    ending = Ending(np.zeros(op.y[3]), CODES["relu6"], skip)
+    writers([name], lambda: op.unit_inference(x, w, np.ones(op.y[3]), ending, y), y)
+    moments, sums = np.zeros((op.parts, 3, op.y[3])), np.zeros((op.parts, 2, shape.channels))
+    writers([name], lambda: op.unit_forward(source, w, y, moments), y)
+    upstream, partial = batchnorm.upstream_of(dz), op.partial(np.float64)
+    writers([name], lambda: op.unit_backward(upstream, source, w, dx, x[:0], sums, partial), dx)
+
+
+@page("pointwise")
+def pointwise_writers():
+    each_number_has_one_writer(Pointwise, Shape(2, 5, 5, 3, 34, 1))
+    each_number_has_one_writer(Pointwise, Shape(3, 5, 7, 5, 40, 1))
+    each_number_has_one_writer(Pointwise, Shape(1, 3, 2, 9, 21, 1))
+
+
+@page("conv")
+def conv_writers():
+    each_number_has_one_writer(Conv, Shape(5, 6, 5, 2, 7, 3))
+    each_number_has_one_writer(Conv, Shape(9, 5, 4, 3, 2, 3, 2))
+
+
+@page("depthwise")
+def depthwise_writers():
+    each_number_has_one_writer(Depthwise, Shape(5, 13, 5, 3, 1, 3))
+    each_number_has_one_writer(Depthwise, Shape(9, 11, 4, 5, 1, 3, 2, multiplier=2))
 
 
 @page("pointwise")
@@ -203,6 +294,7 @@ def pointwise_units():
     unit(Pointwise, Shape(3, 5, 3, 5, 7, 1))
     unit(Pointwise, Shape(2, 9, 5, 3, 2, 1), ("swish", "relu"), False)
     unit(Pointwise, Shape(9, 2, 2, 2, 9, 1), ("hswish", "identity"))
+    unit(Pointwise, Shape(2, 3, 2, 1, 3, 1))
 
 
 # --- windows ------------------------------------------------------------------------------------------------
@@ -223,6 +315,10 @@ WINDOWS = [
     Shape(1, 4, 5, 2, 3, (1, 5)),
     Shape(1, 6, 5, 3, 3, (5, 3), 2, "symmetric"),
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
+    Shape(1, 6, 7, 2, 2, 6),
+    Shape(2, 4, 3, 5, 1, 3),
+    Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0))),  # an image that reaches further than its windows do
+    Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0)), 2),
 ]
 
 
@@ -278,7 +374,14 @@ def conv_units():
 
 @page("batchnorm")
 def batch_norm():
-    for shape in ((1, 1, 1, 2), (2, 3, 4, 3), (9, 5, 1), (3, 7, 2, 10), (50, 2)):
+    for shape in (
+        (1, 1, 1, 2),
+        (2, 3, 4, 3),
+        (9, 5, 1),
+        (3, 7, 2, 10),
+        (50, 2),
+        (5, 45),
+    ):  # 45: more than a tile has
         for training in (True, False):
             if training and shape[:3] == (1, 1, 1):
                 continue
@@ -304,6 +407,22 @@ def batch_norm():
     equal((y, mean, inv_std), (want, batch_mean, 1 / np.sqrt(batch_variance + 0.5)), ORACLE)
     got = batchnorm.definition_backward(y, x, 2 * one, mean, inv_std)
     equal(got, oracle.batchnorm_training_backward(y, x, 2 * one, 3 * one, 0.5), ORACLE)
+
+
+@page("batchnorm")
+def hardly_any_numbers():
+    """One number a channel: x̂ = 0, so dx = 0; and a part without any, as ranks without images have."""
+    x, dy = draw((1, 3), (1, 3))
+    norm = Norm(x, "identity")
+    dx, dgamma, dbeta = norm.backward(dy, x)
+    assert np.abs(dx).max() <= 1e-12 and np.abs(dgamma).max() <= 1e-12
+    close(dbeta, dy[0], ORACLE)
+    (x,) = draw((6, 3))
+    moments = np.insert(batchnorm.moments_of(x), [0, 3], np.zeros((2, 3, 3)), axis=0)
+    pack, one, running = np.full((4, 3), np.nan), np.ones(3), np.zeros((2, 3))
+    batchnorm.close_moments(moments, one, one, 0.1, batchnorm.Running(*running, 0.5, False), pack)
+    close(pack[0], x.mean(0), ORACLE)
+    close(pack[1], 1 / np.sqrt(x.var(0) + 0.1), ORACLE)
 
 
 @page("batchnorm")
@@ -381,11 +500,14 @@ def exponentials():
         want = np.exp(x[np.abs(x) < 30].astype(np.float64))
         assert np.abs(got - want).max() <= 1e-12 * want.max()
         if vectors.PLAIN:
-            from numnet.kernels.exponential import exp
-
+            exp = exponential.exp
             close(exp(x) / np.exp(x.astype(np.float64)), np.ones_like(x), bound, str(dtype))
             ends = exp(np.array([low - 5, high + 5, np.nan, 0], dtype))
             assert np.array_equal(ends, np.array([0, np.inf, np.nan, 1], dtype), equal_nan=True)
+            constants = exponential._Float64 if dtype == np.float64 else exponential._Float32
+            assert (exp(np.array([constants.LOW, constants.LOW], dtype)) > 0).all()
+            below = np.nextafter(constants.LOW, dtype(-1e9))
+            assert (exp(np.array([below, below], dtype)) == 0).all()
 
 
 # --- pools, gates, sums, copies -----------------------------------------------------------------------------
@@ -454,7 +576,7 @@ def gates():
 @page("residual")
 @page("concat")
 def sums_and_copies():
-    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 9, 3, 10), (5, 4, 2, 3)):
+    for shape in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 9, 3, 10), (5, 4, 2, 3), (1, 3, 2, 45)):
         a, b = draw(shape, shape)
         close(residual.add_forward(a, b), a + b, ORACLE)
         close(residual.definition(a, b), a + b, ORACLE)
@@ -515,25 +637,29 @@ def folded_weights():
 @page("folding")
 def checksums():
     """One number changed, two swapped, anywhere: another checksum."""
+    # In blocks of eight rows of 16 words each, dealt to eight parts; what is left over is kept as it is.
+    large = 3 * 8 * 8 * 16 + 5
     for dtype, size in (
         (np.float64, 100),
         (np.float32, 311),
-        (np.float64, 5),
-        (np.float32, 700),
+        (np.float64, large),
+        (np.float32, 5000),
         (np.float64, 0),
     ):
         (x,) = draw((size,), dtype=dtype)
-        before, seen = folding.checksum(x), set()
+        before, step = folding.checksum(x), max(size // 60, 1)
         assert folding.checksum(x.copy()) == before
-        for i in range(0, size, max(size // 40, 1)):
+        seen, row = set(), 16 * (8 // x.itemsize)  # numbers in a row
+        for i in range(0, size, step):
             changed = x.copy()
             changed[i] = np.nextafter(changed[i], dtype(9))
             seen.add(folding.checksum(changed))
-            other = (i + 16 * (8 // x.itemsize)) % size  # the same column
-            changed = x.copy()
-            changed[i], changed[other] = x[other], x[i]
-            assert other == i or folding.checksum(changed) != before, (size, i)
-        assert before not in seen and len(seen) == len(range(0, size, max(size // 40, 1)))
+            for other in (i + 1, i + row, i + 8 * row, i + 9 * row):
+                if other < size:
+                    changed = x.copy()
+                    changed[i], changed[other] = x[other], x[i]
+                    assert folding.checksum(changed) != before, (size, i, other)
+        assert before not in seen and len(seen) == len(range(0, size, step))
         if size:  # a sign is the highest bit, whose sums vanish: it must count elsewhere too
             assert (
                 len(
@@ -546,6 +672,19 @@ def checksums():
                 )
                 == 4
             )
+
+
+@page("inverted")
+def squeeze_excite_alone():
+    for n, h, w, c, r in ((1, 1, 1, 1, 1), (3, 4, 2, 5, 3), (2, 3, 3, 10, 7)):
+        x, w1, b1, w2, b2 = draw((n, h, w, c), (c, r), (r,), (r, c), (c,))
+        v, v_r = (vectors.lanes(size, np.float64) for size in (c, r))
+        excite = inverted.Excite(packed(w1).values, b1, packed(w2).values, b2, v, v_r)
+        y = np.full(x.shape, np.nan)
+        run = functools.partial(inverted.unit_squeeze_excite, source_of(x), excite, CODES["hsigmoid"], y)
+        writers(["inverted"], run, y)
+        gate = oracle.activate("hsigmoid", np.maximum(x.mean((1, 2)) @ w1 + b1, 0) @ w2 + b2)
+        close(y, x * gate[:, None, None], ORACLE)
 
 
 @page("inverted")

@@ -228,9 +228,12 @@ def test_peak_and_bandwidth():
 def test_the_peak_kernel_multiplies_and_adds():
     """Vectors v ← v/2 + 1/2: after three rounds v/8 + 7/8, and no chain was left out of the sum."""
     v = vectors.lanes(vectors.LANES, np.float32)
-    start, out = np.arange(machine.CHAINS * v.n, dtype=np.float32), np.zeros((2, v.n), np.float32)
+    start, out = (
+        np.arange(machine.CHAINS * vectors.LANES, dtype=np.float32),
+        np.zeros((2, vectors.LANES), np.float32),
+    )
     machine._multiply_add(start, np.float32(0.5), 3, out, v)
-    want = (start / 8 + 7 / 8).reshape(machine.CHAINS, v.n).sum(axis=0)
+    want = (start / 8 + 7 / 8).reshape(machine.CHAINS, vectors.LANES).sum(axis=0)
     assert (out == want).all()
     a, b, c = np.zeros((3, 32), np.float32), np.full((3, 32), 2, np.float32), np.full((3, 32), 7, np.float32)
     machine._triad(np.float32(3), b, c, a, v)

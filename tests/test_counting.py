@@ -61,9 +61,6 @@ class Number:
     def __abs__(self):
         return Number(abs(self.value))
 
-    def exp(self):  # not counted: see the page
-        return Number(float(np.exp(self.value)))
-
     def __lt__(self, other):
         return self.value < float(other)
 
@@ -93,6 +90,8 @@ KERNELS = (
     NUMBER
     + """
 from numnet.kernels import batchnorm, conv, dense, depthwise, pointwise
+from numnet.kernels.batchnorm import source_of, upstream_of
+from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
 
 def random(*shape):
@@ -104,38 +103,26 @@ def empty(*shape):
 def difference(both, one):
     return [a - b for a, b in zip(both, one)]
 
-NONE, NO_SUMS = np.empty((0, 0), object), np.zeros((0, 2, 0))
+NO_MOMENTS, NO_SUMS = np.zeros((0, 3, 0)), np.zeros((0, 2, 0))
 results = []
 for n, h, w, c, f, k, s, padding, m in json.loads(sys.argv[1]):
     pads = resolve(padding if isinstance(padding, str | int) else tuple(map(tuple, padding)), (h, w), (k, k), s)
     p, q = (output_side(a, k, s, *pad) for a, pad in zip((h, w), pads))
-    x, none, parts, nothing = random(n, h, w, c), (NONE, NONE, 0), batchnorm.parts_of(n), empty(0, 0, 0, 0)
-    row = {}
+    x, window, parts = random(n, h, w, c), (Window(k, s, pads[0][0], pads[1][0]),), batchnorm.parts_of(n)
+    few, row = batchnorm.parts_of(n * h * w, pointwise.LEAST), {}
+    for name, page, where, weights, dy, sums in (
+        ("conv", conv, window, random(k, k, c, f), random(n, p, q, f), (parts, k * k * c, f)),
+        ("depthwise", depthwise, window, random(k, k, c, m), random(n, p, q, c * m), (parts, k * k, c * m)),
+        ("pointwise", pointwise, (), random(c, f), random(n, h, w, f), (few, c, f)),
+    ):
+        def back(dx):
+            partial = empty(*sums)
+            page.unit_backward(upstream_of(dy), source_of(x), weights, *where, dx, x[:0], NO_SUMS, partial)
+            pointwise.sum_parts(partial, empty(*sums[1:]))
 
-    weights, dy, dw = random(k, k, c, f), random(n, p, q, f), empty(k, k, c, f)
-    partial = empty(parts, k * k * c, f)
-    def back(dx):
-        conv.unit_backward(dy, dy, *none, x, NONE, 0, weights, s, pads, dx, x[:0], dw, NO_SUMS, partial)
-    forward = counted(conv.unit_forward, x, NONE, 0, weights, s, pads, empty(n, p, q, f), np.zeros((0, 3, 0)))
-    of_dw, both = counted(back, nothing), counted(back, empty(*x.shape))
-    row["conv"] = [forward, difference(both, of_dw), of_dw]
-
-    weights, dy, dw = random(k, k, c, m), random(n, p, q, c * m), empty(k, k, c, m)
-    partial = empty(parts, k * k, c * m)
-    def back(dx):
-        depthwise.unit_backward(dy, dy, *none, x, NONE, 0, weights, s, pads, dx, x[:0], dw, NO_SUMS, partial)
-    y = empty(n, p, q, c * m)
-    forward = counted(depthwise.unit_forward, x, NONE, 0, weights, s, pads, y, np.zeros((0, 3, 0)))
-    of_dw, both = counted(back, nothing), counted(back, empty(*x.shape))
-    row["depthwise"] = [forward, difference(both, of_dw), of_dw]
-
-    weights, dy, dw = random(c, f), random(n, h, w, f), empty(c, f)
-    partial = empty(batchnorm.parts_of(n * h * w, pointwise.LEAST), c, f)
-    def back(dx):
-        pointwise.unit_backward(dy, dy, *none, x, NONE, 0, weights, dx, x[:0], dw, NO_SUMS, partial)
-    forward = counted(pointwise.unit_forward, x, NONE, 0, weights, empty(n, h, w, f), np.zeros((0, 3, 0)))
-    of_dw, both = counted(back, empty(0, 0, 0, c)), counted(back, empty(*x.shape))
-    row["pointwise"] = [forward, difference(both, of_dw), of_dw]
+        forward = counted(page.unit_forward, source_of(x), weights, *where, empty(*dy.shape), NO_MOMENTS)
+        of_dw, both = counted(back, empty(0, 0, 0, c)), counted(back, empty(*x.shape))
+        row[name] = [forward, difference(both, of_dw), of_dw]
 
     rows, drows, bias = x[:, 0, 0].copy(), dy[:, 0, 0].copy(), random(f)
     row["dense"] = [counted(dense.dense_forward, rows, weights, bias), counted(dense.dense_backward, drows, rows, weights)]
@@ -160,7 +147,8 @@ SHAPES = [  # N, H, W, C, F, K, stride, padding, M
     (1, 5, 4, 2, 3, 3, 2, ((2, 0), (0, 3)), 2),
     (2, 6, 5, 4, 3, 1, 2, "same", 1),
     (1, 24, 23, 2, 3, 3, 1, "same", 1),  # several parts of pixels
-    (1, 3, 4, 300, 2, 3, 1, "symmetric", 1),  # a pixel longer than a long row
+    (1, 3, 4, 300, 2, 3, 1, "symmetric", 1),  # many channels
+    (2, 20, 20, 100, 2, 1, 1, "same", 1),  # pointwise: two tiles a part
 ]
 
 
@@ -203,12 +191,10 @@ def objects(self, name, shape, dtype):
     return np.zeros(shape, object)
 
 def counting(function):
-    def run(v, top):
-        a = function(v, top)
-        return a if isinstance(a, Number) else Number(float(a))  # ReLU6 gives a bare 0 or 6
-    return run
+    return lambda x, y: numbers(function(x, y))  # a clipped number counts too, where it is bare 0 or 6
 
-activations.clip = counting(activations.clip)
+activations.least, activations.most = counting(activations.least), counting(activations.most)
+activations.exp = lambda x: numbers(np.exp(np.asarray(x, float)))  # not counted
 Memory.array = objects
 Workspace.borrow = lambda self, shape, dtype: np.zeros(shape, object)
 Workspace.release = lambda self, array: None

@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from numnet import kernels
@@ -116,7 +117,20 @@ def test_a_page_is_an_attribute_of_the_package(page):
         assert getattr(kernels, page).__dict__[name].__doc__, f"{page}.{name} has no docstring"
 
 
-@pytest.mark.parametrize("page", ["product", "pointwise", "depthwise", "conv", "batchnorm"])
+@pytest.mark.parametrize(
+    "page",
+    ["product", "pointwise", "dense", "depthwise", "conv", "batchnorm", "pooling", "squeeze_excite"],
+)
 def test_a_page_defines_both_directions(page):
     names = set(re.findall(r"^def (definition\w*)\(", PAGES[page], re.MULTILINE))
-    assert "definition" in names and names & {"definition_backward", "definition_dx"}
+    assert names & {"definition", "definition_average"}
+    assert names & {"definition_backward", "definition_dx", "definition_average_backward"}
+
+
+def test_the_definition_of_dense_beside_numpy():
+    draw = np.random.default_rng(0)
+    x, w, b, dy = (draw.normal(size=shape) for shape in ((4, 3), (3, 5), (5,), (4, 5)))
+    found = kernels.dense.definition(x, w, b), *kernels.dense.definition_backward(dy, x, w)
+    wanted = x @ w + b, dy @ w.T, x.T @ dy, dy.sum(axis=0)
+    for a, b in zip(found, wanted, strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, rtol=0, atol=1e-13)

@@ -223,6 +223,8 @@ def test_every_tile_gives_the_same_product():
     assert list(speeds) == inside.TILES[:3] and all(speed > 0 for speed in speeds.values())
     with pytest.raises(AssertionError):
         inside.product_speed(lambda: y.fill(0), x, w, y, seconds=0)
+    with pytest.raises(ValueError, match="a tile of 5 × 1 vectors does not divide"):
+        inside.tile_speeds(12, 5, 64, seconds=0, tiles=[(5, 1)])
 
 
 def test_the_ladder_refuses_a_wrong_step(monkeypatch):

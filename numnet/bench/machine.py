@@ -63,12 +63,10 @@ def _triad(s, b, c, a, v):
 def peak_flops(threads, seconds=1.0, rounds=2_000_000) -> float:
     """Multiply-adds a second in float32, times two: the best of what fits into ``seconds``."""
     v = lanes(vectors.LANES, np.float32)
-    start, out = (
-        np.arange(CHAINS * number_of(v), dtype=np.float32),
-        np.zeros((threads, number_of(v)), np.float32),
-    )
+    n = number_of(v)
+    start, out = np.arange(CHAINS * n, dtype=np.float32), np.zeros((threads, n), np.float32)
     best = _best(lambda: _multiply_add(start, np.float32(0.5), rounds, out, v), seconds)
-    return 2.0 * CHAINS * number_of(v) * rounds * threads / best
+    return 2.0 * CHAINS * n * rounds * threads / best
 
 
 def bandwidth(seconds=1.0, size=TRIAD_BYTES) -> float:

@@ -58,9 +58,8 @@ def installation() -> dict:
         "cpu_quota": quota(),
         "threads": numba.get_num_threads(),
         "threading_layer": threading_layer(),
-        "lanes": vectors.number_of(
-            vectors.lanes(vectors.LANES, "float32")
-        ),  # refuses what $NUMNET_LANES cannot be
+        # ``lanes`` refuses what $NUMNET_LANES cannot be
+        "lanes": vectors.number_of(vectors.lanes(vectors.LANES, "float32")),
         "lanes_asked": os.environ.get("NUMNET_LANES") or None,
         "fused_multiply_add": vectors.FUSED,
         "cache": None if _jit.CACHE_FOLDER is None else str(_jit.CACHE_FOLDER),

@@ -25,9 +25,9 @@ are K times the side. In (6) E is how often the sums are moved into dw: once in 
 pixels (depthwise page), at least once a part.
 
 Batch norm and activation of one number (batchnorm and activations pages): two products and two additions to normalise
-(a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a division (we count it as a product),
-h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the sigmoid one addition and a division, swish two
-products more (β·v and v·s); their exponential is not counted.
+(a bias takes the same way), then ReLU and ReLU6 none, h-sigmoid one addition and a product,
+h-swish one addition and two products, slope-1/5 h-sigmoid as h-sigmoid; the sigmoid two additions (one turns the sign) and
+a division, swish two products more (β·x and x·s); their exponential is not counted.
 """
 
 from typing import NamedTuple
@@ -144,8 +144,8 @@ ACTIVATE = {
     "hsigmoid": Operations(1, 1),
     "hswish": Operations(2, 1),
     "hsigmoid02": Operations(1, 1),
-    "sigmoid": Operations(1, 1),
-    "swish": Operations(3, 1),
+    "sigmoid": Operations(1, 2),
+    "swish": Operations(3, 2),
 }
 
 

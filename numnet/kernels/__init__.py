@@ -34,7 +34,7 @@ learned something whole. The first two need no other page: begin anywhere, say w
 
     vectors   its docstring; the rest is for those who want to see LLVM
     maps → rows → padding → exponential → activations → product → batchnorm → pointwise → dense → depthwise → conv
-    → pooling → squeeze_excite → residual → concat → loss       a net's forward and backward
+    → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     folding → inverted                                          inference
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers
     random → dropout → augment → draw                           chance

@@ -13,9 +13,9 @@ What each choice is for:
   bits would depend on the processor; ``fma`` says where one is meant. ``fastmath=True`` makes ``isnan`` answer no.
 * **Cache.** Numba looks only at the file of the cached function: edit a row function in another file and it
   would run the old machine code. Our folder's name is a hash of all kernel sources, Numba's version, the processor's
-  name and features, the lanes and the check mode, so an edit anywhere starts a new folder; folders not used for a
-  month are removed. Numba reads its global ``CACHE_DIR`` only while a function is decorated, so we set it for just
-  that moment and the user's own kernels keep theirs.
+  name and features, the lanes and the check mode. So an edit anywhere starts a new folder; folders not used for a month
+  are removed. Numba reads its global ``CACHE_DIR`` only while a function is decorated. We set it for just that moment,
+  so that the user's own kernels keep theirs.
 * **Check mode.** ``NUMNET_CHECK=1`` compiles every kernel serial and with index checks (inside a ``prange``
   Numba's check reports nothing). Slow; the tests run once that way.
 * ``NUMBA_DISABLE_JIT=1`` runs the same sources as plain Python: to debug, and to count operations.

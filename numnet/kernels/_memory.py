@@ -1,4 +1,4 @@
-"""Arrays that start on a line of the cache: a vector that straddles two lines costs two loads (see the page ``rows``)."""
+"""Arrays that start on a line of the cache: a vector that straddles two lines costs two loads."""
 
 import numpy as np
 

@@ -89,7 +89,7 @@ def add_outer(tile, a, at, step, vectors):
     for i, total in enumerate(tile):
         place = at + i // len(vectors) * step
         _inside(a, place, 1)
-        sums.append(fma(a[place], vectors[i % len(vectors)], total))
+        sums.append(fma(vectors[i % len(vectors)], a[place], total))
     return tuple(sums)
 
 

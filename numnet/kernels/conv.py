@@ -6,11 +6,11 @@
 
 with x = 0 outside the image (Howard et al. 2017, equation 1). The K·K·C numbers that one output pixel sees are its
 *patch*. With the patches of some output rows gathered into a tile X̃ (pixels × K·K·C), all three are products of
-matrices, as on the pointwise page:
+matrices, as on the product page:
 
     Y = X̃ W        dX̃ = dY Wᵀ, scattered back and added where patches overlap        dW = X̃ᵀ dY
 
-The tile stays in the second-level cache; the whole matrix of patches (im2col), K·K times the input, never exists. In
+The tile stays in the second-level cache. The whole matrix of patches (im2col), K·K times the input, never exists. In
 NHWC the K·C numbers of one kernel row lie side by side in the image: they are copied together, K times a pixel. Patches of
 two tiles may overlap in an image. A part therefore owns whole images, and no two threads add to the same dx. A raw image
 (see the pack on the batch norm page) is finished once, before its first patch is gathered.
@@ -317,7 +317,7 @@ def unit_forward(source, w, window, y, moments):
 
 
 def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
-    """The parts' dw in ``partial`` (parts, K·K·C, padded F); where dx has a size dx, plus ``more`` where that has one; and
+    """The parts' dw in ``partial`` (parts, K·K·C, padded F). Where dx has a size, dx, plus ``more`` where that has one; and
     x_sums. No checks.
     """
     _backward(

@@ -4,16 +4,63 @@
 (2)  dx[n, c] = Σ_f dy[n, f] · w[c, f]
 (3)  dw[c, f] = Σ_n x[n, c] · dy[n, f],    db[f] = Σ_n dy[n, f]
 
-Each entry of dw is a sum over the images because every image used the same w; dx has no sum over images because no
-image sees another. The products are those of the pointwise page (a 1×1 convolution is a dense layer at every pixel),
-so this page adds the bias and nothing else.
+Each entry of dw is a sum over the images, because every image used the same w. dx has no sum over images, because no image
+sees another. The products are those of the pointwise page: a 1×1 convolution is a dense layer at every pixel. So this page
+adds the bias and nothing else.
 """
 
 import numpy as np
 
 from numnet.kernels import _check, pointwise
 from numnet.kernels._cost import Cost
+from numnet.kernels._jit import kernel
 from numnet.kernels.vectors import LANES, lanes, number_of
+
+# ---------------------------------------------------------------------------------------------- the definition
+
+
+@kernel(parallel=False)
+def _definition(x, w, b, y):
+    for n in range(y.shape[0]):
+        for f in range(w.shape[1]):
+            y[n, f] = b[f]
+            for c in range(w.shape[0]):
+                y[n, f] += x[n, c] * w[c, f]  # (1)
+
+
+@kernel(parallel=False)
+def _definition_dx(dy, w, dx):
+    for n in range(dy.shape[0]):
+        for f in range(w.shape[1]):
+            for c in range(w.shape[0]):
+                dx[n, c] += dy[n, f] * w[c, f]  # (2)
+
+
+@kernel(parallel=False)
+def _definition_dw(dy, x, dw, db):
+    for n in range(dy.shape[0]):
+        for f in range(dw.shape[1]):
+            db[f] += dy[n, f]
+            for c in range(dw.shape[0]):
+                dw[c, f] += x[n, c] * dy[n, f]  # (3)
+
+
+def definition(x, w, b):
+    """y (N, F) by (1), for x (N, C), w (C, F) and b (F,), as plain loops."""
+    y = np.empty((len(x), w.shape[1]), x.dtype)
+    _definition(x, w, b, y)
+    return y
+
+
+def definition_backward(dy, x, w):
+    """dx (N, C) by (2), dw (C, F) and db (F,) by (3), as plain loops."""
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(w.shape[1], w.dtype)
+    _definition_dx(dy, w, dx)
+    _definition_dw(dy, x, dw, db)
+    return dx, dw, db
+
+
+# ---------------------------------------------------------------------------------------------- public
 
 
 def dense_forward(x, w, b=None, out=None):

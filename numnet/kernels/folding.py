@@ -13,9 +13,8 @@ prediction, by a checksum of all of them: for each of 16 columns of the numbers'
 
 (3)  a = Σ_i b_i,   c = Σ_i (n − i) · b_i           (Fletcher 1982: c sees the order, too)
 
-modulo 2⁶⁴, with the upper half of each b also laid over its lower one: a sign is the highest bit, and of an even number of
-highest bits the sum is 0.
-It reads each weight once and adds twice, at the speed of memory.
+modulo 2⁶⁴. Before b is added, its upper half is laid over its lower one (exclusive or). Otherwise signs could be lost: a sign
+is the highest bit, and the sum of two highest bits is 0. Each weight is read once and added twice, at the speed of memory.
 """
 
 import numpy as np
@@ -72,7 +71,7 @@ def scale_taps(taps, scale, out):
 
 @row
 def add_words(words, sums):
-    """Words (8·n, COLUMNS) into a and c, (3): sums (2, COLUMNS). Eight rows at a time wait for the last eight but once."""
+    """Words (8·n, COLUMNS) into a and c, (3): sums (2, COLUMNS). Eight rows are summed up before a and c in memory change."""
     for i in range(0, words.shape[0], 8):
         for k in range(COLUMNS):
             a = c = np.uint64(0)

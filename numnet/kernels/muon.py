@@ -259,10 +259,8 @@ def tasks_of(matrices, column):
 
 def work_of(matrices, dtype):
     """The Work of matrices (k, 3): start, C and F of each, the largest first."""
-    rows, sides = (
-        matrices[:, 1:].max(axis=1),
-        -(-matrices[:, 1:].min(axis=1) // vectors.number_of(COLUMNS)) * vectors.number_of(COLUMNS),
-    )
+    n = vectors.number_of(COLUMNS)
+    rows, sides = matrices[:, 1:].max(axis=1), -(-matrices[:, 1:].min(axis=1) // n) * n
     z, a = np.cumsum(rows * sides), np.cumsum(sides**2)
     table = np.column_stack([matrices, rows, sides, z - rows * sides, a - sides**2])
     return Work(
@@ -272,7 +270,7 @@ def work_of(matrices, dtype):
         whole=np.column_stack([np.arange(len(table)), 0 * rows, rows]),
         squares=tasks_of(table, 4),
         tall=tasks_of(table, 3),
-        lanes=vectors.lanes(vectors.number_of(COLUMNS), dtype),
+        lanes=vectors.lanes(n, dtype),
         columns=COLUMNS,
     )
 

@@ -8,14 +8,16 @@ depthwise-separable convolution):
 (3)  dw[c, f] = Σ_r x[r, c] · dy[r, f]                     dW = Xᵀ dY
 
 In NHWC a 1×1 convolution needs no im2col: the pixels *are* the rows of the matrix. The loops are those of the product
-page, which makes them fast; this page adds what stands around them.
+page, which makes them fast. This page adds what stands around them.
 
 **Tiles.** The pixels are cut into tiles of a few hundred, which stay in the second-level cache. A tile of x is normalised
 and activated just before its product, and the moments of the product are taken just after. So a conv–BN–activation unit
-reads its input once and writes its output once; fusing is nothing but calling three row functions in one loop. Backward
-does the same: dy goes back through activation and normalisation (batchnorm's equation 6) in the tile, is used for (3) and
-(2) at once, and the sums that the *previous* unit's batch norm needs (its equation 5) are taken from the hot tile of dx.
-If x has another reader, as the input of a residual block has, that one's gradient (``more``) is added to the tile before.
+reads its input once and writes its output once. Fusing is nothing but calling three row functions in one loop.
+
+Backward does the same. In the tile dy goes back through activation and normalisation (batchnorm's equation 6); then it is
+used for (3) and for (2) at once. The *previous* unit's batch norm needs two sums (its equation 5): they are taken from the
+tile of dx, which is still in the cache. If x has another reader, as the input of a residual block has, that reader's gradient
+(``more``) is added to the tile before.
 
 **Parts.** One ``prange`` runs over at most 8 parts of the pixels. Each has its own moments and its own dw, which are added
 in index order when all are done: so the bits do not depend on the threads.
@@ -111,7 +113,7 @@ def _forward(source, w, y, moments, parts, v):
 
 @kernel
 def _backward(upstream, source, w, dx, more, dw, x_sums):
-    """(2) and (3). dw (parts, C, padded F); dx, and ``more``, which is added to it, or empty; x_sums (parts, 2, C), or empty."""
+    """(2) and (3). dw (parts, C, padded F). These may be empty: dx; ``more``, added to dx; x_sums (parts, 2, C), zero."""
     x, dy, (channels, filters) = source.raw, upstream.dy, w.shape
     rows, step = dy.size // filters, tile_rows(channels, filters)
     vc, vf = source.lanes, upstream.lanes

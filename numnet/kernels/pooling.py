@@ -5,9 +5,9 @@
 (3)  maximum          y[n, p, q, c] = max_uv x[n, p·s + u − top, q·s + v − left, c]
                       dx gains dy at the first largest pixel of each window; pixels outside the image never win
 
-(1) is the end of every MobileNet and of GoogLeNet (Lin, Chen and Yan 2014): it turns an H×W map into one number a
-channel, has no parameters, and works at any resolution. It reads a raw map through its pack like any other unit.
-In (2) and (3) a NaN wins, so that it is not hidden, and of equal numbers the first in row-major order, as in PyTorch.
+(1) is the end of every MobileNet and of GoogLeNet (Lin, Chen and Yan 2014). It turns an H×W map into one number a channel,
+has no parameters, and works at any resolution. It reads a raw map through its pack, like any other unit.
+In (2) and (3) a NaN wins, so that it is not hidden. Of equal numbers the first in row-major order wins, as in PyTorch.
 Not supported: windows that lie in the padding altogether.
 """
 

@@ -11,12 +11,12 @@ Backward. a has two readers, (3) and (1), so its gradient has two terms, and the
 (4)  dg[n, c] = Σ_hw dy[n, h, w, c] · a[n, h, w, c]             then (2) backwards gives ds
 (5)  da[n, h, w, c] = dy[n, h, w, c] · g[n, c] + ds[n, c] / (H·W)
 
-This page holds (3), (4) and (5). The map may be raw with its pack: (3) and (4) finish it on the way, and (5) takes the
-two sums that its batch norm needs (batchnorm's equation 5) from the tile of da that is hot. So a whole squeeze-excite
+This page holds (3), (4) and (5). The map may be raw, with its pack: then (3) and (4) finish it on the way. Its batch norm
+needs two sums (batchnorm's equation 5): (5) takes them from each image of da while it is in the cache. So a squeeze-excite
 reads the map twice forward and three times backward, and the finished map is never written.
 
-Each image decides for itself: passes run over images, and no sum crosses from one to another but those of (5), which
-are added in index order.
+Each image decides for itself, so passes run over images. Only those two sums go over all images; they are added in index
+order.
 """
 
 import numpy as np

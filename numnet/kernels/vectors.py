@@ -24,15 +24,17 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros``, ``repeat``, ``load_tile``, ``store_tile``, ``prefetch_tile`` | tiles of registers, in and out |
-| ``add_outer``, ``add_tiles``, ``fma_tile`` | arithmetic on them, for products |
-| ``add_taps`` | the same for windows |
+| ``zeros(a, R, V, v)``, ``repeat(vectors, R)`` | a *tile*: a tuple of R · V vectors, row after row; zeros, or R equal rows |
+| ``load_tile(like, a, at, step, starts)``, ``store_tile`` | vector i of row r lies at a[at + r · step + starts[i]] |
+| ``add_outer(tile, a, at, step, vectors)`` | it gains a[at + r · step] · vectors[i]: one step of a product |
+| ``add_taps(tile, a, at, step, starts, tap, weights)`` | it gains Σ_t a[at + r · step + starts[i] + t · tap …] · weights[t] |
+| ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | sums of tiles, fma of tiles, and a hint to memory |
 
-**Lanes** are a part of the type: ``v`` is a NumPy integer, and each number of lanes has an integer type of its own. ``lanes(channels, dtype)`` takes
+**Lanes** are a part of the type: ``v`` is a small value whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
-do not divide end in a vector that *overlaps* the one before, from ``last`` = channels − lanes: that is three times as
-fast as masking lanes out. A number may so be worked out twice, with the same result; what must not happen twice, adding
-to memory, is never done through an overlapping vector.
+do not divide end in a vector that *overlaps* the one before: it begins at channels − lanes. That is three times as fast as
+masking lanes out. Some numbers are so worked out twice, with the same result. Only adding to memory must not happen twice,
+so it is never done through an overlapping vector.
 
 **Same bits.** No sum runs across the lanes of a vector, so 4, 8 and 16 lanes give the same bits.
 

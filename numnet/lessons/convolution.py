@@ -5,7 +5,9 @@ import numpy as np
 from numnet import kernels
 from numnet.kernels._jit import kernel
 from numnet.kernels.conv import gather_row
+from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.vectors import lanes
 from numnet.lessons import DARK, HEAT, LIGHT, MIDDLE, bare, figure
 from numnet.lessons.check import check, close
 from numnet.lessons.pictures import number, sum_of_products, tables
@@ -43,9 +45,15 @@ def gradients(dy, x, w, stride=1, padding=0):
 
 
 @kernel(parallel=False)
-def cut_row(image, p, window, channels, patches):
+def _cut_row(image, p, window, patches):
     """Run the page's ``gather_row``, which like every row function runs inside a kernel only."""
-    gather_row(image, p, window, channels, patches)
+    gather_row(image, p, window, 1, patches)
+
+
+def cut_row(image, p, patches):
+    """The windows of output row p of a table (H, W), stride 1 and no padding, into patches (Q, K, K)."""
+    side = patches.shape[1]
+    _cut_row(image, p, Window(side, 1, 0, 0, lanes(side, image.dtype)), patches)
 
 
 def scene(side=64):

@@ -52,10 +52,11 @@ def product_in_tiles(height, wide):
     """The product with a tile of ``height`` rows and ``wide`` vectors of sums; they must divide R and F."""
 
     @kernel(parallel=False)
-    def multiply(x, w, y, starts, v):
-        (rows, deep), columns = x.shape, w.shape[1]
+    def multiply(x, w, y, v):
+        (rows, deep), columns, n = x.shape, w.shape[1], width(v)
         flat_x, flat_w, flat_y = x.reshape(-1), w.reshape(-1), y.reshape(-1)
-        for f in range(0, columns, wide * width(v)):
+        starts = (0, n, 2 * n, 3 * n)[:wide]  # of the vectors in a row
+        for f in range(0, columns, wide * n):
             for r in range(0, rows, height):
                 tile = zeros(flat_y, height, wide, v)
                 for c in range(deep):
@@ -66,15 +67,8 @@ def product_in_tiles(height, wide):
     return multiply
 
 
-TILES = [
-    (1, 1),
-    (2, 1),
-    (2, 2),
-    (4, 2),
-    (6, 2),
-    (6, 4),
-    (12, 4),
-]  # rows × vectors of sums; R and F below divide by all
+# rows × vectors of sums; all divide R and F below
+TILES = [(1, 1), (2, 1), (2, 2), (4, 2), (6, 2), (6, 4), (12, 4)]
 
 
 def tile_speeds(rows=192, deep=128, filters=128, seconds=0.3, tiles=TILES) -> dict:
@@ -82,8 +76,9 @@ def tile_speeds(rows=192, deep=128, filters=128, seconds=0.3, tiles=TILES) -> di
     x, w, y = matrices(rows, deep, filters)
     v, speeds = vectors.lanes(filters, x.dtype), {}
     for height, wide in tiles:
-        starts = tuple(i * vectors.number_of(v) for i in range(wide))
-        work = partial(product_in_tiles(height, wide), x, w, y, starts, v)
+        if rows % height or filters % (wide * vectors.number_of(v)):
+            raise ValueError(f"a tile of {height} × {wide} vectors does not divide y {y.shape}")
+        work = partial(product_in_tiles(height, wide), x, w, y, v)
         speeds[height, wide] = product_speed(work, x, w, y, seconds)
     return speeds
 
@@ -225,7 +220,7 @@ def compiled(function) -> dict:
     vectors, "scalar": of single numbers}. Counted in LLVM's language, which is the same on every processor.
     """
     text = function.inspect_llvm(function.signatures[0])
-    work = r"= (?:tail )?(?:fadd|fmul|fsub|call[^\n]*@llvm\.fmu?l?a(?:dd)?[^\n(]*)[\w ]*"
+    work = r"= (?:tail )?(?:fadd|fmul|fsub|call[^\n]*@llvm\.fmu?l?a(?:dd)?[^\n(]*\(?)[\w ]*"
     lanes = [int(n) for n in re.findall(work + r"<(\d+) x (?:float|double)>", text)]
     scalar = len(re.findall(work + r"(?:float|double)\b", text))
     return {"lanes": max(lanes, default=1), "vector": len(lanes), "scalar": scalar}
@@ -262,14 +257,14 @@ def a_tile(height=6, wide=2):
     """One step of a product's tile: numbers of a column of x, vectors of a row of w, and the sums they are added to."""
     numbers = [[f"x{r}"] for r in range(height)]
     row = [[f"w{i}" for i in range(wide)]]
-    sums = [[f"+ x{r}·w{i}" for i in range(wide)] for r in range(height)]
+    sums = [[f"x{r}·w{i}" for i in range(wide)] for r in range(height)]
     return tables(
         (numbers, f"{height} numbers of\nx, column c"),
         "·",
         (row, f"{wide} vectors of\nw, row c"),
         "→",
         (sums, f"{height * wide} sums stay\nin registers"),
-        caption=f"one step of c: {height + wide} loads, {height * wide} multiply-adds of whole vectors",
+        caption=f"one step of c: {height + wide} loads; {height * wide} products of whole vectors are added to the sums",
     )
 
 
@@ -280,7 +275,7 @@ def tiles(speeds, peak):
     places = range(len(labels))
     axes.bar(places, values, 0.62, color=DARK)
     for place, value in zip(places, values):
-        axes.text(place, value, f"{value:.0f}", ha="center", va="bottom", fontsize=9)
+        axes.text(place, 0.97 * value, f"{value:.0f}", ha="center", va="top", fontsize=9, color="white")
     axes.axhline(peak / 1e9, color=MIDDLE, linestyle="--")
     axes.text(-0.4, peak / 1e9, f"peak {peak / 1e9:.0f}", color=MIDDLE, va="bottom", fontsize=9)
     axes.set_xticks(places, labels)

@@ -86,22 +86,31 @@ def copies(arrays, ends):
     return made, memories
 
 
+def arrays_in(value):
+    """The arrays among arguments, and in the named tuples among them."""
+    if isinstance(value, tuple):
+        return [a for part in value for a in arrays_in(part)]
+    return [value] if isinstance(value, np.ndarray) and value.size and value.dtype != object else []
+
+
+def with_arrays(value, made):
+    """The same arguments with the next of ``made`` in place of each array."""
+    if isinstance(value, tuple):
+        parts = [with_arrays(part, made) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return next(made) if arrays_in(value) else value
+
+
 class Guarded(CPUDispatcher):
     """A compiled function whose arrays are guarded."""
 
     def __call__(self, *arguments):
-        places = [
-            i for i, a in enumerate(arguments) if isinstance(a, np.ndarray) and a.size and a.dtype != object
-        ]
-        arrays = [arguments[i] for i in places]
+        arrays = arrays_in(arguments)
         COUNTS[f"{self.py_func.__module__.rpartition('.')[2]}.{self.py_func.__name__}"] += 1
         results = []
         for ends in (True, False):
             made, memories = copies(arrays, ends)
-            passed = list(arguments)
-            for i, copy in zip(places, made):
-                passed[i] = copy
-            value = super().__call__(*passed)
+            value = super().__call__(*with_arrays(arguments, iter(made)))
             results.append((value, [copy.tobytes() for copy in made]))
             if ends:
                 release(memories)
