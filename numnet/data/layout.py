@@ -27,6 +27,7 @@ ROLES = {
     "validation": "val|valid|vali|validate|validating|validation|dev|develop|development|eval|evaluate|evaluation|验证|驗證",
     "test": "test|tests|testing|tst|holdout|heldout|测试|測試",
 }
+UNLABELLED = "unlabell?ed|unsup|unsupervised|pred|predict|prediction|predictions|infer|inference|submission"
 FILLERS = (
     "sets?|data|ds|datasets?|images?|imgs?|pictures?|pics?|photos?|splits?|seg|folders?|dir|files?|the|my|new|full|all|final|"
     "samples?|class(es)?|original|orig|raw|resized|cropped|small|mini|集|数据|數據"
@@ -56,9 +57,9 @@ class Listing:
 
 
 def role(name: str) -> str | None:
-    """What a folder of that name holds, by its name: "train", "validation", "test", or None."""
+    """What a folder of that name holds, by its name: "train", "validation", "test", "unlabelled", or None."""
     letters = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalpha())
-    for part, words in ROLES.items():
+    for part, words in {**ROLES, "unlabelled": UNLABELLED}.items():
         if re.fullmatch(f"(?:{FILLERS})*(?:{words})(?:{FILLERS})*[ab]?", letters):
             return part
     return None
@@ -77,7 +78,9 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
         came = f"only one class folder, {classes[0]}" if classes else "no class folders"
         raise NumnetError(f"{_home(place, places)}: {came}; {_inner(place)}{EXPECTED}")
     if not classes:
-        raise NumnetError(f"{place}: no class folders; {_inner(place)}{EXPECTED}")
+        raise NumnetError(
+            f"{place}: no class folders; {_inner(place)}{EXPECTED} (`numnet predict` takes images without classes)"
+        )
     if home != "train":
         for part in places:
             classes += [name for name, _ in places[part] if name not in classes]
@@ -178,6 +181,9 @@ def _places(folder, training, said) -> dict:
     _ask(folder, training, roles, labelled, flat, others, trains)
     places = {}
     for name in labelled:
+        if roles[name] == "unlabelled":
+            others.append(name)
+            continue
         if roles[name] in places:
             twice = [other for other in labelled if roles[other] == roles[name]]
             raise NumnetError(
