@@ -110,7 +110,7 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
             said.append(f"{folder}: names of classes differ in spelling: {other}")
     if hidden:
         said.append(
-            f"{folder}: {_counted(sum(hidden.values()), 'image')} in hidden folders left out: {_kinds(hidden)}"
+            f"{folder}: {_counted(sum(hidden.values()), 'image')} in hidden folders left out: {kinds(hidden)}"
         )
     if again:
         said.append(
@@ -126,7 +126,7 @@ def _home(place, places) -> Path:
 
 
 def _instead(found) -> str:
-    return f" (it holds {_kinds(found.others)}, which cannot be read)" if found.others else ""
+    return f" (it holds {kinds(found.others)}, which cannot be read)" if found.others else ""
 
 
 def _inner(place) -> str:
@@ -293,7 +293,7 @@ def losses(listing: Listing, unreadable: Counter) -> list[str]:
     if total:
         said.append(
             f"{listing.folder}: {_counted(sum(total.values()), 'file')} left out, of kinds that are not read: "
-            f"{_kinds(total)}; JPEG or PNG would be"
+            f"{kinds(total)}; JPEG or PNG would be"
         )
     listed = Counter(label for files in listing.parts.values() for _, label in files)
     heavy = []
@@ -305,7 +305,7 @@ def losses(listing: Listing, unreadable: Counter) -> list[str]:
     return said + heavy[:10] + ([f"and {len(heavy) - 10} classes more"] if len(heavy) > 10 else [])
 
 
-def _kinds(counts: Counter) -> str:
+def kinds(counts: Counter) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common(6)) + (
         ", …" if len(counts) > 6 else ""
     )
