@@ -123,6 +123,15 @@ def test_what_lies_beside_is_named(tmp_path, capsys):
     assert said.splitlines() == [f"numnet: {line}" for line in read.said]
 
 
+def test_a_test_set_out_of_the_training_images_is_said(tmp_path, capsys):
+    make(tmp_path, "train/ant", "train/bee", "test", count=5)
+    read = load(tmp_path)
+    assert len(read.train) == 8 and len(read.test) == 2
+    said = capsys.readouterr().err
+    assert "test: not used: 5 images without class folders" in said
+    assert "no labelled images for testing: a fifth of each class's training images is the test set" in said
+
+
 def test_classes_of_one_pattern_are_asked_about(tmp_path, capsys):
     make(tmp_path, *(f"{state}/{plant}" for state in ("healthy", "sick") for plant in ("apple", "corn")))
     assert load(tmp_path).classes == ["healthy", "sick"]

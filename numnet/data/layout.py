@@ -195,6 +195,10 @@ def _places(folder, training, said) -> dict:
         said.append(f"{folder / name}: not used: {_counted(count, 'image')} without class folders")
     if others:
         said.append(f"{folder}: not used: {', '.join(others)}, beside the folders of splits")
+    if training and set(places) == {"train"}:
+        said.append(
+            f"{folder}: no labelled images for testing: a fifth of each class's training images is the test set"
+        )
     return _as_test(places)
 
 
