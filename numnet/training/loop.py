@@ -31,8 +31,9 @@ from numnet import checkpoint, cores
 from numnet import data as datasets
 from numnet.data import transforms
 from numnet.data.mixing import Mixed
+from numnet.data.names import listed
 from numnet.data.split import ResizedSplit, in_memory
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.training import state, trouble
@@ -187,6 +188,12 @@ class Run:
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
         self.frozen = (0, 0) if self.settings["freeze"] is None else net.freeze(self.settings["freeze"])
+        known = getattr(net, "class_names", None)
+        if known is not None and list(data.classes) != list(known)[: len(data.classes)] and self.team.leads:
+            tell(
+                f"the net was trained on {listed(known)}, {data.name} has {listed(data.classes)}: its outputs are taken by "
+                "position (`numnet train --init` takes them by name)"
+            )
         self.weights = self._class_weights()
         if self.settings["patience"] is not None and not self._validates():
             raise NumnetError(
