@@ -30,6 +30,6 @@ _LATER = {
 def __getattr__(name):
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    if name in ("data", "parallel", "plotting", "training", "weights"):
+    if name in ("cores", "data", "parallel", "plotting", "training", "weights"):
         return import_module(f"numnet.{name}")
     raise AttributeError(f"module 'numnet' has no attribute {name!r}")

@@ -71,6 +71,10 @@ def test_classes_that_the_net_does_not_know_are_counted_apart(here):
     shutil.copytree("photos/test/red", "more/test/amber")
     more = judged("run", "more")
     assert more["unknown"] == {"amber": 4} and more["accuracy"] == whole["accuracy"] and more["images"] == 12
+    assert (
+        "more: 4 images are of classes that the net does not know, and not counted: amber 4"
+        in numnet("eval", "run", "more", "--json")[2]
+    )
     text = works("eval", "run", "more", "--per-class")
     assert "4 images of classes that the net does not know: amber 4" in text
 

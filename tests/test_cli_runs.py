@@ -585,7 +585,7 @@ MISTAKES = [
     (["predict", "run", "photos/test/red/0.png", "--gpu", "0"], "numnet predict has no option --gpu: numnet computes on"),
     (["eval", "run", "photos", "-j", "4"], "has no option -j: images are decoded ahead"),
     (["train", "shapes", "--early-stopping"], "has no option --early-stopping: --patience E ends after"),
-    (["train", "shapes", "--mixup", "0.2"], "has no option --mixup: not there; --cutout"),
+    ([*TRAIN, "--mixup", "2"], "--mixup: expected a number at least 0, at most 1, got '2'"),
     # eval and predict
     (["eval", "run"], "DATASET is missing"),
     (["eval", "nowhere.safetensors", "shapes"], "nowhere.safetensors: no such checkpoint"),

@@ -136,7 +136,7 @@ def test_no_images():
         (dict(batch_size=2.5), "batch size: expected"),
         (
             dict(augment={"crops": 4}),
-            "augmentation: expected some of crop, flip, cutout, border, got 'crops'",
+            "augmentation: expected some of crop, flip, cutout, border, mixup, cutmix, got 'crops'",
         ),
         (dict(augment={"crop": -1}), "augmentation: crop expects a number of pixels, got -1"),
         (dict(augment={"cutout": True}), "augmentation: cutout expects a number of pixels, got True"),

@@ -78,6 +78,7 @@ def test_train_and_capital_validation_evaluates_on_no_training_image(tmp_path):
         (["Train", "Test"], "Test, Train are named as a split is and hold images but no class folders; expected train/CLASS"),
         (["trainA", "trainB", "testA", "testB"], "named as a split is"),
         (["ant", "bee", "test"], "test is named as a split is .* beside ant, bee; .*if they are classes, give them other"),
+        (["ant", "bee", "unlabeled"], "unlabeled is named as a split is"),
         (["test/ant", "test/bee"], "test is by name not for training; expected"),
         (["ant", "bee", "test/ant", "test/bee"], "test is by name not for training, beside ant, bee"),
         (["train_1/ant", "train_1/bee", "train_2/ant", "train_2/bee"], "train_1 and train_2 are both train folders"),
@@ -111,14 +112,24 @@ def test_classes_that_could_be_splits_and_splits_in_other_places(tmp_path, folde
 
 
 def test_what_lies_beside_is_named(tmp_path, capsys):
-    make(tmp_path, "train/ant", "train/bee", "val/ant", "val/bee", "test", "extra")
+    make(tmp_path, "train/ant", "train/bee", "val/ant", "val/bee", "test", "extra", "seg_pred")
     photos(tmp_path / "train", 2)
     read = load(tmp_path)  # an unlabelled test folder: the labelled val judges
     assert len(read.train) == len(read.test) == 6
     said = capsys.readouterr().err
     assert "test: not used: 3 images without class folders" in said and "not used: extra, beside" in said
+    assert "seg_pred: not used: 3 images without class folders" in said
     assert "train: not used: 2 images beside the class folders, of no class" in said
     assert said.splitlines() == [f"numnet: {line}" for line in read.said]
+
+
+def test_a_test_set_out_of_the_training_images_is_said(tmp_path, capsys):
+    make(tmp_path, "train/ant", "train/bee", "test", count=5)
+    read = load(tmp_path)
+    assert len(read.train) == 8 and len(read.test) == 2
+    said = capsys.readouterr().err
+    assert "test: not used: 5 images without class folders" in said
+    assert "no labelled images for testing: a fifth of each class's training images is the test set" in said
 
 
 def test_classes_of_one_pattern_are_asked_about(tmp_path, capsys):

@@ -204,6 +204,17 @@ def test_patience_that_ran_out_is_remembered(tmp_path):
     assert len(again.history) == 4 and again.result["test_accuracy"] == result["test_accuracy"]
 
 
+def test_fit_says_that_outputs_go_by_position(capsys):
+    net = fakes.make_net()
+    net.class_names = ["a", "b", "c", "d"]
+    numnet.fit(net, fakes.make_data(), epochs=1, progress=False)
+    assert capsys.readouterr().err == ""
+    net.class_names = ["b", "a", "c", "d"]
+    numnet.fit(net, fakes.make_data(), epochs=1, progress=False)
+    said = "the net was trained on b, a, c, d, quarters has a, b, c, d: its outputs are taken by position"
+    assert said in capsys.readouterr().err
+
+
 def test_fit_takes_them_all(tmp_path):
     data = fakes.make_data()
     history = numnet.fit(

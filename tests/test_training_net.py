@@ -16,11 +16,18 @@ SETTINGS = dict(
 )  # fmt: skip
 
 
-def train(**more):
+def train(bn_momentum=None, **more):
     data = shapes.load(train=100, test=20)
     data.hold_back(20, seed=0)
     net = numnet.build(
-        "mobilenet_v1", width=0.125, resolution=32, classes=10, strides="cifar", dropout=0.1, seed=1
+        "mobilenet_v1",
+        width=0.125,
+        resolution=32,
+        classes=10,
+        strides="cifar",
+        dropout=0.1,
+        seed=1,
+        bn_momentum=bn_momentum,
     )
     return net, fit(net, data, **{**SETTINGS, **more})
 
@@ -44,6 +51,15 @@ def test_one_thread_or_many(undisturbed):
             assert [r["train_loss"] for r in history] == [r["train_loss"] for r in undisturbed[1]]
     finally:
         numba.set_num_threads(before)
+
+
+def test_running_statistics_take_no_part_in_training(undisturbed):
+    """Another momentum: the same weights and training losses, bit for bit; other statistics and validation."""
+    net, history = train(bn_momentum=0.999)
+    assert net.flat.tobytes() == undisturbed[0].flat.tobytes()
+    assert [r["train_loss"] for r in history] == [r["train_loss"] for r in undisturbed[1]]
+    assert net.flat_buffers.tobytes() != undisturbed[0].flat_buffers.tobytes()
+    assert history[-1]["validation_loss"] != undisturbed[1][-1]["validation_loss"]
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])

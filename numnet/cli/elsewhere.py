@@ -18,7 +18,6 @@ ANSWERS = {
     **dict.fromkeys(("--amp", "--fp16", "--bf16", "--half", "--precision", "--mixed-precision"), FLOATS),
     **dict.fromkeys(("--world-size", "--local-rank", "--local_rank", "--dist-url", "--nproc"), RANKS),
     **dict.fromkeys(("--tensorboard", "--wandb", "--logger", "--log-dir", "--logdir"), CURVES),
-    **dict.fromkeys(("--mixup", "--cutmix"), "not there; --cutout, --crop, --flip and --label-smoothing are"),
     **dict.fromkeys(("--pretrained", "--weights", "--finetune"), "--init FILE starts from a net's weights"),
     **dict.fromkeys(
         ("--imgsz", "--img-size", "--image-size", "--input-size"), "--resolution R is the side of the images"

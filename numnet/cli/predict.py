@@ -25,6 +25,7 @@ from numnet.cli.use import (
 from numnet.data import imagenet
 from numnet.data.files import has_images, images_below
 from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
+from numnet.data.layout import kinds
 from numnet.data.lists import lines_of
 from numnet.data.names import listed
 from numnet.errors import NumnetError
@@ -172,12 +173,10 @@ def _images(arguments, list_file) -> list[str]:
             if not below.images:
                 raise NumnetError(f"{argument}: a folder without images, expected {', '.join(SUFFIXES)}")
             found += map(str, below.images)
-            for count_, what in (
-                (sum(below.hidden.values()), "hidden images"),
-                (sum(below.others.values()), "other files"),
-            ):
-                if count_:
-                    say(f"numnet: {argument}: {count_:,} {what} left out")
+            if below.hidden:
+                say(f"numnet: {argument}: images in hidden folders left out: {kinds(below.hidden)}")
+            if below.others:
+                say(f"numnet: {argument}: files of kinds that are not read left out: {kinds(below.others)}")
         elif not os.path.exists(argument) and any(sign in argument for sign in "*?["):
             matching = sorted(glob.glob(argument, recursive=True))
             if not matching:

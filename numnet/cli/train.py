@@ -15,6 +15,7 @@ from numnet.cli.arguments import (
     described,
     model_options,
     nearest,
+    number,
     print_json,
     require_dataset,
     say,
@@ -148,6 +149,12 @@ def train_arguments(parser):
         "--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images", **hidden
     )
     group.add_argument("--cutout", type=_pixels, metavar="SIDE", help="cover a square of that side", **hidden)
+    for name, what in (
+        ("mixup", "blend every image with another one"),
+        ("cutmix", "put a part of another image in"),
+    ):
+        about = f"{what}, and their labels: α of the Beta distribution, 0 to 1"
+        group.add_argument(f"--{name}", type=number(least=0, most=1), metavar="ALPHA", help=about, **hidden)
     group.add_argument("--no-augment", action="store_true", help="none at all", **hidden)
 
 
@@ -264,7 +271,7 @@ def _flags(arguments) -> dict:
         model["model"] = given["model"]
     if model:
         flags["model"] = model
-    augment = {key: given[key] for key in ("crop", "flip", "cutout") if key in given}
+    augment = {key: given[key] for key in ("crop", "flip", "cutout", "mixup", "cutmix") if key in given}
     if given.get("no_augment"):
         if augment:
             raise NumnetError(f"--no-augment: cannot stand beside --{next(iter(augment))}")

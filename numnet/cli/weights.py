@@ -8,7 +8,7 @@ from numnet.data.download import cache_folder
 from numnet.data.transforms import SCALINGS
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
-from numnet.loading import load
+from numnet.loading import load, require_trained
 
 LAYOUTS = ("torchvision", "timm", "numnet")
 # What a net for use still says of its making.
@@ -106,6 +106,7 @@ def export(arguments):
             document["result"] = {key: value for key, value in result.items() if key != "checkpoint"}
         net.save(file, half=True, input=net.scaling, classes=net.class_names, **document)
         return
+    require_trained(net, "export")
     if not onnx:
         weights.export_torch(net, file, arguments.layout)
         return

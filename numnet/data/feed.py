@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from numnet.data import mixing
 from numnet.errors import NumnetError
 from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
 from numnet.kernels.random import SHUFFLE, SPLIT, permutation
@@ -14,7 +15,9 @@ OPTIONS = {
     "flip": False,
     "cutout": 0,
     "border": "zero",
-}  # of ``augment``, with what leaving out means
+    "mixup": 0,
+    "cutmix": 0,
+}  # of augmentation, with what leaving out means
 SAMPLINGS = ("shuffled", "balanced")
 OVERSAMPLED = 1 << 32  # from here on the numbers of draws that choose among a class's images
 THREADS = 4  # that decode; more than cores, since each waits for Python's lock while a kernel runs
@@ -39,7 +42,8 @@ def batches(
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
     ``scaling``   {"mean": [3 floats], "std": [3 floats]} of x/255
-    ``augment``   None, or some of {"crop": pixels, "flip": True or "alternate", "cutout": side, "border": "reflect"}
+    ``augment``   None, or some of {"crop": pixels, "flip": True or "alternate", "cutout": side, "border": "reflect"};
+                  with "mixup" or "cutmix": α the labels are a ``mixing.Mixed``: see ``numnet.data.mixing``
     ``shuffle``   in an order drawn by (``seed``, ``epoch``), else in the order of the split
     ``start``     the number of the first batch: a resumed run asks for the batches that it has not seen
     ``take``      function(number, images of batch ``number``) -> the places in it that are wanted here, an array or a
@@ -62,10 +66,18 @@ def batches(
         images, times = _balanced(split.labels, seed, epoch)
         order, draws = images[order], (images + len(split) * times)[order]
     starts = range(start * batch_size, len(order), batch_size)
-    parts = [(order[i : i + batch_size], draws[i : i + batch_size]) for i in starts]
-    if take is not None:
-        places = [(part, take(number, len(part[0]))) for number, part in enumerate(parts, start)]
-        parts = [(part[0][place], part[1][place]) for part, place in places if place is not None]
+    alphas = {name: (augment or {}).get(name, 0) for name in ("mixup", "cutmix")}
+    parts = []
+    for number, i in enumerate(starts, start):
+        part = order[i : i + batch_size], draws[i : i + batch_size]
+        place = slice(None) if take is None else take(number, len(part[0]))
+        if place is None:
+            continue
+        if any(alphas.values()):  # behind the images their partners, which are read and augmented as well
+            part = [np.concatenate([whole[place], np.roll(whole, 1)[place]]) for whole in part]
+            parts.append((*part, mixing.draw(seed, epoch, number, **alphas, shape=split.shape)))
+        else:
+            parts.append((part[0][place], part[1][place], None))
     return _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
 
 
@@ -86,12 +98,18 @@ def _balanced(labels, seed, epoch):
 
 def _batches(split, parts, scaling, options, draw, dtype, threads):
     mean, std = scaling["mean"], scaling["std"]
-    for (_, draws), (part, images) in zip(parts, _read(split, [part for part, _ in parts], threads)):
+    for (_, draws, mix), (part, images) in zip(parts, _read(split, [part[0] for part in parts], threads)):
         if options is None:
             x = scale(images, mean, std, dtype)
         else:
             x = augment(images, draws, mean=mean, std=std, dtype=dtype, **draw, **options)
-        yield x, split.labels[part]
+        labels = split.labels[part]
+        if mix is not None:
+            half = len(x) // 2
+            labels = mixing.Mixed(labels[:half], labels[half:], mix.share)
+            mixing.blend(x[:half], x[half:], mix)
+            x = x[:half]
+        yield x, labels
 
 
 def _options(augment, shape):
@@ -102,6 +120,8 @@ def _options(augment, shape):
         if name not in OPTIONS:
             raise NumnetError(f"augmentation: expected some of {', '.join(OPTIONS)}, got {name!r}")
     options = {**OPTIONS, **augment}
+    for name in ("mixup", "cutmix"):
+        mixing.check(name, options.pop(name))
     for name in ("crop", "cutout"):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:

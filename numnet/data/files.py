@@ -40,6 +40,7 @@ class Found:
     others: Counter = field(default_factory=Counter)
     hidden: Counter = field(default_factory=Counter)  # by the hidden folder's name
     again: int = 0
+    linked: set = field(default_factory=set)  # those of the images that are links
 
 
 def is_hidden(name: str) -> bool:
@@ -87,6 +88,8 @@ def _walk(folder, found, links, taken) -> None:
         kind = _kind(entry.path, entry.name)
         if kind == "image":
             found.images.append(Path(folder, entry.name))
+            if entry.is_symlink():
+                found.linked.add(found.images[-1])
         elif kind == "hidden":
             found.hidden["in files whose names begin with a dot"] += 1
         elif kind is not None:
@@ -105,13 +108,11 @@ def _walk(folder, found, links, taken) -> None:
 
 def _drop_doubles(found) -> None:
     """Leave out links to images that are in the same class under a name of their own."""
-    links = [path for path in found.images if path.is_symlink()]
-    if not links:
+    if not found.linked:
         return
-    linked = set(links)
-    there = {os.path.realpath(path) for path in found.images if path not in linked}
+    there = {os.path.realpath(path) for path in found.images if path not in found.linked}
     doubles = set()
-    for path in links:
+    for path in (path for path in found.images if path in found.linked):
         target = os.path.realpath(path)
         if target in there:
             doubles.add(path)

@@ -27,6 +27,7 @@ ROLES = {
     "validation": "val|valid|vali|validate|validating|validation|dev|develop|development|eval|evaluate|evaluation|验证|驗證",
     "test": "test|tests|testing|tst|holdout|heldout|测试|測試",
 }
+UNLABELLED = "unlabell?ed|unsup|unsupervised|pred|predict|prediction|predictions|infer|inference|submission"
 FILLERS = (
     "sets?|data|ds|datasets?|images?|imgs?|pictures?|pics?|photos?|splits?|seg|folders?|dir|files?|the|my|new|full|all|final|"
     "samples?|class(es)?|original|orig|raw|resized|cropped|small|mini|集|数据|數據"
@@ -56,9 +57,9 @@ class Listing:
 
 
 def role(name: str) -> str | None:
-    """What a folder of that name holds, by its name: "train", "validation", "test", or None."""
+    """What a folder of that name holds, by its name: "train", "validation", "test", "unlabelled", or None."""
     letters = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalpha())
-    for part, words in ROLES.items():
+    for part, words in {**ROLES, "unlabelled": UNLABELLED}.items():
         if re.fullmatch(f"(?:{FILLERS})*(?:{words})(?:{FILLERS})*[ab]?", letters):
             return part
     return None
@@ -77,7 +78,9 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
         came = f"only one class folder, {classes[0]}" if classes else "no class folders"
         raise NumnetError(f"{_home(place, places)}: {came}; {_inner(place)}{EXPECTED}")
     if not classes:
-        raise NumnetError(f"{place}: no class folders; {_inner(place)}{EXPECTED}")
+        raise NumnetError(
+            f"{place}: no class folders; {_inner(place)}{EXPECTED} (`numnet predict` takes images without classes)"
+        )
     if home != "train":
         for part in places:
             classes += [name for name, _ in places[part] if name not in classes]
@@ -107,7 +110,7 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
             said.append(f"{folder}: names of classes differ in spelling: {other}")
     if hidden:
         said.append(
-            f"{folder}: {_counted(sum(hidden.values()), 'image')} in hidden folders left out: {_kinds(hidden)}"
+            f"{folder}: {_counted(sum(hidden.values()), 'image')} in hidden folders left out: {kinds(hidden)}"
         )
     if again:
         said.append(
@@ -123,7 +126,7 @@ def _home(place, places) -> Path:
 
 
 def _instead(found) -> str:
-    return f" (it holds {_kinds(found.others)}, which cannot be read)" if found.others else ""
+    return f" (it holds {kinds(found.others)}, which cannot be read)" if found.others else ""
 
 
 def _inner(place) -> str:
@@ -178,6 +181,9 @@ def _places(folder, training, said) -> dict:
     _ask(folder, training, roles, labelled, flat, others, trains)
     places = {}
     for name in labelled:
+        if roles[name] == "unlabelled":
+            others.append(name)
+            continue
         if roles[name] in places:
             twice = [other for other in labelled if roles[other] == roles[name]]
             raise NumnetError(
@@ -189,6 +195,10 @@ def _places(folder, training, said) -> dict:
         said.append(f"{folder / name}: not used: {_counted(count, 'image')} without class folders")
     if others:
         said.append(f"{folder}: not used: {', '.join(others)}, beside the folders of splits")
+    if training and set(places) == {"train"}:
+        said.append(
+            f"{folder}: no labelled images for testing: a fifth of each class's training images is the test set"
+        )
     return _as_test(places)
 
 
@@ -287,7 +297,7 @@ def losses(listing: Listing, unreadable: Counter) -> list[str]:
     if total:
         said.append(
             f"{listing.folder}: {_counted(sum(total.values()), 'file')} left out, of kinds that are not read: "
-            f"{_kinds(total)}; JPEG or PNG would be"
+            f"{kinds(total)}; JPEG or PNG would be"
         )
     listed = Counter(label for files in listing.parts.values() for _, label in files)
     heavy = []
@@ -299,7 +309,7 @@ def losses(listing: Listing, unreadable: Counter) -> list[str]:
     return said + heavy[:10] + ([f"and {len(heavy) - 10} classes more"] if len(heavy) > 10 else [])
 
 
-def _kinds(counts: Counter) -> str:
+def kinds(counts: Counter) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common(6)) + (
         ", …" if len(counts) > 6 else ""
     )

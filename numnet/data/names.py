@@ -82,7 +82,14 @@ def assign(split, classes, known, outputs, *, where, by_position=False) -> Assig
         raise NumnetError(
             f"{where}: none of its images is of a class that the net knows ({listed(known or [])})"
         )
-    return Assigned(kept, {classes[n]: unknown[n] for n in sorted(unknown)}, matched, said)
+    strange = {classes[n]: unknown[n] for n in sorted(unknown)}
+    if strange:
+        counts = listed([f"{name} {count:,}" for name, count in strange.items()])
+        total = sum(strange.values())
+        said.append(
+            f"{where}: {total:,} images are of classes that the net does not know, and not counted: {counts}"
+        )
+    return Assigned(kept, strange, matched, said)
 
 
 def _places(classes, known, outputs, where, by_position):

@@ -6,7 +6,7 @@ from numnet.blocks import Norm
 from numnet.errors import NumnetError
 from numnet.initialisers import SCHEMES
 from numnet.kernels.activations import CODES
-from numnet.layers import Dense, Dropout, GlobalAverage
+from numnet.layers import Activation, Dense, Dropout, GlobalAverage
 
 VARIANTS = ("keras", "torch", "paddle")
 
@@ -70,6 +70,15 @@ def shown(value):
     return text if len(text) <= 80 else text[:77] + "…"
 
 
+def _head(value):
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) <= 4
+        and all(isinstance(row, (list, tuple)) and len(row) == 2 for row in value)
+        and all(_is_count(units, 1 << 14) and _among(*CODES)(name) for units, name in value)
+    )
+
+
 def _or_none(valid):
     return lambda value: value is None or valid(value)
 
@@ -89,6 +98,10 @@ KEYWORDS = {
     "bottleneck_activation": (_or_none(_among(*CODES)), "one of " + ", ".join(CODES)),
     "kernel": (_or_none(lambda v: _is_count(v, 255)), "an integer of at least 1, at most 255"),
     "initialiser": (_or_none(_among(*SCHEMES)), "one of " + ", ".join(SCHEMES)),
+    "head": (
+        _or_none(_head),
+        "a list of [units, activation] of the dense layers between pooling and classifier, at most 4; [] for none",
+    ),
     "depth_multiplier": (lambda v: _is_count(v, 64), "an integer of at least 1, at most 64"),
     "separable": (lambda v: isinstance(v, bool), "True or False"),
     "shallow": (lambda v: isinstance(v, bool), "True or False"),
@@ -125,6 +138,7 @@ class Settings:
     activation: str | None = None
     kernel: int | None = None
     initialiser: str | None = None
+    head: object = None
 
     def pick(self, name, **of_variant):
         """The option if it was given, else the variant's own value."""
@@ -203,8 +217,19 @@ def round_to_8(value, divisor=8):
 
 
 def classifier(settings, dropout):
-    """Global average pooling, dropout where the rate is not 0, and the dense layer."""
-    return [GlobalAverage(name="pool"), *dropped(settings, dropout), Dense(settings.classes, name="logits")]
+    """Global average pooling, the layers of ``head``, dropout where the rate is not 0, and the dense layer."""
+    pool, logits = GlobalAverage(name="pool"), Dense(settings.classes, name="logits")
+    return [pool, *hidden(settings), *dropped(settings, dropout), logits]
+
+
+def hidden(settings):
+    """The dense layers of ``head``, which stand between pooling and classifier in a net of one's own."""
+    layers = []
+    for number, (units, activation) in enumerate(settings.head or (), start=1):
+        layers.append(Dense(units, name=f"hidden{number}"))
+        if activation != "identity":
+            layers.append(Activation(activation, name=f"hidden{number}_act"))
+    return layers
 
 
 def dropped(settings, dropout, name="dropout", **more):

@@ -38,7 +38,7 @@ ROWS = [
     Row("5b", 384, 192, 384, 48, 128, 128),
 ]
 
-FIXED = ("width", "kernel")  # options that mean nothing here
+FIXED = ("width", "kernel", "head")  # options that mean nothing here
 
 
 def layers(settings: Settings) -> list:

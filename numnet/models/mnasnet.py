@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from numnet.blocks import Conv, Depthwise, InvertedResidual, Pointwise, Sequence
 from numnet.errors import NumnetError
-from numnet.layers import Dense, GlobalMax
+from numnet.layers import GlobalMax
 from numnet.models.common import (
     CHANNELS,
     KERNEL,
@@ -33,7 +33,6 @@ from numnet.models.common import (
     Bottleneck,
     Settings,
     classifier,
-    dropped,
     own_rows,
     round_to_8,
 )
@@ -116,7 +115,10 @@ def article(
     rates = {"keras": 0.0, "torch": 0.0, "paddle": 0.0}
     if pooling == "avg":
         return net + classifier(settings, rates)
-    return [*net, GlobalMax(name="pool"), *dropped(settings, rates), Dense(settings.classes, name="logits")]
+    return [
+        GlobalMax(name="pool") if layer.name == "pool" else layer
+        for layer in net + classifier(settings, rates)
+    ]
 
 
 def _channels(c, settings):

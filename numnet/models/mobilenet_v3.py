@@ -33,6 +33,7 @@ from numnet.models.common import (
     STRIDE,
     Bottleneck,
     Settings,
+    classifier,
     dropped,
     own_rows,
     round_to_8,
@@ -150,9 +151,11 @@ def layers(
     if variant == "torch" or (variant == "keras" and settings.width > 1):
         wide = channels(wide)
     rates = {"keras": 0.2, "torch": 0.2, "paddle": 0.2}
+    net.append(Pointwise(last, **tail, name="last"))
+    if settings.head is not None:  # in place of the wide layer
+        return net + classifier(settings, rates)
     return [
         *net,
-        Pointwise(last, **tail, name="last"),
         GlobalAverage(name="pool"),
         Dense(wide, bias=variant != "paddle", name="wide"),
         Activation(last_activation, name="wide_act"),

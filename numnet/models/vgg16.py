@@ -24,7 +24,7 @@ class Row(NamedTuple):
 ROWS = [Row(64, 2), Row(128, 2), Row(256, 3), Row(512, 3), Row(512, 3)]
 HIDDEN = 4096
 
-FIXED = ("width", "kernel", "strides", "bn_eps", "bn_momentum")  # options that mean nothing here
+FIXED = ("width", "kernel", "strides", "bn_eps", "bn_momentum", "head")  # options that mean nothing here
 
 
 def layers(settings: Settings) -> list:

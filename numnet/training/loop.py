@@ -30,8 +30,10 @@ import numpy as np
 from numnet import checkpoint, cores
 from numnet import data as datasets
 from numnet.data import transforms
+from numnet.data.mixing import Mixed
+from numnet.data.names import listed
 from numnet.data.split import ResizedSplit, in_memory
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.training import state, trouble
@@ -118,7 +120,8 @@ def fit(
     schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
                       None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,
                       every) are ``options``
-    augment           {"crop": pixels, "flip": True or "alternate", "cutout": side} or None
+    augment           {"crop": pixels, "flip": True or "alternate", "cutout": side} or None;
+                      beside them "mixup" and "cutmix": α, see ``numnet.data.mixing``
     progressive       smaller images first: [[part of the net's side, part of the epochs], …], the rest at the
                       net's own side. [[0.5, 0.4], [0.75, 0.3]]: of 10 epochs four at half the side, a quarter of
                       the work, and three at three quarters. Validation is at the net's own side always
@@ -185,6 +188,12 @@ class Run:
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
         self.frozen = (0, 0) if self.settings["freeze"] is None else net.freeze(self.settings["freeze"])
+        known = getattr(net, "class_names", None)
+        if known is not None and list(data.classes) != list(known)[: len(data.classes)] and self.team.leads:
+            tell(
+                f"the net was trained on {listed(known)}, {data.name} has {listed(data.classes)}: its outputs are taken by "
+                "position (`numnet train --init` takes them by name)"
+            )
         self.weights = self._class_weights()
         if self.settings["patience"] is not None and not self._validates():
             raise NumnetError(
@@ -380,7 +389,8 @@ class Run:
             net.backward(dlogits, input_gradient=False)
             if total is not None:
                 vector.accumulate(total, net.flat_grad)
-            correct += int((logits.argmax(axis=1) == labels[mine]).sum()) / part.copies
+            own = labels.labels if isinstance(labels, Mixed) else labels
+            correct += int((logits.argmax(axis=1) == own[mine]).sum()) / part.copies
         net.first_image = 0
         if total is not None:
             net.flat_grad[:] = total
@@ -416,6 +426,11 @@ class Run:
 
     def _cross_entropy(self, logits, labels):
         """The mean loss and dlogits, each image with the weight of its class: images of one weight together."""
+        if isinstance(labels, Mixed):
+            loss, dlogits = self._cross_entropy(logits, labels.labels)
+            theirs, more = self._cross_entropy(logits, labels.others)
+            share = labels.share
+            return share * loss + (1 - share) * theirs, share * dlogits + (1 - share) * more
         smoothing = self.settings["label_smoothing"]
         if self.weights is None:
             return softmax_cross_entropy(logits, labels, smoothing)

@@ -48,11 +48,11 @@ def import_file(file, model=None, width=None, *, take=None, published=None, **op
     not fit; tensors missing, left over or of the wrong shape are one error that names the first of them.
     """
     framework, source = _read(file, take, published)
-    net, candidate = match(framework, source, model, width, options)
+    net, candidate, untrained, notes = match(framework, source, model, width, options)
     net.scaling = source.scaling or copy.deepcopy(SCALINGS[candidate.scaling])
     names = source.class_names
     net.class_names = names if names is not None and len(names) == net.classes else None
-    net.path, net.notes = source.path, list(source.notes)
+    net.path, net.notes = source.path, [*source.notes, *notes]
     if source.question is not None and not set(source.question[0]) & options.keys() and _asked(candidate):
         net.notes.append(source.question[1])
     net.document = {
@@ -61,6 +61,11 @@ def import_file(file, model=None, width=None, *, take=None, published=None, **op
     }
     if source.preset is not None:
         net.document["preset"] = source.preset
+    if untrained:
+        net.document |= {"untrained": untrained, "labels": None}
+        net.class_names = None
+    if (net.config.get("head") or untrained) and net.document["labels"]:
+        net.document["labels"] = None
     return net
 
 

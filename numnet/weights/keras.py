@@ -18,7 +18,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 from numnet.errors import NumnetError
-from numnet.weights import hdf5
+from numnet.weights import hdf5, heads
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
 
@@ -173,7 +173,76 @@ def read(path) -> Source:
     except Exception as error:  # a damaged file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NumnetError(f"{path}: damaged, or no Keras file ({reason})") from None
-    return Source("keras", path, _canonical(layers), _stated(texts[""].get("model_config")))
+    told = _layers_of(texts[""].get("model_config"))
+    return Source(
+        "keras", path, _canonical(layers), _stated(told), scaling=_rescaled(told),
+        pools=frozenset(POOLS[layer["class"]] for layer in told if layer["class"] in POOLS),
+        dense=tuple(_activation(layer) for layer in told if layer["class"] == "Dense"),
+    )  # fmt: skip
+
+
+POOLS = {
+    "GlobalAveragePooling2D": "global average", "GlobalMaxPooling2D": "global max", "Flatten": "flatten",
+}  # fmt: skip
+NESTED = ("Functional", "Model", "Sequential")
+
+
+def _layers_of(config) -> list[dict]:
+    """The layers that a configuration names, those of models within the model in their place; empty without one."""
+    found = []
+
+    def visit(layers, depth):
+        for layer in layers:
+            own = layer["config"]
+            if layer["class_name"] in NESTED and depth < 8:
+                visit(own["layers"], depth + 1)
+            else:
+                found.append({**own, "class": layer["class_name"]})
+
+    try:
+        visit(json.loads(config)["config"]["layers"], 0)
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
+        return []
+    return found
+
+
+def _activation(layer) -> str | None:
+    """The name of a dense layer's activation; Keras 3 may write it as an object."""
+    said = layer.get("activation")
+    if isinstance(said, dict):
+        said = said.get("config") if isinstance(said.get("config"), str) else said.get("class_name")
+    return str(said).lower() if said is not None else "linear"
+
+
+def _rescaled(layers) -> dict | None:
+    """The scaling of x/255 that the model does itself, by one layer x·scale + offset on pixels from 0 to 255."""
+    own = [layer for layer in layers if layer["class"] == "Rescaling"]
+    if len(own) != 1:
+        return None
+    scale, offset = own[0].get("scale"), own[0].get("offset", 0.0)
+    if (
+        not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in (scale, offset))
+        or not scale > 0
+    ):
+        return None
+    std = 1 / (255 * scale)
+    return {"mean": [-offset * std] * 3, "std": [std] * 3}
+
+
+def dense_layers(source, rest):
+    """What is left of a file as dense layers in its order; None if it is not that alone."""
+    layers = {}
+    for key, array in rest.items():
+        name, _, leaf = key.rpartition("/")
+        layers.setdefault(name, {})[leaf] = array
+    for each in layers.values():
+        if not set(each) <= {"kernel", "bias"} or "kernel" not in each or each["kernel"].ndim != 2:
+            return None
+    said = source.dense[-len(layers) :] if len(source.dense) >= len(layers) else (None,) * len(layers)
+    return [
+        heads.DenseLayer(name, each["kernel"], each.get("bias"), activation)
+        for (name, each), activation in zip(layers.items(), said)
+    ]
 
 
 def _legacy(arrays, texts, root):
@@ -193,12 +262,13 @@ def _numbered(arrays, texts):
     """(layer, leaf, array) of a .weights.h5, each class in the order of its numbers."""
 
     def place(path):
-        kind, _, number = path.split("/")[1].rpartition("_") if "/" in path else (path, "", "0")
-        return (kind, int(number)) if number.isdecimal() else (path.split("/")[1], 0)
+        own = path.split("/")[-3]
+        kind, _, number = own.rpartition("_")
+        return (kind, int(number)) if number.isdecimal() else (own, 0)
 
-    inside = [path for path in arrays if re.fullmatch(r"layers/[^/]+/vars/\d+", path)]
+    inside = [path for path in arrays if re.fullmatch(r"(layers/[^/]+/)+vars/\d+", path)]
     for path in sorted(inside, key=lambda path: (*place(path), int(path.rpartition("/")[2]))):
-        _, layer, _, number = path.split("/")
+        *_, layer, _, number = path.split("/")  # the last of several: a layer in a model within the model
         leaves = NORM if layer.startswith("batch_normalization") else KERNEL
         leaf = leaves[int(number)] if int(number) < len(leaves) else number
         name = texts[path.rpartition("/")[0]].get("name", layer)
@@ -225,18 +295,11 @@ def _canonical(layers) -> dict:
     return tensors
 
 
-def _stated(config) -> dict:
+def _stated(layers) -> dict:
     """Keywords of numnet.build that a model's configuration states: ε and momentum if all layers agree, resolution."""
-    try:
-        layers = [
-            layer["config"] | {"class": layer["class_name"]}
-            for layer in json.loads(config)["config"]["layers"]
-        ]
-        norms = [layer for layer in layers if layer["class"] == "BatchNormalization"]
-        inputs = [layer for layer in layers if layer["class"] == "InputLayer"]
-        shape = [layer.get("batch_shape") or layer.get("batch_input_shape") for layer in inputs][:1]
-    except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
-        return {}
+    norms = [layer for layer in layers if layer["class"] == "BatchNormalization"]
+    inputs = [layer for layer in layers if layer["class"] == "InputLayer"]
+    shape = [layer.get("batch_shape") or layer.get("batch_input_shape") for layer in inputs][:1]
     stated = {}
     for key, ours in (("epsilon", "bn_eps"), ("momentum", "bn_momentum")):
         values = {layer.get(key) for layer in norms if isinstance(layer.get(key), float)}

@@ -98,6 +98,11 @@ def layout_slots(net, layout: str):
     return slots(net, NAMES[net.config["model"]](net), STYLE)
 
 
+def dense_layers(source, rest):
+    """PaddleClas writes no heads of one's own."""
+    return None
+
+
 def candidates():
     """The nets that a file may hold."""
     for model in NAMES:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from numnet.errors import NumnetError
 from numnet.models import build, describe
+from numnet.weights import heads
 from numnet.weights.slots import fill, misfits, refuse
 
 SCALINGS = {  # of x/255: what published nets were trained with
@@ -22,6 +23,7 @@ SCALINGS = {  # of x/255: what published nets were trained with
 }
 # Published widths, tried before those that the shapes suggest: rounding to multiples of 8 makes several fit.
 WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.25, 1.3, 1.4, 1.5, 2.0)
+CLOSEST = 4  # nets that fit best, of which one may fit up to the pooling
 FIXED = ("vgg16", "googlenet")  # have no width
 
 
@@ -47,23 +49,38 @@ class Source(NamedTuple):
     class_names: list | None = None
     preset: str | None = None  # how images are brought to the resolution, a preset of numnet.data
     notes: list = []  # lines for the user: what was chosen, assumed, left out
+    pools: frozenset = (
+        frozenset()
+    )  # kinds of layers that stand before a head of one's own, where the file says them
+    dense: tuple = ()  # names of the activations of its dense layers, in order, where the file says them
     question: tuple | None = None  # (keywords, line): said where the caller names none of these keywords
 
 
 def match(framework, source, model=None, width=None, options=None):
-    """(net with the file's weights, the Candidate that fits). Raises NumnetError for a file that fits none."""
+    """(net with the file's weights, the Candidate that fits, untrained layers, lines for the user).
+
+    Raises NumnetError for a file that fits none.
+    """
     given = {**(options or {}), **({} if width is None else {"width": width})}
+    head = {"head": given.pop("head")} if "head" in given else {}
     likely = _by_names(framework, source, model, given)
-    best = None
+    tried = []
     for candidate in likely:
         for keywords in _settings(framework, candidate, source, given):
             net = describe(candidate.model, **keywords)
             wrong = misfits(framework.layout_slots(net, candidate.layout), source.tensors)
-            if best is None or len(wrong) < len(best[0]):
-                best = wrong, net, candidate
+            tried.append((len(wrong), len(tried), wrong, net, candidate, keywords))
             if not wrong:
-                return _built(framework, source, net, candidate), candidate
-    refuse(source.path, best[1], best[0])
+                return _built(framework, source, net, candidate), candidate, [], []
+    tried.sort()
+    for *_, candidate, keywords in tried[:CLOSEST]:
+        found = heads.match_body(framework, source, candidate, {**keywords, **head})
+        if found is not None:
+            net, untrained, notes = found
+            _turn(net, candidate)
+            return net, candidate, untrained, notes
+    best = tried[0][3], tried[0][2]
+    refuse(source.path, *best)
 
 
 def _by_names(framework, source, model, given) -> list:
@@ -149,7 +166,12 @@ def _built(framework, source, description, candidate):
         keywords["bn_eps"] = eps.pop()
     net = build(candidate.model, **keywords)
     fill(net, framework.layout_slots(net, candidate.layout), source.tensors, source.path)
+    _turn(net, candidate)
+    return net
+
+
+def _turn(net, candidate) -> None:
+    """The first kernel of a net that wants blue, green, red: its inputs the other way round."""
     if candidate.bgr:
         kernel = next(iter(net.params.values()))
         kernel[...] = kernel[:, :, ::-1].copy()
-    return net

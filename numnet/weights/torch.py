@@ -20,7 +20,7 @@ import numpy as np
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
-from numnet.weights import pth, published, reimplementations, states
+from numnet.weights import heads, pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
 
@@ -340,6 +340,22 @@ def _settle(path, tensors, facts, notes):
         "nothing says whether this is mobilenetv3_… or tf_mobilenetv3_… of timm, whose tensors are alike: took "
         "mobilenetv3_… (padding symmetric, ε 1e-5); for the other say --published tf_mobilenetv3_large_100",
     )
+
+
+def dense_layers(source, rest):
+    """What is left of a file as dense layers in its order; None if it is not that alone."""
+    layers = {}
+    for key, array in rest.items():
+        name, _, leaf = key.rpartition(".")
+        layers.setdefault(name, {})[leaf] = array
+    if not all(
+        set(each) <= {"weight", "bias"} and each.get("weight", _NONE).ndim == 2 for each in layers.values()
+    ):
+        return None
+    return [heads.DenseLayer(name, each["weight"].T, each.get("bias")) for name, each in layers.items()]
+
+
+_NONE = np.zeros(0)
 
 
 def _own(metadata, key, *needed):

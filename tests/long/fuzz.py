@@ -612,7 +612,10 @@ class Lists(Reader):
     share = 0.75
 
     def make(self):
-        (self.path.parent / "lists").mkdir(exist_ok=True)
+        for name in ("a/1.png", "b/2.png", "b c/3.png"):  # a list of which no image is there is refused
+            path = self.path.parent / "lists" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         return [b"a/1.png 0\nb/2.png 1\n\nb c/3.png\t2\n", b"0 cat\n1 dog\n2 hat\n", "\ufeffä 0\n".encode()]
 
     def read(self, content):
