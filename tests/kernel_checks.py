@@ -317,6 +317,8 @@ WINDOWS = [
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
     Shape(1, 6, 7, 2, 2, 6),
     Shape(2, 4, 3, 5, 1, 3),
+    Shape(1, 3, 11, 3, 2, 3),  # several fours of pixels, and more
+    Shape(1, 3, 21, 2, 3, 5, 2),
     Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0))),  # an image that reaches further than its windows do
     Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0)), 2),
 ]
