@@ -111,6 +111,7 @@ def products():
         (9, 2, 5),
         (3, 5, 12),
         (8, 9, 34),
+        (2, 3, 37),
     ):
         x, w = draw((rows, deep), (deep, columns))
         close(product.product(x, w), x @ w, ORACLE, f"product {rows} {deep} {columns}")
@@ -147,17 +148,20 @@ def products_of_inference():
 
 
 @page("product")
-def rows_of_four_vectors():
-    """NEON's tile of registers is wider; as plain Python any processor can have it."""
-    if vectors.PLAIN:
-        before = product.VECTORS
-        product.VECTORS = pointwise.VECTORS = 6 - before
-        try:
+def rows_of_four_vectors_and_wide_vectors():
+    """NEON's tile of registers has more vectors in a row, AVX-512's vectors more lanes; plain Python can have both."""
+    if not vectors.PLAIN:
+        return
+    held, lanes = product.VECTORS, vectors.LANES
+    try:
+        for product.VECTORS, vectors.LANES in ((6 - held, lanes), (held, 32)):
+            pointwise.VECTORS = product.VECTORS
             products()
             products_of_inference()
             folded_weights()
-        finally:
-            product.VECTORS = pointwise.VECTORS = before
+    finally:
+        product.VECTORS = pointwise.VECTORS = held
+        vectors.LANES = lanes
 
 
 def unit(kind, shape, activations_=("relu6", "hswish"), training=True):
