@@ -512,8 +512,9 @@ def exponentials():
             assert np.array_equal(ends, np.array([0, np.inf, np.nan, 1], dtype), equal_nan=True)
             constants = exponential._Float64 if dtype == np.float64 else exponential._Float32
             assert (exp(np.array([constants.LOW, constants.LOW], dtype)) > 0).all()
-            below = np.nextafter(constants.LOW, dtype(-1e9))
-            assert (exp(np.array([below, below], dtype)) == 0).all()
+            assert np.isfinite(exp(np.array([constants.HIGH, constants.HIGH], dtype))).all()
+            below, above = np.nextafter(constants.LOW, dtype(-1e9)), np.nextafter(constants.HIGH, dtype(1e9))
+            assert (exp(np.array([below, above], dtype)) == [0, np.inf]).all()
 
 
 # --- pools, gates, sums, copies -----------------------------------------------------------------------------
@@ -620,13 +621,13 @@ def sums_and_copies():
 def folded_weights():
     flat, buffers = draw((20,), (20,))
     buffers[10:] **= 2
-    places = np.array([[3, 0, -1, -1], [7, 8, 9, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
+    places = np.array([[3, 0, -1, -1], [7, 8, 0, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
     at, out = np.array([[0, 1], [5, 2], [3, 4], [7, 6]]), np.full(8, np.nan)
     eps = np.array([0.1, 0.2, 1, 1])
     folding.fold_all(flat, buffers, places, eps, at, out)
     scale = flat[[3, 0]] / np.sqrt(buffers[[12, 15]] + eps[:2])
     close(out[at[:, 0]], [*scale, 1, 1], ORACLE)
-    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[9], 0], ORACLE)
+    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[0], 0], ORACLE)
     for deep, columns in ((1, 1), (3, 5), (2, 9), (4, 2), (3, 34), (5, 3)):
         w, scale, x = draw((deep, columns), (columns,), (3, deep))
         got = packed(w, scale)
