@@ -614,6 +614,32 @@ def sums_and_copies():
         close(back, a, ORACLE)
 
 
+@page("batchnorm")
+@page("pooling")
+@page("squeeze_excite")
+@page("residual")
+@page("concat")
+def writers_of_maps():
+    for shape in ((3, 4, 5, 7), (9, 2, 3, 10), (1, 3, 1, 45)):
+        x, dy, gate, ds = draw(shape, shape, (shape[0], shape[3]), (shape[0], shape[3]))
+        norm, y, mean = Norm(np.concatenate([x, 1 - x]), "hswish"), np.zeros(shape), np.zeros(gate.shape)
+        source, sums = source_of(x, norm.pack, norm.code), np.zeros((min(8, shape[0]), 2, shape[3]))
+        upstream = batchnorm.upstream_of(dy, x, norm.pack, norm.pack[:2].copy(), norm.code)
+        wide = np.zeros((*shape[:3], shape[3] + 5))
+        for name, function, arguments, output in (
+            ("batchnorm", batchnorm.normalised, (source, y), y),
+            ("batchnorm", batchnorm.unit_gradient_of, (upstream, y), y),
+            ("pooling", pooling.unit_average, (source, mean), mean),
+            ("pooling", kernels.global_average_backward, (gate, shape, y), y),
+            ("squeeze_excite", squeeze_excite.unit_forward, (source, gate, y), y),
+            ("squeeze_excite", squeeze_excite.unit_gate_gradient, (dy, source, mean), mean),
+            ("squeeze_excite", squeeze_excite.unit_backward, (dy, gate, ds, source, y, sums), y),
+            ("residual", residual.unit_forward, (source, source, y), y),
+            ("concat", concat.unit_backward, (wide, 2, y), y),
+        ):
+            writers([name], functools.partial(function, *arguments), output)
+
+
 # --- inference ----------------------------------------------------------------------------------------------
 
 
