@@ -111,6 +111,7 @@ def products():
         (9, 2, 5),
         (3, 5, 12),
         (8, 9, 34),
+        (2, 3, 37),
     ):
         x, w = draw((rows, deep), (deep, columns))
         close(product.product(x, w), x @ w, ORACLE, f"product {rows} {deep} {columns}")
@@ -147,17 +148,20 @@ def products_of_inference():
 
 
 @page("product")
-def rows_of_four_vectors():
-    """NEON's tile of registers is wider; as plain Python any processor can have it."""
-    if vectors.PLAIN:
-        before = product.VECTORS
-        product.VECTORS = pointwise.VECTORS = 6 - before
-        try:
+def rows_of_four_vectors_and_wide_vectors():
+    """NEON's tile of registers has more vectors in a row, AVX-512's vectors more lanes; plain Python can have both."""
+    if not vectors.PLAIN:
+        return
+    held, lanes = product.VECTORS, vectors.LANES
+    try:
+        for product.VECTORS, vectors.LANES in ((6 - held, lanes), (held, 32)):
+            pointwise.VECTORS = product.VECTORS
             products()
             products_of_inference()
             folded_weights()
-        finally:
-            product.VECTORS = pointwise.VECTORS = before
+    finally:
+        product.VECTORS = pointwise.VECTORS = held
+        vectors.LANES = lanes
 
 
 def unit(kind, shape, activations_=("relu6", "hswish"), training=True):
@@ -317,6 +321,8 @@ WINDOWS = [
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
     Shape(1, 6, 7, 2, 2, 6),
     Shape(2, 4, 3, 5, 1, 3),
+    Shape(1, 3, 11, 3, 2, 3),  # several fours of pixels, and more
+    Shape(1, 3, 21, 2, 3, 5, 2),
     Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0))),  # an image that reaches further than its windows do
     Shape(1, 5, 7, 6, 2, 2, 6, ((0, 0), (5, 0)), 2),
 ]
@@ -506,8 +512,9 @@ def exponentials():
             assert np.array_equal(ends, np.array([0, np.inf, np.nan, 1], dtype), equal_nan=True)
             constants = exponential._Float64 if dtype == np.float64 else exponential._Float32
             assert (exp(np.array([constants.LOW, constants.LOW], dtype)) > 0).all()
-            below = np.nextafter(constants.LOW, dtype(-1e9))
-            assert (exp(np.array([below, below], dtype)) == 0).all()
+            assert np.isfinite(exp(np.array([constants.HIGH, constants.HIGH], dtype))).all()
+            below, above = np.nextafter(constants.LOW, dtype(-1e9)), np.nextafter(constants.HIGH, dtype(1e9))
+            assert (exp(np.array([below, above], dtype)) == [0, np.inf]).all()
 
 
 # --- pools, gates, sums, copies -----------------------------------------------------------------------------
@@ -607,6 +614,32 @@ def sums_and_copies():
         close(back, a, ORACLE)
 
 
+@page("batchnorm")
+@page("pooling")
+@page("squeeze_excite")
+@page("residual")
+@page("concat")
+def writers_of_maps():
+    for shape in ((3, 4, 5, 7), (9, 2, 3, 10), (1, 3, 1, 45)):
+        x, dy, gate, ds = draw(shape, shape, (shape[0], shape[3]), (shape[0], shape[3]))
+        norm, y, mean = Norm(np.concatenate([x, 1 - x]), "hswish"), np.zeros(shape), np.zeros(gate.shape)
+        source, sums = source_of(x, norm.pack, norm.code), np.zeros((min(8, shape[0]), 2, shape[3]))
+        upstream = batchnorm.upstream_of(dy, x, norm.pack, norm.pack[:2].copy(), norm.code)
+        wide = np.zeros((*shape[:3], shape[3] + 5))
+        for name, function, arguments, output in (
+            ("batchnorm", batchnorm.normalised, (source, y), y),
+            ("batchnorm", batchnorm.unit_gradient_of, (upstream, y), y),
+            ("pooling", pooling.unit_average, (source, mean), mean),
+            ("pooling", kernels.global_average_backward, (gate, shape, y), y),
+            ("squeeze_excite", squeeze_excite.unit_forward, (source, gate, y), y),
+            ("squeeze_excite", squeeze_excite.unit_gate_gradient, (dy, source, mean), mean),
+            ("squeeze_excite", squeeze_excite.unit_backward, (dy, gate, ds, source, y, sums), y),
+            ("residual", residual.unit_forward, (source, source, y), y),
+            ("concat", concat.unit_backward, (wide, 2, y), y),
+        ):
+            writers([name], functools.partial(function, *arguments), output)
+
+
 # --- inference ----------------------------------------------------------------------------------------------
 
 
@@ -614,13 +647,13 @@ def sums_and_copies():
 def folded_weights():
     flat, buffers = draw((20,), (20,))
     buffers[10:] **= 2
-    places = np.array([[3, 0, -1, -1], [7, 8, 9, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
+    places = np.array([[3, 0, -1, -1], [7, 8, 0, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
     at, out = np.array([[0, 1], [5, 2], [3, 4], [7, 6]]), np.full(8, np.nan)
     eps = np.array([0.1, 0.2, 1, 1])
     folding.fold_all(flat, buffers, places, eps, at, out)
     scale = flat[[3, 0]] / np.sqrt(buffers[[12, 15]] + eps[:2])
     close(out[at[:, 0]], [*scale, 1, 1], ORACLE)
-    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[9], 0], ORACLE)
+    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[0], 0], ORACLE)
     for deep, columns in ((1, 1), (3, 5), (2, 9), (4, 2), (3, 34), (5, 3)):
         w, scale, x = draw((deep, columns), (columns,), (3, deep))
         got = packed(w, scale)

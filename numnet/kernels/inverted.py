@@ -37,24 +37,21 @@ TILES = 4  # with fewer images the steps one after another are faster: each core
 
 
 class Steps(NamedTuple):
-    """A block's folded weights and biases in the order of (1) to (3), squeeze-excite before (3); w1 … w3 packed.
+    """A block's folded weights and biases, in the order in which they are used. What a block does not have is empty."""
 
-    What a block does not have is empty. lanes, lanes_r, lanes_y: of t·C, of the squeeze's R, of F channels.
-    """
-
-    w1: np.ndarray
+    w1: np.ndarray  # (1), packed: C → t·C
     bias1: np.ndarray
-    taps: np.ndarray
+    taps: np.ndarray  # (2): (K·K, t·C)
     bias2: np.ndarray
-    r1: np.ndarray
+    r1: np.ndarray  # squeeze-excite, packed: t·C → R → t·C
     bias_r1: np.ndarray
     r2: np.ndarray
     bias_r2: np.ndarray
-    w3: np.ndarray
+    w3: np.ndarray  # (3), packed: t·C → F
     bias3: np.ndarray
-    lanes: np.integer
-    lanes_r: np.integer
-    lanes_y: np.integer
+    lanes: np.integer  # of t·C channels
+    lanes_r: np.integer  # of R
+    lanes_y: np.integer  # of F
 
 
 class Codes(NamedTuple):
@@ -67,9 +64,16 @@ class Codes(NamedTuple):
     adds: bool
 
 
+class Cut(NamedTuple):
+    """How much a tile holds: so many images, and rows of y of each; several images only if the rows are all rows."""
+
+    images: int
+    rows: int
+
+
 @row
 def multiply_to(a, rows, w, ending, y, at):
-    """``rows`` rows of y, from number ``at``, by a · w; a from its number at."""
+    """``rows`` rows of y, from its number ``at`` on: y = a · w, with its ending."""
     multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, NEW)
 
 
@@ -123,17 +127,14 @@ def _squeeze_excite(source, excite, gate, y):
 
 @kernel
 def _inference(source, steps, codes, window, y, cut):
-    """(1) to (3). source.raw (N, H, W, C), y (N, P, Q, F).
-
-    ``cut``: images and rows of y in a tile; several images only if the rows are all rows.
-    """
+    """(1) to (3). source.raw (N, H, W, C), y (N, P, Q, F); ``cut`` says what a tile is."""
     (images, height, width, channels), (rows, columns, filters) = source.raw.shape, y.shape[1:]
     x, out, wide = source.raw.reshape(-1), y.reshape(-1), steps.bias2.size
-    (group, high), side_u = cut, steps.taps.shape[0] // window.side
-    groups, tiles = (images + group - 1) // group, (rows + high - 1) // high
-    for tile in prange(groups * tiles):  # each tile writes its own rows of y
-        n0, first = tile // tiles * group, tile % tiles * high
-        n1, last = min(n0 + group, images), min(first + high, rows)
+    side_u = steps.taps.shape[0] // window.side
+    along, down = (images + cut.images - 1) // cut.images, (rows + cut.rows - 1) // cut.rows
+    for tile in prange(along * down):  # each tile writes its own rows of y
+        n0, first = tile // down * cut.images, tile % down * cut.rows
+        n1, last = min(n0 + cut.images, images), min(first + cut.rows, rows)
         lo = max(first * window.stride - window.top, 0)  # the rows of x and e that these windows see
         hi = min((last - 1) * window.stride + side_u - window.top, height)
         begin, pixels = (n0 * height + lo) * width, ((n1 - n0 - 1) * height + hi - lo) * width
@@ -141,7 +142,7 @@ def _inference(source, steps, codes, window, y, cut):
         if steps.bias1.size:
             a, w1 = Strided(e, 0, channels, 1), Packed(steps.w1, channels, wide, steps.lanes)
             e = line_up(pixels * wide, x)
-            multiply_to(a, pixels, w1, Ending(steps.bias1, codes.expand, x[:0]), e, 0)
+            multiply_to(a, pixels, w1, Ending(steps.bias1, codes.expand, x[:0]), e, 0)  # (1)
         lines, many = e.reshape(n1 - n0, hi - lo, width * wide), (n1 - n0) * (last - first) * columns
         z = line_up(many * wide, x)
         maps = z.reshape(n1 - n0, last - first, columns * wide)
@@ -149,7 +150,7 @@ def _inference(source, steps, codes, window, y, cut):
         ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, steps.lanes))
         finished = Source(source.raw, source.pack, source.code, steps.lanes)
         for n in range(n1 - n0):
-            filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])
+            filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])  # (2)
         if steps.bias_r1.size:
             scaled = line_up(z.size, x)
             excite = Excite(steps.r1, steps.bias_r1, steps.r2, steps.bias_r2, steps.lanes, steps.lanes_r)
@@ -157,21 +158,21 @@ def _inference(source, steps, codes, window, y, cut):
             z = scaled
         w3, skip = Packed(steps.w3, wide, filters, steps.lanes_y), x if codes.adds else x[:0]
         a, to = Strided(z, 0, wide, 1), (n0 * rows + first) * columns * filters
-        multiply_to(a, many, w3, Ending(steps.bias3, codes.project, skip), out, to)
+        multiply_to(a, many, w3, Ending(steps.bias3, codes.project, skip), out, to)  # (3)
 
 
 def cut_of(images, shape, window, rows, squeezes):
-    """Images and rows of y in a tile, by the shapes alone; None if the steps one after another keep more cores busy."""
+    """The Cut, by the shapes alone; None if the steps one after another keep more cores busy. shape: (H, W, t·C)."""
     (height, width, wide), (side, stride) = shape, window
     numbers = height * width * wide
     if images < TILES:
         return None
     if images >= TILES and numbers <= (2 * CACHE if squeezes else CACHE):
-        return max(min(2 * CACHE // numbers, images // TILES), 1), rows
+        return Cut(max(min(2 * CACHE // numbers, images // TILES), 1), rows)
     if squeezes:
         return None
     fits = (max(CACHE // (width * wide), side) - side) // stride + 1
-    return 1, -(-rows // -(-rows // fits))
+    return Cut(1, -(-rows // -(-rows // fits)))
 
 
 def unit_inference(source, steps, codes, window, y, cut):

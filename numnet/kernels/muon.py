@@ -199,8 +199,8 @@ def end(w, matrix, work, rule):
 
 # ---------------------------------------------------------------------------------------------- the pass
 
-# The sweeps of a step, in their order; those of ROUND five times. One pass does all of them: eight would be compiled thrice
-# as long.
+# The sweeps of a step, in their order; those of ROUND five times. One pass does all of them: eight took a third longer to
+# compile (4.3 against 3.2 s).
 BEGIN, PACK_Z, GRAM, PACK_A, POLYNOMIAL_OF_A, PACK_P, NEXT, END = range(8)
 ROUND = PACK_Z, GRAM, PACK_A, POLYNOMIAL_OF_A, PACK_P, NEXT
 

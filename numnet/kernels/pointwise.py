@@ -25,6 +25,8 @@ in index order when all are done: so the bits do not depend on the threads.
 Not supported: groups, a bias (the batch norm that follows has one; the dense page adds it).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
@@ -104,9 +106,8 @@ def _forward(source, w, y, moments, parts, v):
             if source.pack.size:
                 normalise_activate(a, source, finished)
                 a = finished
-            multiply_all(
-                Strided(a, 0, channels, 1), hi - lo, b, Strided(y, lo * filters, filters, 1), NEW
-            )  # (1)
+            out = Strided(y, lo * filters, filters, 1)
+            multiply_all(Strided(a, 0, channels, 1), hi - lo, b, out, NEW)  # (1)
             if moments.size:
                 add_moments(y[lo * filters : hi * filters], moments[part], v)
 
@@ -140,26 +141,27 @@ def _backward(upstream, source, w, dx, more, dw, x_sums):
             multiply_all(Strided(a, 0, 1, channels), channels, b, mine, lo > first)  # (3)
             if dx.size:
                 out = dx[lo * channels : hi * channels]
-                multiply_all(
-                    Strided(d, 0, filters, 1), hi - lo, back, Strided(out, 0, channels, 1), NEW
-                )  # (2)
+                rows_of_dx = Strided(out, 0, channels, 1)
+                multiply_all(Strided(d, 0, filters, 1), hi - lo, back, rows_of_dx, NEW)  # (2)
                 if more.size:
                     add(out, more[lo * channels : hi * channels])
                 if x_sums.size:
                     add_gradient_sums(out, x[lo * channels : hi * channels], source, x_sums[part])
 
 
+class Cut(NamedTuple):
+    """The tiles of an inference: so many pixels each, and so many tiles side by side over the filters."""
+
+    pixels: int
+    beside: int
+
+
 @kernel
 def _inference(x, b, ending, y, cut):
-    """activation((1) + bias) + skip; b Packed, with the batch norm's scale in it.
-
-    ``cut``: pixels of a tile, and into how many shares its panels of filters are dealt.
-    """
-    step, wide = cut
+    """activation((1) + bias) + skip; b Packed, with the batch norm's scale in it."""
+    step, wide = cut.pixels, cut.beside
     count, rows = vectors_of(b.columns, b.lanes), y.size // b.columns
-    panels = max(
-        count // VECTORS, 1
-    )  # the last share takes what is left over, which overlaps its own panel only
+    panels = max(count // VECTORS, 1)  # the last tile takes what is left over, which overlaps its own panel only
     for tile in prange((rows + step - 1) // step * wide):  # each tile writes its own pixels and filters of y
         lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
         a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)
@@ -168,17 +170,17 @@ def _inference(x, b, ending, y, cut):
 
 
 def inference_cut(rows, channels, filters, n):
-    """Pixels of a tile, and shares of filters: eight tiles or more where that pays, by the shapes alone.
+    """The Cut, by the shapes alone: eight tiles or more where that pays.
 
-    Each tile reads all weights of its filters. Where these are many, tiles are cut over filters, so that each core reads
-    its own share of the weights, once; else over pixels.
+    Each tile reads all weights of its filters. Where these are many, tiles are cut over filters, so that each core reads its
+    own weights, once; else over pixels.
     """
     many = channels * filters >= CACHE
     most = 2 * CACHE // channels if many else CACHE // (4 * (channels + filters))
     tiles = -(-rows // max(most, 8 * ROWS))
     step = -(-rows // (tiles * ROWS)) * ROWS
     panels = -(-filters // n) // VECTORS
-    return step, max(min(-(-8 // tiles), panels // 2), 1)
+    return Cut(step, max(min(-(-8 // tiles), panels // 2), 1))
 
 
 @kernel

@@ -43,7 +43,7 @@ except ImportError:
     pass
 
 PAGES = {  # page: the pages whose checks concern it
-    "activations": ["activations", "batchnorm", "product"],
+    "activations": ["activations", "batchnorm", "product", "depthwise"],
     "batchnorm": ["batchnorm", "pointwise", "pooling"],
     "concat": ["concat"],
     "conv": ["conv"],
@@ -251,7 +251,7 @@ MORE_ROOM = "more scratch than is needed"
 NOT_READ = "a field that this caller's row functions do not read"
 BY_ANOTHER = "the row function goes by another array's length"
 SAME = [
-    (".*", ".*", r"max\(2, TILE", OTHER_CUT),
+    (".*", ".*", r"max\([12], TILE [*/]", OTHER_CUT),
     (".*", ".*", r"prange\(.* [-+] [0-9]+\) // [A-Za-z0-9_]+\b", "one tile more, without rows"),
     (".*", "inference_cut|cut_of|tile_rows|tiles_of|parts_of", ".*", OTHER_CUT),
     (".*", ".*", r"parts_of\(", OTHER_CUT),
@@ -276,6 +276,7 @@ SAME = [
         "other sums side by side, wherever the pair that it gives is a possible one",
     ),
     ("depthwise", "convolve", r"line\.taps == ", "this number of taps goes tap by tap"),
+    ("depthwise", "_forward|_backward", r"HOT|PIXELS", OTHER_CUT),
     ("folding", "add_words", r">> np\.uint64\(3", "another mix of the halves of a word, as good"),
     ("folding", "checksum", "block = ", "more or fewer numbers are kept as they are"),
     (
@@ -284,8 +285,9 @@ SAME = [
         r"^if (adds|False|True)",
         "before a prefetch: a hint to the memory, which reads nothing",
     ),
+    ("product", "multiply_panel", r"^r \\+= [02]$", "of the last loop, which has one row at most"),
     ("product", "pack_turned", r"range\(0, n, 7\)", "some numbers are copied twice"),
-    (".*", ".*", r"Strided\([^()]*(\([^()]*\))?[^()]*, [02]\)(, Strided.*)?$", NOT_READ),
+    (".*", ".*", r"Strided\(.*, [02]\)", NOT_READ),
     ("conv", "gather_row", r"^elif False", "a shorter way for patches that lie inside altogether"),
     ("conv", "_backward", r"\(0, 1\)|last \+ 1\]", BY_ANOTHER),
     ("inverted", "_inference", r"\(last \+ 1\) \* window", "makes rows of e that nobody reads"),
