@@ -31,7 +31,7 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | sums of tiles, fma of tiles, and a hint to memory |
 
 **Lanes** are a part of the type: ``v`` is a small value whose Numba type carries the number. ``lanes(channels, dtype)`` takes
-the processor's, or $NUMNET_LANES, or the next lower power of two where a map has fewer channels. Channels that the lanes
+the processor's, or $NUMNET_LANES, or half of them, or one, where a map has fewer channels. Channels that the lanes
 do not divide end in a vector that *overlaps* the one before: it begins at channels − lanes. That is three times as fast as
 masking lanes out. Some numbers are so worked out twice, with the same result. Only adding to memory must not happen twice,
 so it is never done through an overlapping vector.
@@ -97,14 +97,17 @@ def number_of(v) -> int:
 
 
 def lanes(channels: int, dtype) -> np.integer:
-    """The lanes for maps of so many channels: the processor's, or the next lower power of two; 1 to count operations."""
+    """The lanes for maps of so many channels: the processor's; half of them; or one, for maps with fewer channels.
+
+    (Each number of lanes is compiled for itself. Between two and a quarter of the processor's there is nothing worth that.)
+    """
     if _WRONG:
         raise NumnetError(f"NUMNET_LANES: expected 4, 8 or 16, got {_ASKED!r}")
     dtype = np.dtype(dtype)
     if dtype.kind == "O":
         return _LANES[1]
     most = LANES if dtype == np.float32 else LANES // 2
-    return _LANES[min(most, 1 << (max(int(channels), 1).bit_length() - 1))]
+    return _LANES[most if channels >= most else most // 2 if channels >= most // 2 else 1]
 
 
 # ---------------------------------------------------------------------------------------------- the types
