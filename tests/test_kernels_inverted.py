@@ -50,7 +50,7 @@ def both(block, dtype="float64", cut=None):
     several = (lanes(width, dtype) for width in (wide, squeezed, f))
     steps = inverted.Steps(*expand, taps, b2, *squeeze, packed(w3).values, b3, *several)
     codes = inverted.Codes(HSWISH, RELU6, HSIGMOID, IDENTITY, adds)
-    inverted.unit_inference(source_of(x), steps, codes, window, fused, cut or (1, p))
+    inverted.unit_inference(source_of(x), steps, codes, window, fused, inverted.Cut(*(cut or (1, p))))
 
     def product(x, w, bias, code, skip, y):
         pointwise.unit_inference(
