@@ -14,7 +14,7 @@ import sys
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Vectors of four numbers: fewer kernels to compile, more ends of rows to get wrong. All lanes give the same bits;
+# Vectors of four numbers: fewer kinds of kernels to compile, more ends of rows to get wrong. All lanes give the same bits;
 # the tests of just that run whole training steps with the processor's own, in processes of their own.
 os.environ.setdefault("NUMNET_LANES", "4")
 os.environ.setdefault(

@@ -417,8 +417,9 @@ def test_a_child_that_fails():
 # ------------------------------------------------------------------------------------------- the command
 
 
-def test_bench(torch, tmp_path):
-    """All of it once, processes included."""
+def test_bench(torch, tmp_path, monkeypatch):
+    """All of it once, processes included. That the tests have few lanes is no fault: test_warnings."""
+    monkeypatch.setattr(vectors, "LANES", vectors.processor_lanes(vectors.FEATURES))
     code, out, err = numnet(
         "bench", "infer-v1-0.25", "--resolution", 16, "--batch-size", 2, "--rounds", 1, "--seconds", 0.01,
         "--threads", 1, "--sides", "numnet,pytorch", "--json", "--plot", tmp_path / "roofline.png",

@@ -50,7 +50,7 @@ def both(block, dtype="float64", cut=None):
     several = (lanes(width, dtype) for width in (wide, squeezed, f))
     steps = inverted.Steps(*expand, taps, b2, *squeeze, packed(w3).values, b3, *several)
     codes = inverted.Codes(HSWISH, RELU6, HSIGMOID, IDENTITY, adds)
-    inverted.unit_inference(source_of(x), steps, codes, window, fused, cut or (1, p))
+    inverted.unit_inference(source_of(x), steps, codes, window, fused, inverted.Cut(*(cut or (1, p))))
 
     def product(x, w, bias, code, skip, y):
         pointwise.unit_inference(
@@ -98,13 +98,16 @@ def test_same_bits_from_two_threads():
 
 
 def test_tiles_follow_the_shapes():
-    cut = inverted.cut_of
-    assert cut(16, 112, 112, 96, 3, 2, 56, 56, True, False) == (1, 6)  # as many rows as fit, in pairs
-    assert cut(16, 14, 14, 480, 5, 1, 14, 14, True, False) == (2, 14)  # whole images, and two of them
-    assert cut(16, 7, 7, 960, 3, 1, 7, 7, True, False) == (4, 7)  # no more than leave four tiles
-    assert cut(1, 7, 7, 960, 3, 1, 7, 7, True, False) is None  # one tile would leave a core idle
-    assert cut(1, 56, 56, 128, 3, 1, 56, 56, False, False) == (1, 14)  # nothing is made twice: four bands
-    assert cut(1, 7, 7, 1024, 3, 1, 7, 7, False, False) is None  # too few pixels a band
-    assert cut(16, 14, 14, 672, 5, 1, 14, 14, True, True) == (1, 14)  # a squeeze-excite: whole images
-    assert cut(16, 112, 112, 64, 3, 2, 56, 56, True, True) is None  # which do not fit here
-    assert cut(1, 28, 28, 120, 5, 1, 28, 28, True, True) is None  # nor is one image cut
+    """Images, height, width and channels of the wide map, side and stride, output rows, whether it squeezes."""
+
+    def cut(images, height, width, wide, side, stride, rows, squeezes=False):
+        return inverted.cut_of(images, (height, width, wide), (side, stride), rows, squeezes)
+
+    assert cut(16, 112, 112, 96, 3, 2, 56) == (1, 5)  # as many rows as fit
+    assert cut(16, 14, 14, 480, 5, 1, 14) == (2, 14)  # whole images, and two of them
+    assert cut(16, 7, 7, 960, 3, 1, 7) == (4, 7)  # no more than leave four tiles
+    assert cut(1, 7, 7, 960, 3, 1, 7) is None  # one tile would leave a core idle
+    assert cut(1, 56, 56, 128, 3, 1, 56) is None  # few images go step by step
+    assert cut(16, 14, 14, 672, 5, 1, 14, True) == (1, 14)  # a squeeze-excite: whole images
+    assert cut(16, 112, 112, 64, 3, 2, 56, True) is None  # which do not fit here
+    assert cut(1, 28, 28, 120, 5, 1, 28, True) is None  # nor is one image cut

@@ -91,12 +91,12 @@ def test_a_product_of_nothing():
 
 
 def test_a_tile_is_cut_so_that_two_cores_have_work():
-    """Pixels of a tile and vectors of filters, for lanes of 8: tiles of pixels where there are many, of filters else."""
+    """Pixels of a tile and shares of the filters, for lanes of 8: tiles of pixels where there are many, of filters else."""
 
     def tiles(rows, channels, filters):
-        step, held = pointwise.inference_cut(rows, channels, filters, 8)
-        assert step % ROWS == 0 and held % VECTORS == 0 and held >= VECTORS
-        return -(-rows // step) * max(-(-filters // 8) // held, 1)
+        step, shares = pointwise.inference_cut(rows, channels, filters, 8)
+        assert step % ROWS == 0 and 1 <= shares <= max(filters // (8 * VECTORS), 1)
+        return -(-rows // step) * shares
 
     assert tiles(16 * 112 * 112, 32, 64) >= 8 and tiles(16 * 7 * 7, 1024, 1024) >= 8
     assert tiles(49, 1024, 1024) >= 8 and tiles(1, 1024, 1000) >= 8

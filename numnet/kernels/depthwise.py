@@ -55,7 +55,7 @@ def _y(x, w, y, window):
     for n, p, q, u, v, c, m in np.ndindex(*y.shape[:3], *w.shape):
         i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * w.shape[3] + m
         if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
-            y[n, p, q, o] += x[n, i, j, c] * w[u, v, c, m]
+            y[n, p, q, o] += x[n, i, j, c] * w[u, v, c, m]  # (1)
 
 
 @kernel(parallel=False)
@@ -63,7 +63,7 @@ def _dx(dx, w, dy, window):
     for n, p, q, u, v, c, m in np.ndindex(*dy.shape[:3], *w.shape):
         i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * w.shape[3] + m
         if 0 <= i < dx.shape[1] and 0 <= j < dx.shape[2]:
-            dx[n, i, j, c] += dy[n, p, q, o] * w[u, v, c, m]
+            dx[n, i, j, c] += dy[n, p, q, o] * w[u, v, c, m]  # (2)
 
 
 @kernel(parallel=False)
@@ -71,7 +71,7 @@ def _dw(x, dw, dy, window):
     for n, p, q, u, v, c, m in np.ndindex(*dy.shape[:3], *dw.shape):
         i, j, o = p * window.stride + u - window.top, q * window.stride + v - window.left, c * dw.shape[3] + m
         if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
-            dw[u, v, c, m] += x[n, i, j, c] * dy[n, p, q, o]
+            dw[u, v, c, m] += x[n, i, j, c] * dy[n, p, q, o]  # (3)
 
 
 def definition(x, w, stride=1, padding="same"):
