@@ -77,6 +77,9 @@ def test_every_keyword_with_every_kind_of_value(model):
         "kernel",
         "depth_multiplier",
         "seed",
+        "stem",
+        "last",
+        "wide",
     )
     assert all(
         value is None or value in ([], ()) for value in accepted.pop("head", ())
