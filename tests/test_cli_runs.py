@@ -579,6 +579,8 @@ MISTAKES = [
     (["train", "--resume", "own.safetensors"], "holds no training"),
     (["train", "--resume", "run", "--lr", "0.1"], "expected no --lr beside it"),
     (["train", "shapes", "--resume", "run"], "expected no data set 'shapes' beside it"),
+    (["train", "photos", "--data", "elsewhere"], "--data: says where CIFAR-10 lies; photos is a path itself"),
+    (["eval", "run", "photos", "--data", "elsewhere"], "--data: says where CIFAR-10 lies; photos is a path itself"),
     # what other programs have
     (["train", "shapes", "--device", "cuda"], "has no option --device: numnet computes on the processor's cores, all"),
     (["train", "--workers=8", "shapes"], "has no option --workers: images are decoded ahead by threads of their own"),

@@ -77,7 +77,13 @@ def test_every_keyword_with_every_kind_of_value(model):
         "kernel",
         "depth_multiplier",
         "seed",
+        "stem",
+        "last",
+        "wide",
     )
+    assert all(
+        value is None or value in ([], ()) for value in accepted.pop("head", ())
+    )  # no layers of one's own
     for name, values in accepted.items():
         if name not in ("padding", "se", "dtype"):
             for value in values:

@@ -380,7 +380,9 @@ def test_foreign_files_straight_to_the_commands(v2, tmp_path, torch, monkeypatch
     code, out, error = run("predict", file, folder / "test" / "red" / "0.png", "--json")
     assert code == 0 and len(json.loads(out)[0]["top"]) == 5
     assert "averaged weights, ema" in error
-    code, out, error = run("eval", file, folder, "--json")
+    code, out, error = run("eval", file, folder, "--json")  # a file without names of classes
+    assert code == 2 and "--by-position" in error
+    code, out, error = run("eval", file, folder, "--by-position", "--json")
     assert code == 0 and "averaged weights, ema" in error and json.loads(out)["images"] == 3
     options = ["--epochs", "1", "--batch-size", "4", "--validation", "0", "--out", tmp_path / "run"]
     seen = {}
@@ -388,7 +390,7 @@ def test_foreign_files_straight_to_the_commands(v2, tmp_path, torch, monkeypatch
 
     take_over = runs._take_over
     monkeypatch.setattr(
-        runs, "_take_over", lambda new, old: (take_over(new, old), seen.update(net=new.flat.copy()))
+        runs, "_take_over", lambda new, *rest: (take_over(new, *rest), seen.update(net=new.flat.copy()))
     )
     code, out, error = run(
         "train", folder, "--init", file, *options, "--resolution", "32", "--json", "--lr", "1e-9"

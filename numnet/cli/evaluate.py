@@ -61,7 +61,7 @@ def eval(arguments):
     set_threads(arguments.threads)
     if arguments.figure:
         require_figure(arguments.figure, "--figure")
-    require_dataset(arguments.dataset)
+    require_dataset(arguments.dataset, arguments.data)
     net = trained_net(arguments.checkpoint, "eval")
     scaling = input_scaling(net, arguments)
     trained = {**(net.document.get("reading") or {}), "digest": net.document.get("digest")}

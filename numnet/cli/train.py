@@ -215,7 +215,7 @@ def _start(arguments, team):
         )
     flags, recipe = _flags(arguments), given.get("recipe")
     # What can be known to be wrong is said before the data is read, or even downloaded.
-    require_dataset(arguments.dataset)
+    require_dataset(arguments.dataset, given.get("data"))
     init = given.get("init")
     start = None if init is None else load_any(init)
     if start is not None and not arguments.quiet:
