@@ -614,6 +614,34 @@ def sums_and_copies():
         close(back, a, ORACLE)
 
 
+@page("conv")
+@page("depthwise")
+@page("pointwise")
+@page("activations")
+@page("pooling")
+@page("squeeze_excite")
+@page("residual")
+def batches_of_nothing():
+    none, full = np.empty((0, 4, 4, 3)), np.ones((3, 3, 3, 2))
+    for name, w in (("conv", full), ("depthwise", full), ("pointwise", full[0, 0])):
+        forward, backward = getattr(kernels, f"{name}_forward"), getattr(kernels, f"{name}_backward")
+        y = forward(none, w)
+        dx, dw = backward(y, none, w)
+        assert y.shape[0] == 0 and dx.shape == none.shape and (dw == 0).all() and dw.shape == w.shape
+    assert (
+        kernels.activation_backward(none, kernels.activation_forward(none, "swish"), "swish").shape
+        == none.shape
+    )
+    assert (
+        kernels.global_average_backward(kernels.global_average_forward(none), none.shape).shape == none.shape
+    )
+    dx, dgate = squeeze_excite.scale_backward(
+        none, squeeze_excite.scale_forward(none, none[:, 0, 0]), none[:, 0, 0]
+    )
+    assert dx.shape == none.shape and dgate.shape == (0, 3)
+    assert residual.add_forward(none, none).shape == none.shape
+
+
 @page("batchnorm")
 @page("pooling")
 @page("squeeze_excite")
