@@ -247,7 +247,7 @@ def dying_figure(found):
         for (name, counts), (colour, line, marker) in zip(found.items(), SERIES):
             values = [100 * each[place] / each[2] for each in counts]
             axes.plot(range(len(values)), values, color=colour, linestyle=line, marker=marker, label=name)
-        axes.set_title(f"{title}, % of the depthwise ones")
+        axes.set_title(f"{title} (%)")
         axes.set_xlabel("epochs of training")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
