@@ -277,6 +277,11 @@ SAME = [
     ),
     ("depthwise", "convolve", r"line\.taps == |^(el)?if False:", "this number of taps goes tap by tap"),
     ("depthwise", "_forward|_backward", r"HOT|PIXELS", OTHER_CUT),
+    ("activations", "activate_rows", r"^if False:", "the identity stores what it has loaded"),
+    ("depthwise", "_backward", r"copies >= 1:|copies > 0:", "one copy is added up: every number onto itself"),
+    ("depthwise", "ring_of", r"np\.zeros\(2, ", MORE_ROOM),
+    ("depthwise", "_backward", r"reach = .*\+ 2\)", MORE_ROOM),
+    ("product", "multiply_panel", r"load_tile\(.*, 0, 1, ", "a tile of one row, which has no step"),
     ("folding", "add_words", r">> np\.uint64\(3", "another mix of the halves of a word, as good"),
     ("folding", "checksum", "block = ", "more or fewer numbers are kept as they are"),
     (
