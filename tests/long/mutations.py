@@ -282,6 +282,9 @@ SAME = [
     ("depthwise", "ring_of", r"np\.zeros\(2, ", MORE_ROOM),
     ("depthwise", "_backward", r"reach = .*\+ 2\)", MORE_ROOM),
     ("product", "multiply_panel", r"load_tile\(.*, 0, 1, ", "a tile of one row, which has no step"),
+    ("batchnorm", "batchnorm_backward", r"np\.empty\(\(3, channels", MORE_ROOM),
+    ("depthwise", "_inference", r"tiles = \(rows \+ high( - 0)?\) //", "one tile more, without rows"),
+    ("depthwise", "unit_inference", r"^(rows|high) = ", OTHER_CUT),
     ("folding", "add_words", r">> np\.uint64\(3", "another mix of the halves of a word, as good"),
     ("folding", "checksum", "block = ", "more or fewer numbers are kept as they are"),
     (
