@@ -29,11 +29,7 @@ def load(path) -> Net:
     Raises NumnetError, one line, for a file that is missing, damaged, no checkpoint of numnet, or of a net
     that ``numnet.build`` did not make.
     """
-    if is_foreign(path):
-        raise NumnetError(
-            f"{path}: another framework's file; `numnet import {path} -o net.safetensors` makes a checkpoint of it, "
-            "numnet.weights.import_file a net"
-        )
+    refuse_foreign(path)
     path = checkpoint.find(path, "best")
     document = read_document(path)
     description = _description(path, document)  # a small file must not have a large net made
@@ -47,6 +43,15 @@ def load(path) -> Net:
         raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
     net.document, net.path = document, path
     return net
+
+
+def refuse_foreign(path) -> None:
+    """Raise NumnetError for another framework's file; it says which commands read it."""
+    if is_foreign(path):
+        raise NumnetError(
+            f"{path}: another framework's file; `numnet import {path} -o net.safetensors` makes a checkpoint of it, "
+            "numnet.weights.import_file a net"
+        )
 
 
 def load_any(path) -> Net:

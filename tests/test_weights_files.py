@@ -96,7 +96,7 @@ def test_what_nothing_says_is_assumed_aloud_and_an_option_settles_it(v3, tmp_pat
     save_file(v3[1], tmp_path / "plain.safetensors")
     net = weights.import_file(tmp_path / "plain.safetensors", resolution=32)
     assert (net.config["padding"], net.config["bn_eps"], net.scaling) == ("symmetric", 1e-5, IMAGENET)
-    said(net, "tensors are alike", "--published tf_")
+    said(net, "tensors are alike", f"--published {NAME}")
     code, _, error = run("import", tmp_path / "plain.safetensors", "-o", tmp_path / "a.safetensors", "--json")
     assert code == 0 and "--published tf_" in error
     for options in ({"padding": "same"}, {"published": "mobilenetv3_small_100"}):
@@ -424,3 +424,9 @@ def test_load_names_the_import_line(v2, tmp_path):
     with pytest.raises(NumnetError) as excinfo:
         numnet.load(tmp_path / "theirs.safetensors")
     one_line(excinfo, "another framework's file", f"numnet import {tmp_path / 'theirs.safetensors'} -o")
+    for command in (["info"], ["export"]):
+        more = [tmp_path / "a.onnx"] if command == ["export"] else []
+        code, _, error = run(*command, tmp_path / "theirs.safetensors", *more)
+        assert code == 2 and error.count("\n") == 1 and "numnet import" in error
+    code, _, error = run("predict", tmp_path / "missing.pth.tar", "photo.png")
+    assert code == 2 and error.count("\n") == 1 and "missing.pth.tar: no such checkpoint" in error

@@ -10,7 +10,7 @@ from numnet import __version__, checkpoint
 from numnet.cli.arguments import columns, print_json
 from numnet.cores import keep_to_quota, quota
 from numnet.errors import NumnetError
-from numnet.loading import read_document
+from numnet.loading import read_document, refuse_foreign
 
 PACKAGES = (
     "numpy", "numba", "matplotlib", "tqdm", "pillow", "safetensors", "pooch", "platformdirs",
@@ -132,6 +132,7 @@ def _run(path) -> dict:
     from numnet.models import describe
     from numnet.training.state import read_result
 
+    refuse_foreign(path)
     folder = Path(path)
     file = folder / "last.safetensors"
     if not (folder.is_dir() and file.is_file()):

@@ -34,6 +34,7 @@ from numnet.kernels.loss import softmax
 from numnet.loading import PACKAGED
 from numnet.texts import printable
 from numnet.weights import is_foreign
+from numnet.weights.kinds import ENDINGS
 
 BATCH = 64  # images decoded and shown to the net at a time
 READERS = 4  # threads that decode
@@ -160,7 +161,7 @@ def _checkpoint(arguments):
         run = any((path / f"{name}.safetensors").exists() for name in ("best", "last"))
         own = run or not has_images(path)
     else:
-        own = first.endswith(".safetensors") or is_foreign(first)
+        own = path.suffix.lower() in (".safetensors", *ENDINGS) or is_foreign(first)
     return (first, arguments[1:]) if own else (None, arguments)
 
 

@@ -54,7 +54,8 @@ def import_file(file, model=None, width=None, *, take=None, published=None, **op
     net.class_names = names if names is not None and len(names) == net.classes else None
     net.path, net.notes = source.path, [*source.notes, *notes]
     if source.question is not None and not set(source.question[0]) & options.keys() and _asked(candidate):
-        net.notes.append(source.question[1])
+        size = candidate.model.rpartition("_")[2]
+        net.notes.append(source.question[1].format(name=f"tf_mobilenetv3_{size}_100"))
     net.document = {
         "source": {"framework": source.framework, "layout": candidate.layout, "file": source.path.name},
         "labels": "imagenet" if net.classes == 1000 and net.class_names is None else None,

@@ -109,8 +109,8 @@ def choose(path, tensors, expected, take=None) -> Chosen:
     alike = [prefix for prefix in likely[1:] if not _equal(sets[likely[0]], sets[prefix])]
     if alike:
         raise NumnetError(
-            f"{path}: holds several sets of weights, {_listed(likely)}; name one with --take, for example "
-            f"--take {_name(likely[0])}"
+            f"{path}: holds several sets of weights, {_listed(likely)}; name one: "
+            f"numnet import --take {_name(likely[0])}"
         )
     prefix, notes = likely[0], []
     others = [other for other in sets if other not in likely]
@@ -119,7 +119,7 @@ def choose(path, tensors, expected, take=None) -> Chosen:
         choice = "raw" if kind == "averaged" and others == raw else "averaged" if others == averaged else None
         choice = choice or _name(others[0])
         notes.append(
-            f"took the {kind} weights, {_name(prefix)}; --take {choice} takes {_listed(others)} instead"
+            f"took the {kind} weights, {_name(prefix)}; `numnet import --take {choice}` takes {_listed(others)} instead"
         )
     elif prefix in averaged:
         notes.append(f"took the averaged weights, {_name(prefix)}, the only ones in the file")

@@ -337,8 +337,8 @@ def _settle(path, tensors, facts, notes):
         return None
     return (
         ("padding", "bn_eps"),
-        "nothing says whether this is mobilenetv3_… or tf_mobilenetv3_… of timm, whose tensors are alike: took "
-        "mobilenetv3_… (padding symmetric, ε 1e-5); for the other say --published tf_mobilenetv3_large_100",
+        "nothing says whether this is mobilenetv3_… or tf_mobilenetv3_… of timm, whose tensors are alike: took mobilenetv3_… "
+        "(padding symmetric, ε 1e-5); the other is `numnet import --published {name}`",
     )
 
 
