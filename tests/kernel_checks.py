@@ -555,6 +555,12 @@ def pools():
     x = np.array([1, np.nan, 3, np.nan, 0, 2]).reshape(1, 2, 3, 1)
     y, where = kernels.global_max_forward(x)
     assert np.isnan(y).all() and where.item() == 1
+    try:
+        kernels.max_forward(np.ones((1, 4, 4, 1)), 2, 1, 2)
+    except ValueError as error:
+        assert "padding" in str(error)
+    else:
+        raise AssertionError("a window in the padding altogether")
 
 
 @page("squeeze_excite")
