@@ -297,7 +297,7 @@ SAME = [
     (
         "product",
         "multiply_rows",
-        r"^if (adds|False|True)",
+        r"^(if (adds|False|True)|pass$)",
         "before a prefetch: a hint to the memory, which reads nothing",
     ),
     ("product", "multiply_panel", r"^r \\+= [02]$", "of the last loop, which has one row at most"),
