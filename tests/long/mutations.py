@@ -300,7 +300,7 @@ SAME = [
         r"^(if (adds|False|True)|pass$)",
         "before a prefetch: a hint to the memory, which reads nothing",
     ),
-    ("product", "multiply_panel", r"^r \\+= [02]$", "of the last loop, which has one row at most"),
+    ("product", "multiply_panel", r"^r \+= [02]$", "of the last loop, which has one row at most"),
     ("product", "pack_turned", r"range\(0, n, 7\)", "some numbers are copied twice"),
     (".*", ".*", r"Strided\(.*, [02]\)", NOT_READ),
     ("conv", "gather_row", r"^elif False", "a shorter way for patches that lie inside altogether"),
