@@ -288,9 +288,10 @@ def test_one_signature_a_dtype():
     """Whatever the tests before this one have called."""
     for name in CALLS:
         run(name, arrays_of(name))
+    lanes = re.compile(r"\bu?int(8|16|32)\b")  # each number of lanes is an integer type of its own
     for where, found in signatures().items():
         if where[1].startswith("_"):  # passes; row functions are compiled into them
-            assert len(found) <= 2, (where, found)
+            assert len({lanes.sub("lanes", str(signature)) for signature in found}) <= 2, (where, found)
 
 
 # --- out ----------------------------------------------------------------------------------------------------

@@ -499,17 +499,18 @@ def mnasnet_keras(made, activation=None, bottleneck_activation=None, skip=True, 
     layers = made.unit(3, c_in, 3, made.stem_stride, own[0])
     layers += [made.conv(c_in, c_in, kernel or 3, groups=c_in)]
     layers += made.unit(c_in, separated, 1, 1, own[0])
-    stacks, c_in = _mnasnet_stacks(made, separated, *own)
+    stacks, c_in = _mnasnet_stacks(made, separated, *own, cuts=True)
     return _mnasnet(made, layers + stacks, c_in)
 
 
-def _mnasnet_stacks(made, c_in, activation, bottleneck_activation, skip, kernel):
-    """Rows 2 to 7 of B1's table, a Sequential each, and their output channels."""
+def _mnasnet_stacks(made, c_in, activation, bottleneck_activation, skip, kernel, cuts=False):
+    """Rows 2 to 7 of B1's table, a Sequential each, and their output channels; ``cuts``: their fractions go before rounding."""
     stacks = []
     for row in made.stages(B1)[1:]:
         blocks = []
         for i in range(row.repeats):
-            c_out, stride = make_divisible(row.channels * made.width), row.stride if i == 0 else 1
+            wide = row.channels * made.width
+            c_out, stride = make_divisible(int(wide) if cuts else wide), row.stride if i == 0 else 1
             hidden = c_in * row.expansion
             layers = made.unit(c_in, hidden, 1, 1, activation)
             layers += made.unit(hidden, hidden, kernel or row.kernel, stride, activation, groups=hidden)

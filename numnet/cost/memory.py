@@ -31,7 +31,7 @@ def parts_of_peak(net, batch_size=1, input_gradient=False) -> tuple:
     size = net.dtype.itemsize
     kept, pending = 0, False
     for layer in net.layers:
-        numbers, doubles, pending = kept_by(layer, batch_size, pending)
+        numbers, doubles, pending = kept_by(layer, batch_size, pending, net.dtype)
         kept += numbers * size + doubles * 8
     rehearsal = Rehearsal(batch_size)
     dx = rehearsal.through(net.layers, None, input_gradient)
@@ -51,7 +51,7 @@ def peak_inference(net, batch_size=1) -> int:
 # ---------------------------------------------------------------------------------------------- kept from forward
 
 
-def kept_by(layer, n, pending):
+def kept_by(layer, n, pending, dtype):
     """(numbers of the net's dtype, float64 numbers, whether its output is pending) for a layer and all below it.
 
     ``pending``: its input is a raw map that waits for its activation.
@@ -66,19 +66,19 @@ def kept_by(layer, n, pending):
         if isinstance(layer, Depthwise):
             doubles += layer.parts(n) * weights
         else:
-            numbers += layer.parts(n) * weights // shape[2] * padded(shape[2], "float32")
+            numbers += layer.parts(n) * weights // shape[2] * padded(shape[2], dtype)
         return numbers, doubles, not layer.finished
     if isinstance(layer, SqueezeExcite):
         return numbers + n * (prod(shape) + shape[2] + 2 * (layer.squeezed + shape[2])), 0, False
     if isinstance(layer, Branches):
         numbers += n * (prod(shape) + (prod(layer.input_shape) if pending else 0))
         for child in layer.children:
-            more, more_doubles, _ = kept_by(child, n, False)
+            more, more_doubles, _ = kept_by(child, n, False, dtype)
             numbers, doubles = numbers + more, doubles + more_doubles
         return numbers, doubles, False
     if isinstance(layer, Sequence):
         for child in layer.children:
-            more, more_doubles, pending = kept_by(child, n, pending)
+            more, more_doubles, pending = kept_by(child, n, pending, dtype)
             numbers, doubles = numbers + more, doubles + more_doubles
         if isinstance(layer, Residual) and layer.adds:
             return numbers + n * prod(shape), doubles, False
