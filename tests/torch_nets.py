@@ -504,7 +504,7 @@ def mnasnet_keras(made, activation=None, bottleneck_activation=None, skip=True, 
 
 
 def _mnasnet_stacks(made, c_in, activation, bottleneck_activation, skip, kernel, cuts=False):
-    """Rows 2 to 7 of B1's table, a Sequential each, and their output channels; ``cuts``: their fractions go before rounding."""
+    """Rows 2 to 7 of B1's table, a Sequential each, and their output channels; ``cuts``: fractions go before rounding."""
     stacks = []
     for row in made.stages(B1)[1:]:
         blocks = []
