@@ -418,3 +418,13 @@ def test_a_row_function_is_not_called_from_python():
         rows.add(x, x)
     rows.add.py_func(x, x.copy())
     assert (x == 2).all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the file size")
+def test_a_disk_without_room_keeps_no_code_and_runs_all_the_same(copy):
+    """No file may get a byte from here on: the kernel is compiled and run, and not kept."""
+    full = "\nimport numba, resource\nnumba.get_num_threads()\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\ny ="
+    script = copy.write(DROPOUT.replace("\ny =", full))
+    result = json.loads(copy.run(script))
+    assert 400 < result["kept"] < 600 and (result["hits"], result["misses"]) == (0, 1)
+    assert not any(file.stat().st_size for file in copy.cache.rglob("*") if file.is_file())

@@ -53,6 +53,7 @@ def loads(out):
 
 
 PROGRAM = """
+import numba
 import resource, signal, sys
 sys.path.insert(0, {tests!r})
 import training_fakes as fakes
@@ -67,6 +68,7 @@ class Full(Callback):
         if run.step == 10:
             full()
 
+numba.get_num_threads()  # Numba starts its threads with a semaphore, which is a file, too
 if not {limit}:
     full()
 fit(fakes.make_net(), fakes.make_data(), out=sys.argv[1], callbacks=[Full()], checkpoint_every=0, **SETTINGS)

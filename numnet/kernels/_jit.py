@@ -36,6 +36,7 @@ from pathlib import Path
 
 import numba
 from llvmlite import binding as llvm
+from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
@@ -181,6 +182,16 @@ def row(function=None, *, inline=False):
     return compiled
 
 
+class _Cache(FunctionCache):
+    """Numba's cache of a kernel, without which the kernel runs all the same: where the disk is full, nothing is kept."""
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            pass
+
+
 class _InTurn(CPUDispatcher):
     """A kernel under Numba's work queue, which ends the process if two Python threads are in it."""
 
@@ -237,6 +248,8 @@ def kernel(function=None, *, parallel=True):
         only_prange = _ONLY_PRANGE if parallel else False
         options = {"parallel": only_prange, "error_model": "numpy", "cache": cache, "no_cfunc_wrapper": True}
         compiled = numba.njit(pipeline_class=_KernelCompiler, **options)(function)
+        if cache and isinstance(compiled, CPUDispatcher):
+            compiled._cache.__class__ = _Cache
         if parallel and isinstance(compiled, CPUDispatcher):  # a plain function with NUMBA_DISABLE_JIT=1
             _parallel.append(compiled)
             if _takes_turns():
