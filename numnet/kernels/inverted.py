@@ -28,9 +28,10 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
 from numnet.kernels.depthwise import convolve_row, image_ring, line_of
 from numnet.kernels.maps import Source, Window, vectors_of
+from numnet.kernels.pooling import average_image
 from numnet.kernels.product import NEW, Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
-from numnet.kernels.squeeze_excite import scale_image, squeeze
+from numnet.kernels.squeeze_excite import scale_image
 
 CACHE = 131072  # numbers of e in a tile: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # with fewer images the steps one after another are faster: each core then reads only its share of the weights
@@ -105,7 +106,7 @@ def squeeze_excite(z, images, excite, gate, y):
     means, gates = np.empty(images * wide, z.dtype), np.empty(images * wide, z.dtype)
     squeezed = np.empty(images * excite.bias_r1.size, z.dtype)
     for n in range(images):
-        squeeze(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], v)
+        average_image(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], v)
     reduce = Packed(excite.r1, wide, excite.bias_r1.size, excite.lanes_r)
     multiply_to(
         Strided(means, 0, wide, 1), images, reduce, Ending(excite.bias_r1, RELU, nothing), squeezed, 0

@@ -161,9 +161,8 @@ def _inference(x, b, ending, y, cut):
     """activation((1) + bias) + skip; b Packed, with the batch norm's scale in it."""
     step, wide = cut.pixels, cut.beside
     count, rows = vectors_of(b.columns, b.lanes), y.size // b.columns
-    panels = max(
-        count // VECTORS, 1
-    )  # the last tile takes what is left over, which overlaps its own panel only
+    # The last tile takes what is left over, too: a vector that overlaps a panel of this same tile.
+    panels = max(count // VECTORS, 1)
     for tile in prange((rows + step - 1) // step * wide):  # each tile writes its own pixels and filters of y
         lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
         a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)

@@ -96,25 +96,31 @@ def definition_maximum_backward(dy, where, shape):
 # ---------------------------------------------------------------------------------------------- passes
 
 
+@row
+def average_image(image, means, v):
+    """(1) for one finished image, a flat array of whole pixels: means (C,). A vector of channels goes over the pixels."""
+    channels = means.size
+    part = spread(image.dtype.type(1) / image.dtype.type(image.size // channels), v)
+    for j in range(vectors_of(channels, v)):
+        c = begin_of(j, channels, v)
+        total = zero(image, v)
+        for i in range(c, image.size, channels):
+            total = total + load(image, i, v)
+        store(means, c, total * part)
+
+
 @kernel
 def _average(source, y, v):
-    """(1). source: the map (N, H, W, C), finished or raw; y (N, C). A vector of channels goes over the pixels of an image."""
+    """(1). source: the map (N, H, W, C), finished or raw; y (N, C)."""
     images, height, width_, channels = source.raw.shape
-    pixels, x, out = height * width_, source.raw.reshape(-1), y.reshape(-1)
-    share = spread(x.dtype.type(1) / x.dtype.type(pixels), v)
+    x, size = source.raw.reshape(-1), height * width_ * channels
     for n in prange(images):  # each image has its own row of y
-        begin, size = n * pixels * channels, pixels * channels
-        image = x[begin : begin + size]
+        image = x[n * size : (n + 1) * size]
         if source.pack.size:
             finished = np.empty(size, x.dtype)
             normalise_activate(image, source, finished)
             image = finished
-        for j in range(vectors_of(channels, v)):
-            c = begin_of(j, channels, v)
-            total = zero(x, v)
-            for i in range(c, size, channels):
-                total = total + load(image, i, v)
-            store(out, n * channels + c, total * share)
+        average_image(image, y[n], v)
 
 
 @kernel

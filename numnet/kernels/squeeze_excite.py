@@ -27,7 +27,7 @@ from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activate, parts_of, source_of
 from numnet.kernels.maps import begin_of, share, vectors_of
-from numnet.kernels.vectors import fma, load, spread, store, zero
+from numnet.kernels.vectors import fma, load, store, zero
 
 # ---------------------------------------------------------------------------------------------- the definition
 
@@ -105,19 +105,6 @@ def image_gradient(dy, gate, dmean, da, v):
             g, m = load(gate, c, v), load(dmean, c, v)
             for i in range(first + c, end, channels):
                 store(da, i, fma(load(dy, i, v), g, m))
-
-
-@row
-def squeeze(a, means, v):
-    """Equation (1) for one finished image: means (C,)."""
-    channels = means.size
-    share = spread(a.dtype.type(1) / a.dtype.type(a.size // channels), v)
-    for j in range(vectors_of(channels, v)):
-        c = begin_of(j, channels, v)
-        total = zero(a, v)
-        for i in range(c, a.size, channels):
-            total = total + load(a, i, v)
-        store(means, c, total * share)
 
 
 # ---------------------------------------------------------------------------------------------- passes
