@@ -21,9 +21,8 @@ import numpy as np
 from numba import prange
 
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.maps import begin_of, share, vectors_of
-from numnet.kernels.product import held_by
-from numnet.kernels.vectors import load, store, width
+from numnet.kernels.maps import share
+from numnet.kernels.product import pack
 
 COLUMNS, PARTS = 16, 8
 
@@ -46,27 +45,26 @@ def fold_all(flat, buffers, places, eps, at, out):
         out[at[c, 1]] = shift
 
 
+@row
+def scale_columns(w, scale, out):
+    """out (rows, columns) = w · scale (columns,)."""
+    for r in range(w.shape[0]):
+        for c in range(w.shape[1]):
+            out[r, c] = w[r, c] * scale[c]
+
+
 @kernel(parallel=False)
 def pack_scaled(w, scale, out, v):
-    """(2) for a product: w (C, F) · scale (F,), packed as ``product.pack`` packs."""
-    deep, columns = w.shape
-    flat, count, j, to = w.reshape(-1), vectors_of(columns, v), 0, 0
-    while j < count:
-        held = held_by(j, count)
-        for k in range(deep):
-            for i in range(j, j + held):
-                f = begin_of(i, columns, v)
-                store(out, to, load(flat, k * columns + f, v) * load(scale, f, v))
-                to += width(v)
-        j += held
+    """(2) for a product: w (C, F) · scale (F,), packed."""
+    scaled = np.empty_like(w)
+    scale_columns(w, scale, scaled)
+    pack(scaled.reshape(-1), w.shape[0], w.shape[1], out, v)
 
 
 @kernel(parallel=False)
 def scale_taps(taps, scale, out):
     """(2) for a depthwise convolution: taps (K·K, C·M) · scale (C·M,)."""
-    for t in range(taps.shape[0]):
-        for c in range(taps.shape[1]):
-            out[t, c] = taps[t, c] * scale[c]
+    scale_columns(taps, scale, out)
 
 
 @row
