@@ -115,15 +115,15 @@ def words(layer) -> str:
 def draw(net, file=None):
     """The picture as a matplotlib Figure, written to ``file`` (.png, .pdf, .svg) if one is given. Raises NumnetError."""
     page, wide, high = _lay_out(net)
-    top = 0.85  # room for the title
+    total, shape = net.cost(), "×".join(str(n) for n in net.input_shape)
+    facts = f"{shape} → {net.classes}     {total.params:,} parameters, {total.macs:,} MACs"
+    wide, top = max(wide, 0.3 + 0.07 * len(facts)), 0.85  # room for the line of facts, and for the title
     figure = blank(wide, top + high)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, wide), ylim=(high, -top))
     axes.axis("off")
     _paint(axes, page)
-    total, shape = net.cost(), "×".join(str(n) for n in net.input_shape)
     name = (net.config or {}).get("model") or "net"
-    facts = f"{shape} → {net.classes}     {total.params:,} parameters, {total.macs:,} MACs"
     axes.text(0.15, -top + 0.22, name, fontsize=12, va="center", weight="bold")
     axes.text(0.15, -top + 0.44, facts, fontsize=8, va="center")
     return write(figure, file)

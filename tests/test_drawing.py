@@ -7,9 +7,10 @@ from cli_tools import numnet as command
 from cli_tools import works
 
 import numnet
-from numnet.blocks import InvertedResidual, Sequence, SqueezeExcite
+from numnet.blocks import Conv, InvertedResidual, Sequence, SqueezeExcite
 from numnet.drawing import HEIGHT, WIDTH, _lay_out, draw
 from numnet.errors import NumnetError
+from numnet.layers import MaxPool
 
 
 def leaves(layers):
@@ -58,3 +59,13 @@ def test_the_command(tmp_path):
     for options, words in ((["-o", tmp_path / "net.docx"], "-o: expected a name that ends in"), ([], "-o")):
         code, out, err = command("draw", "mobilenet_v2", *options)
         assert code == 2 and out == "" and err.startswith("numnet: error: ") and words in err
+
+
+def test_the_line_of_facts_fits_on_a_narrow_page():
+    """Three wide convolutions one above another: few boxes, many MACs."""
+    layers = [Conv(256, activation="relu", name=f"conv{i}") for i in (1, 2, 3)]
+    figure = draw(numnet.Net([*layers, MaxPool(2, name="pool")], (56, 56, 128), allocate=False))
+    renderer, page = figure.canvas.get_renderer(), figure.bbox
+    for text in figure.axes[0].texts:
+        extent = text.get_window_extent(renderer)
+        assert 0 <= extent.x0 and extent.x1 <= page.x1, text.get_text()
