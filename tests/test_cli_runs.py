@@ -194,7 +194,7 @@ def test_text_of_a_run(here):
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_stopped_and_resumed(here):
     """Ctrl-C: the code of a shell, the command that goes on, nothing on standard output; then it does go on."""
-    options = [*TINY, "--epochs", 200, "--batch-size", 12, "--quiet"]
+    options = [*TINY, "--epochs", 2000, "--batch-size", 12, "--quiet"]
     with start("train", "photos", *options, "--out", "a run") as process:
         metrics = here / "a run" / "metrics.jsonl"
         deadline = time.monotonic() + 120

@@ -485,6 +485,54 @@ def test_stopped_while_a_file_is_written(tmp_path, name, code):
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
+LOST = """
+import ctypes, signal, sys
+from numnet import cli
+from numnet.cli import nets
+from numnet.training import state
+
+@ctypes.CFUNCTYPE(None)
+def callback():  # what Numba's cache has, too; an exception in here is printed and lost
+    signal.raise_signal(getattr(signal, sys.argv[1]))
+
+where = {"training": (state, "prepare"), "other": (nets, "models")}[sys.argv[2]]
+usual = getattr(*where)
+setattr(*where, lambda *arguments, **options: (callback(), usual(*arguments, **options))[1])
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("kind", ["training", "other"])
+def test_a_signal_that_raises_in_vain(photos, tmp_path, name, code, kind):
+    """It comes while a library's callback runs. A training then stops at its first step; a command ends with its code."""
+    out = tmp_path / "run"
+    arguments = {
+        "training": ["train", photos, *TINY, "--epochs", 400, "--batch-size", 12, "--out", out, "--quiet"],
+        "other": ["models"],
+    }[kind]
+    command = [sys.executable, "-c", LOST, name, kind, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and "xception ignored" in done.stderr, done.stderr
+    if kind == "training":
+        assert done.stderr.endswith(f"numnet train --resume {out}\n") and debris(out) == []
+        assert checkpoint.read_meta(out / "last.safetensors")["training"]["epoch"] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_signal_in_place_of_an_error():
+    """An error in what was cut short is not the last word."""
+    from numnet.cli import commands
+
+    with pytest.raises(SystemExit) as raised, commands._ended_by_signals():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise AttributeError("of a clean-up that did not end")
+    assert raised.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_stop_between_two_steps_is_not_forgotten(tmp_path):
     """The signal comes while the loop asks its team whether anybody has had one."""
     from numnet.training.team import Team

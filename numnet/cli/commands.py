@@ -72,27 +72,46 @@ def main(argv=None) -> int:
         return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
 
 
+class Leave:
+    """A handler that ends the command as Ctrl-C does: half-written files are removed on the way out.
+
+    It raises, and remembers in ``heard`` that it did: a signal may come while Python runs a callback of a
+    library written in C, whose exceptions are printed and lost. Whoever asks later still sees it.
+    """
+
+    heard = None  # the number of the signal
+
+    def __call__(self, number, frame):
+        self.heard = number
+        self.end()
+
+    def end(self):
+        """Raise what ends the process with 128 and the signal's number; nothing if there was none."""
+        if self.heard == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.heard is not None:
+            raise SystemExit(128 + self.heard)
+
+
 @contextmanager
 def _ended_by_signals():
-    """Inside, SIGTERM and SIGHUP end the process as Ctrl-C does: half-written files are removed on the way out.
-
-    The exit code is 128 and the signal's number. A training has handlers of its own, which save first.
-    """
-    before = {}
-
-    def leave(number, frame):
-        raise SystemExit(128 + number)
-
+    """Inside, Ctrl-C, SIGTERM and SIGHUP end the command. A training has handlers of its own, which save first."""
+    before, leave = {}, Leave()
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
+        for name, usual in (
+            ("SIGINT", signal.default_int_handler),
+            ("SIGTERM", signal.SIG_DFL),
+            ("SIGHUP", signal.SIG_DFL),
+        ):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            if number is not None and signal.getsignal(number) is usual:
                 before[number] = signal.signal(number, leave)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        leave.end()  # also in place of an error: clean-up that was cut short may raise one
 
 
 def _run(argv) -> None:

@@ -21,7 +21,8 @@ class Signals:
     """While active, SIGNALS are noted in ``received`` and interrupt only the second time.
 
     Handlers belong to the main thread; in any other this does nothing. Those from before come back at the
-    end. A signal that is ignored (``nohup``) stays so.
+    end. A signal that is ignored (``nohup``) stays so. One that the command line's handler ``heard`` before,
+    and that did not end the process, counts.
     """
 
     def __init__(self, active):
@@ -32,7 +33,8 @@ class Signals:
         if self._active:
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._before[number] = before = signal.signal(number, self._note)
+                    self.received = self.received or getattr(before, "heard", None)
         return self
 
     def __exit__(self, *error):
