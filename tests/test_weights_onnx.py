@@ -8,8 +8,10 @@ from test_weights import EXACT, images, random_net
 
 import numnet
 from numnet import weights
+from numnet.blocks import Conv
 from numnet.cli import main
 from numnet.errors import NumnetError
+from numnet.layers import Dense, GlobalAverage
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -117,6 +119,35 @@ def test_skips_over_standard_and_separable_blocks():
     exported = weights.export_onnx(net)
     assert [node.op_type for node in exported.graph.node].count("Add") == 3  # and the gate's
     assert close(run(exported, x.transpose(0, 3, 1, 2).copy()), net.forward(x))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("model", ["mobilenet_v1", "mobilenet_v3_small", "googlenet"])
+def test_maps_of_inner_layers_come_out_as_well(model, folded):
+    """All of them: blocks, what is in them, gates of squeeze-and-excite, branches."""
+    net = random_net(model, resolution=32)
+    x = images(net, 2)
+    want = net.maps(x, "*", "*.*", "*.*.*" if model == "mobilenet_v3_small" else "*")
+    names = [name for name in want if name != "logits"]
+    exported = weights.export_onnx(net, folded=folded, maps=list(want))
+    assert [output.name for output in exported.graph.output] == ["logits", *names]
+    session = runtime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
+    got = session.run(names, {"images": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+    assert len(names) > 20
+    for name, mine in zip(names, got):
+        theirs = want[name] if want[name].ndim == 2 else want[name].transpose(0, 3, 1, 2)
+        assert mine.shape == theirs.shape, name
+        assert np.abs(mine - theirs).max() <= 10 * EXACT * np.abs(theirs).max(), name
+
+
+def test_a_map_that_cannot_be_put_out_is_named():
+    net = random_net("mobilenet_v1", resolution=32)
+    with pytest.raises(NumnetError, match="maps: no layer 'blok3'"):
+        weights.export_onnx(net, maps=["blok3"])
+    layers = [Conv(4, name="conv_1"), Conv(4, name="last"), GlobalAverage(), Dense(2)]
+    own = numnet.Net(layers, input_shape=(8, 8, 3))
+    with pytest.raises(NumnetError, match="called 'conv_1' already"):
+        weights.export_onnx(own, maps=["conv_1"])
 
 
 def test_a_maximum_in_place_of_the_mean():

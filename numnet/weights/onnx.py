@@ -6,6 +6,7 @@ TensorFlow's asymmetric "same" comes out as it is. Any batch size runs.
     input    "images", float32 (N, 3, H, W), scaled as the net's own input is;
              with ``scaling``: uint8 (N, H, W, 3), pixels as they come, and the graph scales them
     output   "logits", float32 (N, classes); with ``softmax``: "probabilities", each row's sum is 1
+             with ``maps``: behind it the maps of inner layers, each under its layer's name, float32 (N, C, P, Q)
 
 ``folded`` multiplies batch norm's running statistics into the convolutions: γ/√(σ²+ε) into the weights, the rest is a
 bias, worked out in float64. Opset 17. Configuration, scaling and names of the classes stand in the metadata.
@@ -20,6 +21,7 @@ from numnet.blocks import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.errors import NumnetError
+from numnet.inference.maps import matching
 from numnet.kernels.activations import (
     CODES,
     HSIGMOID,
@@ -37,13 +39,14 @@ OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
 NAMES = {code: name for name, code in CODES.items()}
 
 
-def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False):
+def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False, maps=()):
     """The net as an ``onnx.ModelProto`` that passes ONNX's checker; written to ``path`` if one is given.
 
     ``folded``: batch norm inside the convolutions. ``scaling``: {"mean", "std"} of x/255 to put into the graph, whose
     input then is uint8 (N, H, W, 3). ``class_names``: for the metadata, where "classes" is a list in JSON. ``softmax``:
-    probabilities come out, not logits. Raises NumnetError without the package onnx, for weights that are not finite, and for
-    a layer that ONNX has no node for here.
+    probabilities come out, not logits. ``maps``: names or patterns of layers, as ``net.maps`` takes them, whose output
+    the graph returns as well. Raises NumnetError without the package onnx, for weights that are not finite, for a layer
+    that ONNX has no node for here, and for a name in ``maps`` that fits nothing.
     """
     try:
         import onnx
@@ -55,6 +58,8 @@ def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None,
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
         raise NumnetError("export: the net has weights that are not finite numbers")
     graph = _Graph(folded)
+    inner = matching([name for name, _ in net.walk()], maps) if maps else []
+    inner = [name for name in inner if name != ("probabilities" if softmax else "logits")]
     h, w, c = net.input_shape
     if scaling is None:
         kind, shape, x = onnx.TensorProto.FLOAT, ["N", c, h, w], "images"
@@ -64,12 +69,14 @@ def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None,
         x = graph.add(layer, x, layer.name)
     output = "probabilities" if softmax else "logits"
     graph.node("Softmax", x, output=output, axis=1) if softmax else graph.node("Identity", x, output=output)
+    outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", net.classes])]
+    outputs += [graph.map(name, layer.output_shape) for name, layer in net.walk() if name in inner]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             (net.config or {}).get("model", "net"),
             [helper.make_tensor_value_info("images", kind, shape)],
-            [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", net.classes])],
+            outputs,
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -91,6 +98,7 @@ class _Graph:
 
     def __init__(self, folded):
         self.folded, self.nodes, self.constants, self.count = folded, [], [], 0
+        self.made = {}  # dotted name of a layer: the name of its output
 
     def node(self, kind, *inputs, output=None, **attributes):
         """Append a node; the name of its output."""
@@ -114,6 +122,15 @@ class _Graph:
         x = self.node("Transpose", self.node("Cast", x, to=1), perm=[0, 3, 1, 2])
         x = self.node("Mul", x, self.constant("scaling.factor", (1 / (255 * std)).reshape(1, 3, 1, 1)))
         return self.node("Sub", x, self.constant("scaling.shift", (mean / std).reshape(1, 3, 1, 1)))
+
+    def map(self, name, shape):
+        """Append an output with the map of a layer, whose shape is (P, Q, C) or (C,); ONNX's note of it."""
+        from onnx import TensorProto, helper
+
+        if name == "images" or name in [output for node in self.nodes for output in node.output]:
+            raise NumnetError(f"export: maps: a node of the graph is called {name!r} already; rename the layer")
+        self.node("Identity" if len(shape) == 3 else "Flatten", self.made[name], output=name)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", shape[-1], *shape[:-1]])
 
     def activation(self, code, x, beta=1.0):
         """Append the activation of a code."""
@@ -144,7 +161,11 @@ class _Graph:
     # -------------------------------------------------------------- one kind of layer after another
 
     def add(self, layer, x, path):
-        """Append the nodes of a layer that reads map x; the name of its output."""
+        """Append the nodes of a layer that reads map x; the name of its output, which ``made`` keeps."""
+        self.made[path] = self._add(layer, x, path)
+        return self.made[path]
+
+    def _add(self, layer, x, path):
         if isinstance(layer, Unit):
             return self.unit(layer, x, path)
         if isinstance(layer, Sequence):  # inverted residuals too
@@ -214,6 +235,7 @@ class _Graph:
     def squeeze_excite(self, layer, x, path):
         """Its dense layers as 1×1 convolutions of the pooled map."""
         gates = self.node("GlobalAveragePool", x)
+        self.made[f"{path}.{layer.children[0].name}"] = gates
         for child in layer.children[1:]:
             if isinstance(child, Dense):
                 weight = self.constant(
@@ -223,6 +245,7 @@ class _Graph:
                 gates = self.node("Conv", gates, weight, bias, kernel_shape=[1, 1])  # OpenCV asks for it
             else:
                 gates = self.activation(child.code, gates, child.beta)
+            self.made[f"{path}.{child.name}"] = gates
         return self.node("Mul", x, gates)
 
 
