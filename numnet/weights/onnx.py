@@ -128,7 +128,9 @@ class _Graph:
         from onnx import TensorProto, helper
 
         if name == "images" or name in [output for node in self.nodes for output in node.output]:
-            raise NumnetError(f"export: maps: a node of the graph is called {name!r} already; rename the layer")
+            raise NumnetError(
+                f"export: maps: a node of the graph is called {name!r} already; rename the layer"
+            )
         self.node("Identity" if len(shape) == 3 else "Flatten", self.made[name], output=name)
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", shape[-1], *shape[:-1]])
 
