@@ -36,6 +36,7 @@ ROOMS = [  # from the top of the house down
     "drawing",
     "bench",
     "lessons",
+    "course",
     "cli",
 ]
 SOURCES = sorted(ROOT.rglob("*.py"))

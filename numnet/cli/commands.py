@@ -35,6 +35,7 @@ COMMANDS = {
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "scale": Command("scale", "how long a step would take on many ranks (MPI), and what more of them bring"),
     "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
+    "course": Command("course", "the notebooks without and with solutions, for teaching; and their points"),
     "info": Command("info", "versions, threads, lanes, cache; or the settings of a run"),
 }
 
