@@ -17,6 +17,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Vectors of four numbers: fewer kinds of kernels to compile, more ends of rows to get wrong. All lanes give the same bits;
 # the tests of just that run whole training steps with the processor's own, in processes of their own.
 os.environ.setdefault("NUMNET_LANES", "4")
+os.environ.setdefault("NUMNET_COMPILERS", "0")  # each worker keeps a core busy; test_ahead says otherwise
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # threads of two test processes must not spin for each other's work

@@ -16,6 +16,7 @@ ROOMS = [  # from the top of the house down
     "_version",
     "pickles",
     "kernels",
+    "ahead",
     "quantiles",
     "initialisers",
     "layers",

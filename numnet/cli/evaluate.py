@@ -75,7 +75,7 @@ def eval(arguments):
     assigned = names.assign(data.split, data.classes, known, net.classes, **given)
     for line in assigned.said:
         say(f"numnet: {line}")
-    compile_net(net)
+    compile_net(net, 8)
     result = evaluate(net, assigned.split, scaling, batch_size=arguments.batch_size, flip=arguments.flip)
     labels = list(known or data.classes)
     labels += [str(i) for i in range(len(labels), net.classes)]

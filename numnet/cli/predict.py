@@ -90,7 +90,7 @@ def predict(arguments):
         background=input_background(net, arguments), notes=Counter(),
     )  # fmt: skip
     names = _class_names(net)
-    compile_net(net)
+    compile_net(net, min(len(images), BATCH))
     show = _Output("json" if arguments.json else "csv" if arguments.csv else "text", net.path)
     rows, bad = [], []
     with _bar_over(len(images), show) as progress:

@@ -1,14 +1,18 @@
 """What ``numnet eval`` and ``numnet predict`` share: how photographs come to a trained net, and how shares are shown."""
 
+import copy
+
 import numpy as np
 
-from numnet.cli.arguments import Patience, add_threads, choice, say_notes
+from numnet import ahead
+from numnet.cli.arguments import add_threads, choice, say_notes
 from numnet.data import BUILT_IN
 from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
 from numnet.loading import load_any, require_trained
+from numnet.training.console import Compiling
 
 
 def add_input_options(parser):
@@ -57,10 +61,12 @@ def input_background(net, arguments):
     return arguments.background or (net.document.get("recipe") or {}).get("background")
 
 
-def compile_net(net):
-    """One image through the net: only if that takes long there is something to say."""
-    with Patience("compiling kernels (first run only)"):
-        net.predict(np.zeros((1, *net.input_shape), net.dtype))
+def compile_net(net, images=1):
+    """Compile what ``predict`` needs for so many images, on all cores at once, and show how far that is."""
+    images = min(images, 8)  # many or few: no other kernels
+    ahead.prepare(
+        lambda: copy.deepcopy(net).predict(np.zeros((images, *net.input_shape), net.dtype)), Compiling()
+    )
 
 
 def bar(part, width=30) -> str:

@@ -3,15 +3,11 @@
 A night of training outlives its terminal: when nobody takes standard error any more, it goes on in silence.
 """
 
-import hashlib
-import json
 import os
 import signal
 import sys
 import threading
 from contextlib import contextmanager
-
-from numnet.kernels import _jit
 
 # What asks a process to end; SIGHUP, which Windows does not have, comes when its terminal is closed.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -90,7 +86,6 @@ class Bar:
     def _show(self):
         from tqdm import tqdm
 
-        self._announce_compilation()
         done = self.run.epoch * self.run.images + int(self.run.sums["images"])
         self.bar = tqdm(
             total=self.run.settings["epochs"] * self.run.images, initial=done, file=sys.stderr,
@@ -141,33 +136,26 @@ class Bar:
             f"epoch {min(run.epoch + 1, run.settings['epochs'])}/{run.settings['epochs']}", refresh=False
         )
 
-    # Whether the machine code that a training needs lies in the cache is known when it is asked for. So the
-    # first step of a kind of net leaves a mark beside the machine code; who finds none says what to expect.
 
-    def _announce_compilation(self):
-        mark = self._mark()
-        if mark is None or not mark.exists():
-            print("compiling kernels (first run only)", file=sys.stderr, flush=True)
+class Compiling:
+    """A bar over the kernels that are compiled before the first step: ``tell`` of ``ahead.prepare``."""
 
-    def compiled(self):
-        """The first step is over: its machine code is in the cache."""
-        mark = self._mark()
-        if mark is not None:
-            try:
-                mark.touch()
-            except OSError:
-                pass  # a message too many the next time
+    FORMAT = "compiling kernels (first run only): {n_fmt} of {total_fmt}, {elapsed}"
 
-    def _mark(self):
-        if _jit.CACHE_FOLDER is None:
-            return None
-        run = self.run
-        config = {
-            k: v
-            for k, v in (run.net.config or {}).items()
-            if k not in ("width", "resolution", "classes", "seed")
-        }
-        kind = json.dumps(
-            [config, str(run.net.dtype), run.settings["optimiser"]], sort_keys=True, default=str
-        )
-        return _jit.CACHE_FOLDER / f"trained-{hashlib.sha256(kind.encode()).hexdigest()[:16]}"
+    def __init__(self, shown=True):
+        self.shown, self.bar = shown, None
+
+    def __call__(self, done, missing):
+        if not self.shown:
+            return
+        try:
+            if self.bar is None:
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=missing, bar_format=self.FORMAT, file=sys.stderr, mininterval=0.2)
+            self.bar.n = done
+            self.bar.refresh()
+            if done >= missing:
+                self.bar.close()
+        except (OSError, ValueError):
+            self.shown = False  # nobody takes standard error any more

@@ -16,6 +16,7 @@ A run directory holds
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
 
+import copy
 import inspect
 import json
 import math
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numnet import checkpoint, cores
+from numnet import ahead, checkpoint, cores
 from numnet import data as datasets
 from numnet.data import transforms
 from numnet.data.mixing import Mixed
@@ -37,7 +38,7 @@ from numnet.errors import NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.training import state, trouble
-from numnet.training.console import Bar, Signals
+from numnet.training.console import Bar, Compiling, Signals
 from numnet.training.evaluate import evaluate, worst_class
 from numnet.training.lock import Lock
 from numnet.training.optimisers import OPTIMISERS, Average
@@ -323,10 +324,48 @@ class Run:
         state.level(self)
         if self.result is not None:
             return
-        self._fresh = True  # until this process's first step, which compiles, is over
-        with Signals(self.out is not None) as self._signals, Bar(self, self.progress) as self._bar:
+        self._fresh = True  # until this process's first step, which may compile, is over
+        self._evaluated = False
+        self._began = time.perf_counter() - self.seconds
+        with Signals(self.out is not None) as self._signals:
+            self._compile(self._rehearse_a_step)
+            self._epochs()
+
+    def _compile(self, work) -> None:
+        """Compile what ``work`` calls, on all cores at once. A team's members share their cores already."""
+        if self.team.size > 1 or not ahead.compilers():
+            return
+        try:
+            ahead.prepare(work, Compiling(self.progress), lambda: self._signals.received is not None)
+        except (
+            Exception
+        ):  # a layer of the user's own, say, that cannot be copied: its kernels are compiled when called
+            pass
+
+    def _blank(self, net) -> np.ndarray:
+        """A few images of the net's size with nothing in them."""
+        return np.zeros((min(8, self.settings["batch_size"]), *net.input_shape), net.dtype)
+
+    def _rehearse_a_step(self):
+        """The kernels' calls of a step, on copies of all that it changes."""
+        side = self.sides[min(self.epoch, len(self.sides) - 1)]
+        net, optimiser, average = copy.deepcopy((self.net, self.optimiser, self.average))
+        with _at(net, side):
+            x = self._blank(net)
+            logits = net.forward(x, training=True)
+            _, dlogits = softmax_cross_entropy(logits, np.zeros(len(x), np.int64), 0.0)
+            net.backward(dlogits, input_gradient=False)
+        optimiser.step(self.rate(0))
+        if average is not None:
+            average.update(0)
+
+    def _rehearse_validation(self):
+        copy.deepcopy(self.net).predict(self._blank(self.net))
+
+    def _epochs(self) -> None:
+        with Bar(self, self.progress) as self._bar:
+            self._leave_if_told()
             self._call("on_start")
-            self._began = time.perf_counter() - self.seconds
             while self.epoch < self.settings["epochs"] and not self.stop and not self.out_of_patience():
                 self._train_epoch()
                 self._end_epoch()
@@ -463,7 +502,6 @@ class Run:
         sums["images"] += images
         if self._fresh:
             self._fresh = False
-            self._bar.compiled()
         else:
             sums["busy_images"] += images
             sums["busy_seconds"] += took
@@ -535,6 +573,9 @@ class Run:
 
     def _evaluate(self, split) -> dict:
         batch_size = min(self.settings["batch_size"], EVALUATION_BATCH)
+        if not self._evaluated:
+            self._compile(self._rehearse_validation)
+            self._evaluated = True
         return evaluate(self.net, split, self.scaling, batch_size=batch_size, team=self.team)
 
     def _note_best(self, record) -> None:
