@@ -158,7 +158,7 @@ def test_written_to_a_new_folder(tmp_path):
     "words, message",
     [
         (["student"], "DIR is missing"),
-        (["pupil", "out"], "expected one of student, teacher, grade"),
+        (["pupil", "out"], "expected one of student, teacher, grade, slides"),
         (["student", "out", "--only", "99"], "--only: no notebook begins with '99'; expected one of 01, 02"),
         (["student", "out", "--json"], "--json and --full belong to grade"),
         (

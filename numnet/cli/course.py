@@ -1,18 +1,20 @@
 """``numnet course``: the notebooks for students and for teachers, graded, and as slides."""
 
 from numnet.cli.arguments import choice, number, print_json, say
-from numnet.course import exercises, grading, versions
+from numnet.course import exercises, grading, slides, versions
 from numnet.errors import NumnetError, tell
 
-PARTS = ("student", "teacher", "grade")
+PARTS = ("student", "teacher", "grade", "slides")
 
 
 def course_arguments(parser):
     parser.epilog = (
-        "student and teacher write to DIR; grade reads DIR: the notebooks of one student, or a folder for each. "
+        "student, teacher and slides write to DIR. grade reads DIR: the notebooks of one student, or a folder for each. "
         "It runs what students wrote. docs/teaching.md is the teacher's guide."
     )
-    parser.add_argument("part", type=choice(*PARTS), metavar="student|teacher|grade", help="what to do")
+    parser.add_argument(
+        "part", type=choice(*PARTS), metavar="student|teacher|grade|slides", help="what to do"
+    )
     parser.add_argument("folder", metavar="DIR", help="the folder to write to, or the one to grade")
     parser.add_argument("--only", default="", metavar="NN,…", help="these notebooks alone, for example 01,02")
     parser.add_argument("--notebooks", metavar="DIR", help="where the notebooks are (the checkout's)")
@@ -36,6 +38,10 @@ def course(arguments):
         return
     if arguments.json or arguments.full:
         raise NumnetError(f"numnet course {arguments.part}: --json and --full belong to grade")
+    if arguments.part == "slides":
+        written = slides.write(arguments.folder, place, _words(arguments.only))
+        say(f"{sum(written.values())} slides of {len(written)} notebooks in {arguments.folder}")
+        return
     written = versions.write(arguments.part, arguments.folder, place, _words(arguments.only))
     count = sum(len(exercises.exercises(exercises.read(place / path.name), path.stem)) for path in written)
     say(f"{len(written)} notebooks with {count} exercises in {arguments.folder}")

@@ -11,7 +11,7 @@ from numnet.bench.sides import SIDES
 from numnet.bench.workloads import Workload
 from numnet.lessons import MIDDLE, SERIES, figure
 from numnet.lessons.budget import ELDERS, PUBLISHED
-from numnet.lessons.check import check
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.display import Shown, Table
 from numnet.lessons.training import _runs_folder, saved_runs
 from numnet.models import build, describe
@@ -294,3 +294,18 @@ def exercise_3(answer):
     """The slopes of h-swish at both kinks, from the inside."""
     hint = "between −3 and 3 h-swish is x·(x + 3)/6; take its derivative (2x + 3)/6 at both ends"
     return check(answer, lambda a: tuple(a) == (-0.5, 1.5), hint)
+
+
+def exercise_4(answer):
+    """The momentum with which an epoch of 25 steps teaches a running statistic nine tenths."""
+    hint = "m to the power of 25 steps is the part of the start that is left, and that shall be 0.1. Take the 25th root"
+    return check(answer, lambda a: close(a, 0.1 ** (1 / STEPS), 1e-3), hint)
+
+
+def exercise_5(answer):
+    """A function (da, v, beta) → dv of swish."""
+    draw = np.random.default_rng(5)
+    da, v = draw.normal(size=30), draw.uniform(-5, 5, size=30)
+    cases = [((da, v, beta), kernels.activation_backward(da, v, "swish", beta)) for beta in (1.0, 0.5)]
+    hint = "with σ = sigmoid(β·v): the product v·σ has the derivative σ + v·σ', and σ' = β·σ·(1 − σ)"
+    return check(answer, lambda function: agrees(function, cases, 1e-6), hint)

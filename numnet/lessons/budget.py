@@ -402,3 +402,21 @@ def exercise_5(answer, rows, w=-0.07):
     expected |= {other for name, other in zip(by_time, by_macs) if name != other}
     hint = "compare the two lists place by place; a name counts if its two places differ"
     return check(answer, lambda a: set(a) == expected, hint)
+
+
+def exercise_6(answer):
+    """The reader's function (rows) → the names on the Pareto frontier, as a set."""
+    rows = [
+        *_TRIAL,
+        {"name": "as fast, worse", "accuracy": 0.60, "ms": 1.0},
+        {"name": "between", "accuracy": 0.69, "ms": 3.0},
+    ]
+    hint = "a net falls out if another one is at least as fast and at least as accurate, and better in one of the two"
+    want = {"fast", "between", "exactly", "best, too slow"}
+    return check(answer, lambda f: set(f(list(rows))) == want and set(f(rows[::-1])) == want, hint)
+
+
+def exercise_7(answer):
+    """Seconds of a training step of 8.9 GMAC on cores whose peak is 40 GFLOP/s, half of which is reached."""
+    hint = "a MAC is two FLOP; divide by what is reached, half of the peak"
+    return check(answer, lambda a: close(a, 2 * 8.9e9 / (0.5 * 40e9), 2e-2), hint)

@@ -54,3 +54,25 @@ def close(a, b, tolerance=1e-6) -> bool:
         raise ValueError(f"shape {a.shape}, expected {b.shape}")
     scale = np.abs(b).max() if b.size else 0.0
     return bool(np.abs(a - b).max() <= tolerance * (scale if scale > 0 else 1.0)) if b.size else True
+
+
+def agrees(function, cases, tolerance=1e-9) -> bool:
+    """True if a reader's function gives what it should in every case.
+
+    cases: pairs (arguments, expected); expected is an array or a number, or a tuple of them where the function is to
+    return several. The function gets copies of the arrays, so that it may change them. Raises ValueError if the number or the
+    shapes of what it returns are wrong.
+    """
+    import numpy as np
+
+    for arguments, expected in cases:
+        found = function(*(a.copy() if isinstance(a, np.ndarray) else a for a in arguments))
+        if found is None:
+            raise ValueError("your function returns nothing; it needs a return")
+        wanted = expected if isinstance(expected, tuple) else (expected,)
+        found = found if isinstance(expected, tuple) else (found,)
+        if len(found) != len(wanted):
+            raise ValueError(f"your function returns {len(found)} things, expected {len(wanted)}")
+        if not all(close(a, b, tolerance) for a, b in zip(found, wanted)):
+            return False
+    return True

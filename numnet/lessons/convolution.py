@@ -9,7 +9,7 @@ from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.vectors import lanes
 from numnet.lessons import DARK, HEAT, LIGHT, MIDDLE, bare, figure
-from numnet.lessons.check import check, close
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.pictures import number, sum_of_products, tables
 
 # The numbers of the story: small enough for paper, no symmetry that would hide a mistake.
@@ -266,3 +266,38 @@ def exercise_4(answer):
         right,
         "output (p, q) read the pixels from (p·stride, q·stride) on: send dy[p, q]·w[u, v] back there",
     )
+
+
+def exercise_5(answer):
+    """Every (p, u) through which pixel 4 of a row of 7 reaches the output, for K = 3, stride 2, no padding."""
+    want = {(p, u) for p in range(3) for u in range(3) if 2 * p + u == 4}
+    hint = "output p reads the pixels 2p, 2p + 1 and 2p + 2 with taps 0, 1 and 2; which outputs read pixel 4?"
+    return check(answer, lambda a: {tuple(pair) for pair in a} == want, hint)
+
+
+def exercise_6(answer):
+    """A function dw(dy, x, stride, k) for a square image without padding."""
+    draw = np.random.default_rng(6)
+
+    def cases():
+        for side, k, stride in ((7, 3, 2), (8, 3, 1), (9, 2, 3)):
+            x, count = draw.normal(size=(side, side)), output_side(side, k, stride, 0, 0)
+            dy = draw.normal(size=(count, count))
+            yield (dy, x, stride, k), gradients(dy, x, np.zeros((k, k)), stride)[1]
+
+    hint = "w[u, v] met the pixel (p·stride + u, q·stride + v) once for each output (p, q); its part of the loss is dy[p, q]"
+    return check(answer, lambda function: agrees(function, cases()), hint)
+
+
+def exercise_7(answer):
+    """A function db(dy) for dy (N, P, Q, F): the gradient of a bias (F,)."""
+    dy = np.random.default_rng(7).normal(size=(2, 3, 4, 5))
+    hint = "b[f] was added to every output of filter f: in all images, in all rows, in all columns. Add up their dy"
+    return check(answer, lambda function: agrees(function, [((dy,), dy.sum(axis=(0, 1, 2)))]), hint)
+
+
+def exercise_8(answer):
+    """A function of (H, K, stride, before, after): how often the window fits."""
+    shapes = ((224, 3, 2, 0, 1), (7, 3, 2, 1, 1), (5, 5, 1, 0, 0), (10, 3, 3, 0, 0), (32, 5, 2, 2, 2))
+    cases = [(shape, output_side(*shape)) for shape in shapes]
+    return check(answer, lambda function: agrees(function, cases), "equation (2); // rounds down in Python")

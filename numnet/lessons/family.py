@@ -9,7 +9,7 @@ from numnet.cost import report
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.layers import Dense, GlobalAverage
 from numnet.lessons import DARK, GREY, LIGHT, MIDDLE, bare, figure
-from numnet.lessons.check import check
+from numnet.lessons.check import agrees, check
 from numnet.lessons.display import Table
 from numnet.models import describe
 from numnet.net import Net
@@ -538,3 +538,43 @@ def exercise_6(net):
         return all(wanted.values())
 
     return check(net, within, "see the lines with “no” above")
+
+
+def exercise_7(answer):
+    """A function (dy, x, gate) → dx, dgate of y = x · gate, for (H, W, C), (H, W, C), (C,)."""
+    draw = np.random.default_rng(7)
+    dy, x, gate = draw.normal(size=(3, 4, 5)), draw.normal(size=(3, 4, 5)), draw.uniform(size=5)
+    want = dy * gate, (dy * x).sum(axis=(0, 1))
+    hint = "a pixel met one gate: dy · gate. A gate met all pixels of its channel: add up dy · x over them"
+    return check(answer, lambda function: agrees(function, [((dy, x, gate), want)]), hint)
+
+
+def exercise_8(answer):
+    """A function (dy, backward) → dx of y = x + f(x), where backward(dy) is the gradient through f."""
+    draw = np.random.default_rng(8)
+    dy, inner = draw.normal(size=(6, 4)), draw.normal(size=(4, 4))
+    cases = [((dy, lambda d: d @ inner), dy + dy @ inner)]
+    hint = "x goes two ways, and both bring blame back: straight on, and through f. Where two ways meet, add"
+    return check(answer, lambda function: agrees(function, cases), hint)
+
+
+def exercise_9(answer):
+    """Blocks of V3-Small with a squeeze-excite: of the paper's net, and with se=0.5."""
+    want = tuple(_squeezes(describe("mobilenet_v3_small", **options)) for options in ({}, {"se": 0.5}))
+    hint = "the paper's net: count the rows of mobilenet_v3.SMALL that have one; a ratio in se reaches every block"
+    return check(answer, lambda a: tuple(a) == want, hint)
+
+
+def _squeezes(net):
+    return sum(isinstance(layer, SqueezeExcite) for _, layer in net.walk())
+
+
+def squeezed(choices) -> Table:
+    """V3-Large with each value of ``se``: blocks that have one, its channels in the last block, what the net costs."""
+    rows = []
+    for se in choices:
+        net = describe("mobilenet_v3_large", se=se)
+        last = [layer for _, layer in net.walk() if isinstance(layer, SqueezeExcite)][-1:]
+        cost, channels = net.cost(), last[0].squeezed if last else 0
+        rows.append((f"se={se}", _squeezes(net), channels, millions(cost.macs), millions(cost.params, 2)))
+    return Table(("", "blocks with SE", "R in the last block", "MACs, M", "parameters, M"), rows)

@@ -28,7 +28,7 @@ from numnet.kernels.vectors import (
     zeros,
 )
 from numnet.lessons import DARK, LIGHT, MIDDLE, best, figure
-from numnet.lessons.check import check, close
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.pictures import tables
 
 # ---------------------------------------------------------------------------------------------- the product, step by step
@@ -390,3 +390,30 @@ def exercise_4(answer):
     want = kernels.depthwise.definition_backward(d[None, None], x, w, 1, ((0, 0), (1, 1)))[1][..., 0]
     hint = "tap (u, v) meets pixel q of dy at pixel q + v of row u; a channel's products are added up over q"
     return check(answer, lambda function: close(function(framed.copy(), d.copy()), want), hint)
+
+
+def exercise_5(answer):
+    """How many vectors a tile of six rows may have with 16 registers."""
+    hint = "6·V sums, V vectors of w and one number of x must fit into 16 registers at the same time"
+    return check(answer, lambda a: a == 2, hint)
+
+
+def exercise_6(answer):
+    """A function of three framed rows (3, W + 2, C) of dy and the taps w (3, 3, C): a row of dx (W, C)."""
+    draw = np.random.default_rng(6)
+    dy, w = draw.normal(size=(1, 3, 6, 4)), draw.normal(size=(3, 3, 4, 1))
+    x = np.zeros((1, 3, 6, 4))
+    want = kernels.depthwise.definition_backward(dy, x, w, 1, "same")[0][0, 1]
+    framed = np.pad(dy[0], ((0, 0), (1, 1), (0, 0)))
+    hint = (
+        "the forward pass with the taps in opposite order: pixel q + v of row u meets the tap (2 − u, 2 − v)"
+    )
+    return check(answer, lambda function: agrees(function, [((framed, w[..., 0]), want)]), hint)
+
+
+def exercise_7(answer):
+    """KiB of the ring for a 5×5 kernel, 56 pixels a row, 64 channels of float32."""
+    hint = (
+        "5 rows; each is 2 pixels longer at both ends; 64 channels of 4 bytes a pixel; 1 KiB is 1,024 bytes"
+    )
+    return check(answer, lambda a: close(a, 5 * (56 + 4) * 64 * 4 / 1024), hint)

@@ -11,7 +11,7 @@ from numnet.kernels import batchnorm
 from numnet.kernels._jit import kernel
 from numnet.layers.layer import Memory, Pending, finish, hand
 from numnet.lessons import DARK, GREY, LIGHT, MIDDLE, SERIES, best, figure
-from numnet.lessons.check import check, close
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.pictures import bars
 
 STORY = np.array([1.0, 2.0, 3.0, 6.0])  # the hand-sized batch: mean and variance are easy to write down
@@ -336,3 +336,45 @@ def exercise_4(answer):
     """The step between two neighbouring 8-bit codes for a range of 0 … 6."""
     hint = "eight bits are 256 values, and 0 and 6 are two of them; count the gaps between them"
     return check(answer, lambda a: close(a, 6 / 255, 1e-4), hint)
+
+
+def exercise_5(answer):
+    """A function (da, v) → dv of h-swish, for arrays of one shape."""
+    draw = np.random.default_rng(5)
+    v = np.concatenate([draw.uniform(-6, 6, size=40), [-4.0, 4.0, 0.0]])
+    da = draw.normal(size=v.shape)
+    hint = (
+        "three pieces: 0 below −3, 1 above 3, between them the derivative of v·(v + 3)/6; and da times that"
+    )
+    want = kernels.activation_backward(da, v, "hswish")
+    return check(answer, lambda function: agrees(function, [((da, v), want)]), hint)
+
+
+def exercise_6(answer):
+    """A function (du, normal) → dgamma, dbeta for arrays (M, C) of du and x̂."""
+    draw = np.random.default_rng(6)
+    du, normal = draw.normal(size=(8, 3)), draw.normal(size=(8, 3))
+    hint = "equation (5), for each channel: sums over the M numbers, not over the channels"
+    want = (du * normal).sum(0), du.sum(0)
+    return check(answer, lambda function: agrees(function, [((du, normal), want)]), hint)
+
+
+def exercise_7(answer):
+    """A function (n, mean, M2, n', mean', M2') → count, mean and sum of squares of both groups together."""
+    draw = np.random.default_rng(7)
+
+    def cases():
+        for sizes in ((3, 5), (1, 7)):
+            a, b = (1e3 + draw.normal(size=size) for size in sizes)
+            parts = [f for g in (a, b) for f in (len(g), g.mean(), ((g - g.mean()) ** 2).sum())]
+            both = np.concatenate([a, b])
+            yield tuple(parts), (len(both), both.mean(), ((both - both.mean()) ** 2).sum())
+
+    hint = "δ is the difference of the means: the sum of squares grows by δ²·n·n'/(n + n'), the mean by δ·n'/(n + n')"
+    return check(answer, lambda function: agrees(function, cases(), 1e-8), hint)
+
+
+def exercise_8(answer):
+    """A running mean after three steps from 0, with momentum 0.9 and batches of mean 5."""
+    hint = "equation (4), three times: first 0.9·0 + 0.1·5; or: what is missing shrinks by 0.9 in each step"
+    return check(answer, lambda a: close(a, 5 * (1 - 0.9**3), 1e-6), hint)

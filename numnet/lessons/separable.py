@@ -9,7 +9,7 @@ from numnet.kernels.conv import conv_cost
 from numnet.kernels.depthwise import depthwise_cost
 from numnet.kernels.pointwise import pointwise_cost
 from numnet.lessons import DARK, GREY, HEAT, LIGHT, MIDDLE, bare, best, figure
-from numnet.lessons.check import check, close
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.pictures import bars
 
 FLOAT = 4  # bytes of a float32
@@ -345,3 +345,42 @@ def exercise_4(answer):
         "for each output number K·K MACs, two FLOP each; and one number read, one written, of four bytes each"
     )
     return check(answer, lambda a: close(a, 2 * 25 / 8), hint)
+
+
+def exercise_5(answer):
+    """What the saving comes to for 64 filters when the kernel grows without end."""
+    hint = "which of the two terms of equation (1) vanishes when K grows, and what is 1 divided by the other?"
+    return check(answer, lambda a: close(a, 64), hint)
+
+
+def exercise_6(answer):
+    """A function (dy, x, w) → dx, dw of a depthwise convolution: (P, Q, C), (H, W, C), (K, K, C); stride 1, no padding."""
+    draw = np.random.default_rng(6)
+
+    def cases():
+        for side, k, channels in ((6, 3, 2), (5, 2, 3)):
+            x, w = draw.normal(size=(1, side, side, channels)), draw.normal(size=(k, k, channels, 1))
+            dy = draw.normal(size=(1, side - k + 1, side - k + 1, channels))
+            dx, dw = kernels.depthwise.definition_backward(dy, x, w, 1, 0)
+            yield (dy[0], x[0], w[..., 0]), (dx[0], dw[..., 0])
+
+    hint = "as for one channel in notebook 1; a slice [p + u, q + v] holds all channels, and no channel meets another"
+    return check(answer, lambda function: agrees(function, cases()), hint)
+
+
+def exercise_7(answer):
+    """A function (dy, x, w) → dx, dw of a pointwise convolution: (M, F), (M, C), (C, F)."""
+    draw = np.random.default_rng(7)
+    dy, x, w = draw.normal(size=(5, 4)), draw.normal(size=(5, 3)), draw.normal(size=(3, 4))
+    cases = [((dy, x, w), (dy @ w.T, x.T @ dy))]
+    hint = (
+        "y = x @ w; dx has the shape of x, dw that of w, and only one product of two of the three fits each"
+    )
+    return check(answer, lambda function: agrees(function, cases), hint)
+
+
+def exercise_8(answer):
+    """A function (intensity, peak, bandwidth): the most FLOP/s that the roofline allows."""
+    cases = [((i, 40e9, 10e9), min(40e9, i * 10e9)) for i in (0.25, 2.25, 4.0, 60.0)]
+    hint = "two roofs: the peak, and bandwidth times intensity. The lower one counts"
+    return check(answer, lambda function: agrees(function, cases), hint)

@@ -13,9 +13,9 @@ from numnet import checkpoint
 from numnet.data import cifar10, shapes
 from numnet.data.download import BYTES, cache_folder
 from numnet.errors import NumnetError
-from numnet.kernels.loss import softmax
+from numnet.kernels.loss import softmax, softmax_cross_entropy
 from numnet.lessons import DARK, GREY, SERIES, bare, figure
-from numnet.lessons.check import check, close
+from numnet.lessons.check import agrees, check, close
 from numnet.lessons.display import Shown, Table
 from numnet.plotting import class_activation_maps
 from numnet.training.results import percent
@@ -382,3 +382,39 @@ def exercise_5(answer):
     expected = (SMALL_MATRIX[1, 1] / SMALL_MATRIX[1].sum(), SMALL_MATRIX[1, 1] / SMALL_MATRIX[:, 1].sum())
     hint = "recall: of the images that are cats (a row); precision: of the images that are called cats (a column)"
     return check(answer, lambda a: close(a, expected, 1e-3), hint)
+
+
+def exercise_6(answer):
+    """A function (logits, labels) → dlogits of the mean cross-entropy, (N, F), (N,) → (N, F)."""
+    draw = np.random.default_rng(6)
+    logits, labels = 2 * draw.normal(size=(5, 4)), draw.integers(4, size=5)
+    want = softmax_cross_entropy(logits, labels)[1]
+    hint = "probabilities, minus 1 at the right class; and the loss is a mean over the images, so divide by their number"
+    return check(answer, lambda function: agrees(function, [((logits, labels), want)]), hint)
+
+
+def exercise_7(answer):
+    """A function (dy, height, width) → dx of the mean over the pixels, (N, C) → (N, H, W, C)."""
+    dy = np.random.default_rng(7).normal(size=(2, 3))
+    want = np.broadcast_to(dy[:, None, None] / 20, (2, 4, 5, 3))
+    hint = "every pixel went into the mean with the same weight, 1 / (H·W): each gets that part of dy"
+    return check(answer, lambda function: agrees(function, [((dy, 4, 5), want)]), hint)
+
+
+def exercise_8(answer):
+    """A function (dy, x, w) → dx, dw, db of a dense layer y = x·w + b, (N, F), (N, C), (C, F)."""
+    draw = np.random.default_rng(8)
+    dy, x, w = draw.normal(size=(5, 4)), draw.normal(size=(5, 3)), draw.normal(size=(3, 4))
+    want = dy @ w.T, x.T @ dy, dy.sum(0)
+    hint = "the shapes say which product: dx is (N, C), dw is (C, F). b is added to every image's output: sum over images"
+    return check(answer, lambda function: agrees(function, [((dy, x, w), want)]), hint)
+
+
+def exercise_9(answer):
+    """A function (w, v, g, rate, momentum) → w, v after one step of descent with momentum."""
+    draw = np.random.default_rng(9)
+    w, v, g = draw.normal(size=(3, 6))
+    velocity = 0.9 * v + g
+    want = w - 0.1 * velocity, velocity
+    hint = "first the velocity, momentum·v + g; then w goes against the new velocity, rate times as far"
+    return check(answer, lambda function: agrees(function, [((w, v, g, 0.1, 0.9), want)]), hint)
