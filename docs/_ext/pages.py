@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import kernel_pages
@@ -115,10 +116,13 @@ def _kernels():
 
 
 def copy_explainer(app, exception) -> None:
-    """Sphinx's event ``build-finished``: the pages in docs/explainer are part of the site as they are."""
-    source, target = DOCS / "explainer", Path(app.outdir) / "explainer"
-    if exception is None and app.builder.format == "html" and source.is_dir():
+    """Sphinx's event ``build-finished``: the pages of docs/explainer and their data are part of the site."""
+    if exception is None and app.builder.format == "html":
+        sys.path.append(str(DOCS))
+        import build_explainer
+
+        target = Path(app.outdir) / "explainer"
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(
-            source, target, ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*", "node_modules")
-        )
+        why = build_explainer.build(target)
+        if why:
+            print(f"explainer: without the photograph page: {why}")
