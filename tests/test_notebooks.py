@@ -76,6 +76,7 @@ def with_solutions(notebook):
 def execute(notebook, folder, monkeypatch):
     for name, value in {
         "NUMNET_SMALL": "1",
+        "NUMNET_WIDGETS": "0",  # a kept notebook holds the figures alone
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_WAIT_POLICY": "passive",

@@ -79,6 +79,32 @@ def grids():
     return drawn
 
 
+def one_net(model, width, resolution):
+    """MACs, parameters and bytes of maps of a net, as bars: how large a part of those at width 1.0 and 224 pixels."""
+    shares, labels = [], []
+    nets = [describe(model, width=w, resolution=r) for w, r in ((width, resolution), (1.0, 224))]
+    for label, unit, of in (
+        ("MACs", "M", lambda net: net.cost().macs / 1e6),
+        ("parameters", "M", lambda net: net.cost().params / 1e6),
+        ("maps at inference", "MB", lambda net: cost.peak_inference(net) / 1e6),
+    ):
+        here, full = map(of, nets)
+        shares.append(here / full)
+        labels.append(f"{label}\n{here:.2f} {unit}")
+    drawn, axes = figure(7.6, 2.4)
+    axes.barh(range(3), shares, 0.6, color=[DARK, MIDDLE, LIGHT], edgecolor="black", linewidth=0.6)
+    for place, share in enumerate(shares):
+        axes.text(share + 0.02, place, f"{share:.2f}×", va="center")
+    axes.axvline(1, color="black", linestyle=":")
+    axes.set_yticks(range(3), labels)
+    axes.set_ylim(2.6, -0.6)
+    axes.set_xlim(0, max(1.2, max(shares) * 1.15))
+    axes.grid(False, axis="y")
+    axes.set_xlabel("times the net of width 1.0 at 224×224")
+    axes.set_title(f"{model}, width {width:g}, {resolution}×{resolution}")
+    return drawn
+
+
 def rule():
     """How far the rule of thumb, α²ρ² of the MACs, is off: the exact count over the rule, against the width."""
     exact = v1_grid("macs")

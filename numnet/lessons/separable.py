@@ -163,6 +163,23 @@ def two_ways(n_standard, n_depthwise, n_pointwise):
     return drawn
 
 
+def at_size(k, channels, filters, side):
+    """``two_ways`` for K, C, F and the side of the map, stride 1; the saving and its limit stand above."""
+    shape = (1, side, side)
+    standard = conv_cost(*shape, k, channels, filters, h=side, w=side).macs
+    depthwise = depthwise_cost(*shape, k, channels, h=side, w=side).macs
+    drawn = two_ways(standard, depthwise, pointwise_cost(*shape, channels, filters).macs)
+    ratio = standard / (depthwise + pointwise_cost(*shape, channels, filters).macs)
+    said = (
+        f"{ratio:.2f} times fewer MACs (limit: K² = {k * k})"
+        if ratio >= 1
+        else f"{1 / ratio:.2f} times more MACs"
+    )
+    drawn.axes[0].set_title(f"K = {k}, C = {channels}, F = {filters}, {side}×{side}: {said}")
+    drawn.axes[0].set_xlim(0, 1.6 * max(bar.get_x() + bar.get_width() for bar in drawn.axes[0].patches))
+    return drawn
+
+
 def surface():
     """1/F + 1/K² over filters and kernel sides, as a map with the saving's contours and as curves."""
     filters, sides = np.logspace(0, 10, 200, base=2), np.linspace(1, 7, 200)
