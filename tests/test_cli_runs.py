@@ -533,6 +533,8 @@ MISTAKES = [
     (["summary", "mobilenet_v1", "--set", "depth_multiplier=x"], "depth_multiplier: expected an integer"),
     (["summary", "vgg16", "--width", "0.5"], "width: vgg16 has no such choice"),
     (["cost", "mobilenet_v1", "--json", "--csv"], "expected --json or --csv, got both"),
+    (["cost", "mobilenet_v1", "--time", "--csv"], "--time: a prediction for whole nets, not with --csv"),
+    (["cost", "--time", "--block", "conv:7x7x3:8"], "--time: a prediction for whole nets, not with --block"),
     (["cost", "mobilenet_v1", "--plot", "nowhere/cost.png"], "--plot: no folder nowhere for cost.png"),
     (["cost", "mobilenet_v1", "--plot", "folder.png"], "--plot: folder.png is a folder"),
     (["cost", "mobilenet_v1", "--plot", "cost.xyz"], "--plot: expected a name that ends in .png, .pdf, .svg, got 'cost.xyz'"),
