@@ -32,12 +32,12 @@ def test_help_of_train_names_every_optimiser_and_schedule():
     assert ", ".join(OPTIMISERS) in out and "muon" in out and ", ".join(SCHEDULES) in out
 
 
-def test_the_readme_says_why_each_package_is_needed():
+def test_the_page_of_the_design_says_why_each_package_is_needed():
     root = Path(library.__file__).parent.parent
     setup = configparser.ConfigParser()
     setup.read(root / "setup.cfg")
     needed = re.findall(r"^(\w+)", setup["options"]["install_requires"], re.MULTILINE)
-    page = (root / "README.md").read_text("utf-8")
+    page = (root / "docs" / "design.md").read_text("utf-8")
     assert len(needed) >= 8 and [name for name in needed if f"\n| {name} | " not in page] == []
 
 
@@ -142,6 +142,24 @@ def test_cost_of_one_net():
     )
     many = json.loads(works("cost", "mobilenet_v1", "--json", "--batch-size", 8))
     assert many["macs"] == 8 * facts["macs"] and many["params"] == facts["params"] and many["batch_size"] == 8
+
+
+def test_cost_predicts_a_steps_time_from_the_measured_peak(monkeypatch):
+    """Three times the forward MACs (forward, dx, dw), two FLOP each, at half the peak."""
+    from numnet.bench import machine
+
+    monkeypatch.setattr(machine, "peak_flops", lambda threads: 20e9)
+    found = json.loads(works("cost", "mobilenet_v1", "--batch-size", 4, "--time", "--json"))
+    flops = 3 * 2 * 4 * 568_740_352
+    assert found["time"]["training_flops"] == flops
+    assert found["time"]["training_step_seconds"] == pytest.approx(flops / 10e9)
+    text = works("cost", "mobilenet_v1", "--batch-size", 4, "--time")
+    assert "a training step 1,365.0 ms" in text and "half of the 20 GFLOP/s measured here" in text
+
+
+def test_the_peak_that_the_prediction_stands_on_is_measured():
+    found = json.loads(works("cost", "mobilenet_v1", "--width", 0.25, "--time", "--json"))
+    assert found["time"]["peak_flops"] > 1e8 and found["time"]["threads"] >= 1
 
 
 def test_cost_side_by_side():

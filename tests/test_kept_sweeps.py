@@ -1,4 +1,4 @@
-"""The logs in notebooks/runs: tables, README and recipes say what they say. And the search's log."""
+"""The logs in notebooks/runs: tables, pages and recipes say what they say. And the search's log."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def test_the_sweeps_would_do_today_what_was_done(file):
 
 
 HALF_V1 = {"model": {"model": "mobilenet_v1", "width": 0.5}, "epochs": 20, "warmup": 1.333333}
-ROWS = {  # of the README: a folder, its recipe and flags
+ROWS = {  # of docs/results.md: a folder, its recipe and flags
     "hour": ("cifar10_hour", {}),
     "megabyte": ("cifar10_megabyte", {}),
     "v1-half-width": ("cifar10_five_minutes", HALF_V1),
@@ -54,7 +54,7 @@ ROWS = {  # of the README: a folder, its recipe and flags
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_recipes_are_those_of_the_logs(name):
-    """The README's commands would do today what was done when their logs were kept."""
+    """The commands of docs/results.md would do today what was done when their logs were kept."""
     _, kept = results.finished(RUNS / name)
     results.require(RUNS / name, run.plan("cifar10", *ROWS[name]), kept)
 

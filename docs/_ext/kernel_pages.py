@@ -16,20 +16,24 @@ def page(name: str, source: str) -> str:
     tree = ast.parse(source)
     doc = ast.get_docstring(tree, clean=False)
     title, _, rest = doc.partition("\n")
-    begin = tree.body[0].end_lineno
+    begin = max([0, *(node.end_lineno for node in tree.body[:1] + [n for n in tree.body if _is_import(n)])])
     out = [
         "---\nhide-toc: true\n---",
         f"# {name}",
         f"{{.lead}}\n{escaped(title)}",
-        f"*From the docstring and the code of* `numnet/kernels/{name}.py`.",
+        f"Made from the docstring and the code of `numnet/kernels/{name}.py`.",
+        *_imports(tree, source),
+        "## What it computes" if rest.strip() else "",
         "::::{container} what",
         markdown(rest),
         "::::",
     ]
     lines = source.splitlines()
+    equations = dict(re.findall(r"^ *\((\d+[a-z]?)\)\s{2,}(\S.*)$", doc, re.MULTILINE))
     for heading, first, last in sections(lines, begin):
         out.append(f"## {heading}")
         for prose, code in rows(tree, lines, first, last):
+            prose = "\n\n".join(part for part in (prose, _cited(code, equations)) if part)
             out += [
                 ":::::{container} row",
                 "::::{container} says",
@@ -43,8 +47,37 @@ def page(name: str, source: str) -> str:
     return "\n\n".join(out) + "\n"
 
 
+REMARK = re.compile(r"\s{3,}(?![=·])")  # what stands behind an equation, as "forward"
+NUMBER = re.compile(r"\((\d+[a-z]?)\)")
+
+
+def _cited(code, equations):
+    """The equations whose numbers stand in comments at the end of the code's lines."""
+    comments = " ".join(re.findall(r"\S.*# (.*)$", code, re.MULTILINE))
+    numbers = [n for n in dict.fromkeys(NUMBER.findall(comments)) if "=" in equations.get(n, "")]
+    if not numbers:
+        return ""
+    found = [f"({n})  " + re.sub(r"\s+=", " =", REMARK.split(equations[n])[0]).rstrip(",") for n in numbers]
+    return fence("\n".join(found), "text", "cited")
+
+
+def _is_import(node):
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _imports(tree, source):
+    """The imports, folded up."""
+    lines = source.splitlines()
+    first = tree.body[0].end_lineno
+    last = max([first, *(node.end_lineno for node in tree.body if _is_import(node))])
+    code = "\n".join(lines[first:last]).strip("\n")
+    return (
+        ["<details><summary>What it imports</summary>", fence(code, "python"), "</details>"] if code else []
+    )
+
+
 def sections(lines, begin):
-    """(heading, first line, line after the last), counted from 0: the imports, then what the rules part."""
+    """(heading, first line, line after the last), counted from 0: what lies before the first rule, what the rules part."""
     marks = [
         (i, RULE.match(line)[1])
         for i, line in enumerate(lines)
@@ -54,7 +87,7 @@ def sections(lines, begin):
     first = marks[0][0] if marks else len(lines)
     found = []
     if any(line.strip() for line in lines[begin:first]):
-        found.append(("Before it begins" if marks else "The code", begin, first))
+        found.append(("Names and constants" if marks else "The code", begin, first))
     found += [(text[0].upper() + text[1:], i + 1, end) for (i, text), end in zip(marks, ends)]
     return found
 
@@ -100,7 +133,7 @@ def _definition(node, lines, begin):
             lines = lines[: first.lineno - 1 - begin] + lines[first.end_lineno - begin :]
     prose, code = _split(lines)
     said = markdown(doc) if doc else ""
-    return "\n\n".join(part for part in (f"`{node.name}`", prose, said) if part), code
+    return "\n\n".join(part for part in (f"**{node.name}**", prose, said) if part), code
 
 
 def index(sources: dict[str, str]) -> str:

@@ -82,6 +82,9 @@ def source_read(app, docname, content) -> None:
     path = Path(app.env.doc2path(docname))
     if path.suffix == ".md" and path.parent.name not in MADE:
         content[0] = moved(content[0], path, path)
+    if docname == "index":  # its tables of contents name pages that need not be there, like teaching*
+        lines = content[0].splitlines()
+        content[0] = "\n".join(line for line in lines if not line.endswith("*") or [*DOCS.glob(f"{line}.md")])
 
 
 def _notebooks():
@@ -92,7 +95,8 @@ def _notebooks():
         page = DOCS / "notebooks" / path.name
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = moved("".join(cell["source"]), path, page)
+                text = moved("".join(cell["source"]), path, page)
+                cell["source"] = re.sub(r"\A# # ", "# ", text)
         yield f"notebooks/{path.name}", json.dumps(notebook, ensure_ascii=False, indent=1)
     for path, name in [
         (folder / "README.md", "index.md"),
@@ -101,7 +105,10 @@ def _notebooks():
     ]:
         text = moved(path.read_text("utf-8"), path, DOCS / "notebooks" / name)
         if name == "index.md":
-            entries = [path.stem for path in names] + ["five_articles", "runs"]
+            listed = re.findall(r"\[([^\]]+)\]\((\w+)\.ipynb\)", text)
+            titles = {stem: title for title, stem in listed}
+            entries = [f"{titles[path.stem]} <{path.stem}>" for path in names]
+            entries += ["Five articles, claim by claim <five_articles>", "runs"]
             text += "\n```{toctree}\n:hidden:\n\n" + "\n".join(entries) + "\n```\n"
         yield f"notebooks/{name}", text
 
