@@ -165,12 +165,20 @@ def test_the_command_with_preprocessing_in_the_graph(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (3, *net.input_shape), dtype=np.uint8)
     x = (pixels / np.float32(255) - np.float32(scaling["mean"])) / np.float32(scaling["std"])
     assert close(run(str(file), pixels), net.forward(x.astype(np.float32)))
+    assert (
+        main(["export", tmp_path / "net.safetensors", tmp_path / "maps.onnx", "--layers", "stem, block1"])
+        == 0
+    )
+    outputs = onnx.load(tmp_path / "maps.onnx").graph.output
+    assert [output.name for output in outputs] == ["logits", "stem", "block1"]
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}
     assert facts["input"] == scaling and facts["classes"] == list("abcdefg")
     assert facts["config"]["model"] == "mobilenet_v2"
     for arguments, words in (
         (["net.onnx", "--layout", "timm"], "--layout: is for .safetensors"),
         (["net.safetensors", "--fold"], "--fold: is for .onnx"),
+        (["net.safetensors", "--layers", "stem"], "--layers: is for .onnx"),
+        (["net.onnx", "--layers", "stem,blok*"], "maps: no layer 'blok*'"),
         (["net.txt"], "expected a file name that ends in .onnx or .safetensors"),
         (["nowhere/net.onnx"], "no folder"),
     ):

@@ -74,7 +74,7 @@ function numbers({ side, K, C, F }) {
   };
   const x = fill(array(side, side, C), ([i, j, c]) => mixed(5 * i + 11 * j + 23 * c + i * j, 0, 4));
   const d = fill(array(K, K, C), ([u, v, c]) => mixed(3 * u + 7 * v + 19 * c + u * v, -1, 2));
-  const m = fill(array(C, F), ([c, f]) => mixed(13 * c + 5 * f + c * f, -1, 2) || 1);
+  const m = fill(array(C, F), ([c, f]) => mixed(7 * c + 11 * f + 3 * c * f, -1, 2) || 1);
   return { x, d, m };
 }
 const read = (tensor, ...index) => tensor.at.get(index.join()) ?? 0; // outside of the image lies the frame of zeros
@@ -328,7 +328,7 @@ for (const [id, to] of [
 const large = {};
 for (const [key, label, about, low, high, value, steps] of [
   ["K", "K", "side of the kernel", 1, 15, 3, from(1, 15)], ["C", "C", "channels in", 1, 4096, 64, channels],
-  ["F", "F", "channels out", 1, 4096, 128, channels], ["side", "side", "of the map, P = Q", 1, 512, 56, [1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256, 512]],
+  ["F", "F", "channels out", 1, 4096, 128, channels], ["side", "side", "of the map", 1, 512, 56, [1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256, 512]],
 ]) {
   large[key] = slider($("large"), { id: key, label, about, low, high, value, steps }, update);
 }
@@ -343,7 +343,7 @@ function update() {
   for (const [id, macs] of [["standard", cost.standard.macs], ["depthwise", cost.depthwise.macs], ["pointwise", cost.pointwise.macs]])
     $(`bar-${id}`).style.width = `${(100 * macs) / most}%`;
   const row = (name, formula, filled, macs, params, sum) => {
-    const cells = [make("th", { scope: "row", textContent: name }), make("td", { className: "code", textContent: formula }), make("td", { className: "code filled", textContent: filled })];
+    const cells = [make("th", { scope: "row" }, name, make("span", { className: "under", textContent: formula })), make("td", { className: "code", textContent: formula }), make("td", { className: "code", textContent: filled })];
     cells.push(make("td", { textContent: whole.format(macs) }), make("td", { textContent: whole.format(params) }));
     return make("tr", { className: sum ? "sum" : "", id: `row-${name}` }, ...cells);
   };
@@ -368,7 +368,7 @@ function curve(K, F, ratio) {
   const ticks = [1, 4, 16, 64, 256, 1024, 4096].map((f) => `<text x="${X(f)}" y="${high - bottom + 18}" text-anchor="middle">${f}</text><line x1="${X(f)}" x2="${X(f)}" y1="${top}" y2="${high - bottom}" stroke="#e4eaf0"/>`).join("");
   const step = most > 100 ? 50 : most > 40 ? 20 : most > 20 ? 10 : most > 8 ? 3 : 1;
   const lines = from(0, Math.floor(most / step)).map((n) => `<text x="${left - 8}" y="${Y(n * step) + 4}" text-anchor="end">${n * step}×</text><line x1="${left}" x2="${wide - right}" y1="${Y(n * step)}" y2="${Y(n * step)}" stroke="#e4eaf0"/>`).join("");
-  const end = X(F) > wide - 150;
+  const end = X(F) > wide - 118;
   $("curve").innerHTML = `<svg viewBox="0 0 ${wide} ${high}" role="img" aria-label="The saving against the number of filters F for K = ${K}: it grows to the limit K² = ${limit}. At F = ${F} it is ${times(ratio)}.">
     ${ticks}${lines}<line x1="${left}" x2="${wide - right}" y1="${Y(limit)}" y2="${Y(limit)}" stroke="#c05a1c" stroke-width="1.6" stroke-dasharray="6 5"/>
     <text x="${left + 6}" y="${Y(limit) - 7}" style="fill:#a34a14">limit K² = ${limit}</text>

@@ -86,6 +86,8 @@ def export_arguments(parser):
     parser.add_argument(
         "--softmax", action="store_true", help=".onnx: probabilities come out of the graph, not logits"
     )
+    about = ".onnx: the graph returns the maps of these layers too; names or patterns, apart by commas: stem,block*"
+    parser.add_argument("--layers", metavar="NAMES", help=about)
 
 
 def export(arguments):
@@ -95,7 +97,7 @@ def export(arguments):
     file = Path(arguments.file)
     _require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
-    for name in ("fold", "preprocess", "softmax") if not onnx else ("layout",):
+    for name in ("fold", "preprocess", "softmax", "layers") if not onnx else ("layout",):
         if getattr(arguments, name):
             raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
@@ -113,8 +115,15 @@ def export(arguments):
     if arguments.preprocess and net.scaling is None:
         raise NumnetError(f"{net.path}: names no input scaling to put into the graph")
     scaling = net.scaling if arguments.preprocess else None
+    maps = [name.strip() for name in (arguments.layers or "").split(",") if name.strip()]
     weights.export_onnx(
-        net, file, folded=arguments.fold, scaling=scaling, class_names=_names(net), softmax=arguments.softmax
+        net,
+        file,
+        folded=arguments.fold,
+        scaling=scaling,
+        class_names=_names(net),
+        softmax=arguments.softmax,
+        maps=maps,
     )
 
 
