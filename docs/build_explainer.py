@@ -50,7 +50,7 @@ SHA512 = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm tells
 )
 FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")  # of dist/
-SECONDS = 120  # for npm
+SECONDS = 60  # for npm
 
 
 # ---------------------------------------------------------------------------------------------- width × resolution
@@ -198,10 +198,11 @@ def script(path, name, value) -> None:
     path.write_text(f"window.{name} = {text};\n", encoding="utf-8")
 
 
-def build(out, photo=True, cache=None) -> str | None:
+def build(out, photo=True, cache=None, home=None) -> str | None:
     """The pages into the folder ``out``. None, or why the photograph page is left out.
 
-    cache: the folder that keeps the npm package; numnet's own by default.
+    cache: the folder that keeps the npm package; numnet's own by default. home: the address of the documentation that
+    the pages are part of, seen from ``out``; they link to it.
     """
     from numnet.data.download import cache_folder
 
@@ -230,6 +231,10 @@ def build(out, photo=True, cache=None) -> str | None:
         shutil.rmtree(out / "ort", ignore_errors=True)
         shutil.copyfile(PAGES / INSTEAD, out / "photo.html")
     script(out / "build-data.js", "NUMNET_BUILD", {"photo": why is None, "why": why})
+    for page in out.glob("*.html") if home else ():
+        text, place = page.read_text("utf-8"), "<ul>\n"
+        link = f'  <li><a href="{home}">Documentation</a></li>\n'
+        page.write_text(text.replace(place, place + link, 1), encoding="utf-8")
     return why
 
 

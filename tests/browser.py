@@ -5,6 +5,7 @@
         page.run("document.title")                  value of a JavaScript expression; a promise is waited for
         page.until("window.ready === true")         waits until it is true
         page.errors                                 what the page has written to the console as an error, and exceptions
+        page.asked                                  addresses that the page has asked for
         page.picture(path)                          a PNG of the whole page
 
 Chromium is found by name: chromium, chromium-browser, google-chrome, or what NUMNET_CHROMIUM says.
@@ -40,12 +41,6 @@ def chromium() -> str | None:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    extensions_map = {
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
     def log_message(self, *_):
         pass
 
@@ -142,6 +137,8 @@ class Browser:
             page.errors.append(details.get("exception", {}).get("description") or details["text"])
         elif what == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
             page.errors.append(" ".join(str(a.get("value", a.get("description"))) for a in about["args"]))
+        elif what == "Network.requestWillBeSent":
+            page.asked.append(about["request"]["url"])
         elif what == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
             page.errors.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
 
@@ -150,7 +147,7 @@ class Browser:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self.pages[session] = Page(self, session, target)
-        for domain in ("Page", "Runtime", "Log", "DOM"):
+        for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
             page.ask(f"{domain}.enable")
         page.resize(width, height)
         page.go(address)
@@ -161,7 +158,8 @@ class Page:
     """One page: what it says, and what it complains of."""
 
     def __init__(self, browser, session, target):
-        self.browser, self.session, self.target, self.errors = browser, session, target, []
+        self.browser, self.session, self.target = browser, session, target
+        self.errors, self.asked = [], []
 
     def close(self):
         self.browser.ask("Target.closeTarget", targetId=self.target)

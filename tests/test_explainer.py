@@ -138,6 +138,13 @@ def test_the_kept_times_name_their_machine(builder):
     assert all(times["ms"][model][where] > 0 for model, where in nets)
 
 
+def test_pages_of_a_site_lead_back_to_it(builder, tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "budget_data", dict)
+    builder.build(tmp_path, photo=False, home="../index.html")
+    for page in tmp_path.glob("*.html"):
+        assert page.read_text("utf-8").count('<li><a href="../index.html">Documentation</a></li>') == 1
+
+
 def test_the_command(builder, tmp_path, capsys):
     assert builder.main([str(tmp_path / "site"), "--no-photo"]) == 0
     assert "without the photograph page: the site was built without it" in capsys.readouterr().out
@@ -159,6 +166,9 @@ def test_a_page_opens_without_complaint_and_fits_its_screen(name, device, open_p
         page.run("document.querySelectorAll('h1').length") == 1
         and page.run("document.documentElement.lang") == "en"
     )
+    folder = page.run("location.href").rpartition("/")[0]
+    assert len(page.asked) >= 3
+    assert [url for url in page.asked if not url.startswith((f"{folder}/", "data:", "blob:"))] == []
     nameless = []
     for node in page.ask("Accessibility.getFullAXTree")["nodes"]:
         role, told = node.get("role", {}).get("value"), node.get("name", {}).get("value")

@@ -130,6 +130,6 @@ def copy_explainer(app, exception) -> None:
 
         target = Path(app.outdir) / "explainer"
         shutil.rmtree(target, ignore_errors=True)
-        why = build_explainer.build(target)
+        why = build_explainer.build(target, home="../index.html")
         if why:
             print(f"explainer: without the photograph page: {why}")
