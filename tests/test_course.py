@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def answer(du, x, gamma, eps):
     ("05", 2): "answer = 28 * 28 * (6 * 32) * (32 + 32)  # without the depthwise convolution",
     ("06", 2): "answer = 1000  # the classes, not the logarithm",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_time_limit(monkeypatch):
+    """However slow the machine is: no cell is stopped but where a test says so."""
+    monkeypatch.setattr(grading, "limit", lambda cell, seconds: None)
 
 
 def marks(cell):
@@ -279,3 +286,27 @@ def test_the_whole_course(kind, share, tmp_path):
 
 
 test_the_whole_course.pytestmark += runs_cells
+
+
+# ----------------------------------------------------------------------------------------- the teacher's guide
+
+
+def test_the_exams_answers_are_right():
+    """Every block of Python in the guide runs, in order; each holds what it says with an assert."""
+    page = (PLACE.parent / "docs" / "teaching.md").read_text("utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", page, re.M | re.S)]
+    assert len(blocks) >= 9 and all("assert" in block for block in blocks)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    exam, answers = page.split("## An exam")[1].split("### Answers")
+    points = [int(n) for n in re.findall(r"^\d+\. \((\d+)\)", exam, re.MULTILINE)]
+    assert sum(points) == 60 and "Sixty points" in exam
+    assert len(re.findall(r"^\d+\. ", answers, re.MULTILINE)) == len(points) == 12
+
+
+def test_there_are_sixty_exercises_and_ten_gradients():
+    texts = [exercises.source(cell) for path in NOTEBOOKS for cell in exercises.read(path)["cells"]]
+    found = [exercise for path in NOTEBOOKS for exercise in exercises.exercises(exercises.read(path))]
+    assert len(found) >= 60
+    assert sum("**Write this backward.**" in text for text in texts) >= 10

@@ -148,6 +148,7 @@ def _run(notebook, folder, seconds, small):
         loaded,
         timeout_func=lambda cell: limit(cell, seconds),
         kernel_name="python3",
+        startup_timeout=600,  # seconds until a kernel answers, on a machine with much other work
         allow_errors=True,
         interrupt_on_timeout=True,
         extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its remarks on how it talks to us
