@@ -3,8 +3,8 @@
 Each function returns a matplotlib Figure and writes it if given a file.
 
 No window, no global state, no setting of the user's (see ``canvas``): matplotlib is loaded at the first figure. Lines
-differ in dash and marker as well as in shade, so that a black-and-white print and every reader can tell them
-apart.
+differ in dash and marker as well as in shade, so that they can be distinguished in black and white and by
+colour-blind readers.
 """
 
 import json
@@ -77,7 +77,7 @@ def _history(source) -> list[dict]:
 
 @drawn
 def confusion(matrix, classes, file=None):
-    """A confusion matrix: shade by the part of the true class's images, counts other than 0 if there is room.
+    """A confusion matrix: shade by the part of the true class's images, and counts other than 0 if there is space for them.
 
     matrix: counts, rows the true class, columns the predicted one, as ``evaluate`` returns it; classes: their
     names.
@@ -172,7 +172,7 @@ def sweep(rows, file=None, minutes=True):
 
 
 def _spread(values) -> float:
-    """How many times the smallest the largest is."""
+    """The largest value divided by the smallest."""
     return max(values) / min(values) if min(values) > 0 else float("inf")
 
 
@@ -186,7 +186,7 @@ def log_scale(axes):
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-# Where a name may stand beside its point: right and up from it, in points (1/72 inch), the best liked first.
+# Where a name may stand next to its point: right and up from it, in points (1/72 inch), the best liked first.
 PLACES = (
     *((6, -6), (-6, -6), (6, 6), (-6, 6), (8, 0), (-8, 0), (0, -8), (0, 8)),
     *((12, -12), (-12, -12), (12, 12), (-12, 12), (14, 0), (-14, 0), (0, -16), (0, 16)),
@@ -194,10 +194,10 @@ PLACES = (
 
 
 def name_points(axes, points):
-    """A name beside each point (x, y, name): the first of ``PLACES`` where it lies on the least.
+    """A name next to each point (x, y, name), at the first of ``PLACES`` where it covers the least.
 
-    A line or an error bar under a name counts once; a marker, the legend, a name before it and the axes' frame three
-    times. Called last, when lines, limits, scales and legend are as they will be.
+    A line or an error bar under a name counts once; a marker, the legend, an earlier name and the axes' frame count three
+    times. Call it last, when lines, limits, scales and legend no longer change.
     """
     from matplotlib.transforms import Bbox
 
@@ -307,7 +307,7 @@ def class_activation_maps(net, x):
 
 @drawn
 def layer_maps(pixels, maps, file=None, channels=8):
-    """A photograph, and below it what each layer makes of it: a line a layer, its liveliest channels as grey pictures.
+    """A photograph and the maps of each layer: one line for each layer, the channels that vary most as grey pictures.
 
     pixels: uint8 (H, W, 3); maps: what ``net.maps`` gives for that one image, {name: (1, P, Q, C)}; vectors are left
     out. The ``channels`` channels are those that differ most over the image, in the order of their numbers, which stand
@@ -341,7 +341,7 @@ def layer_maps(pixels, maps, file=None, channels=8):
 
 @drawn
 def photos(rows, file=None):
-    """Images with what a net sees in them: a line each, the image and bars of the likeliest classes.
+    """Images and what a net predicts for them: one line for each, with bars of the most probable classes.
 
     rows: dicts with ``pixels`` uint8 (H, W, 3), ``title``, ``top`` as ``numnet predict --json`` prints it, and, if the
     first class is to be explained, ``map`` (P, Q): its class activation map, drawn over a second copy of the image.

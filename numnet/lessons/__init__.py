@@ -1,7 +1,7 @@
 """What the notebooks are drawn and checked with: figures, exercise checks, counting, timing.
 
-``notebooks/`` holds the stories; what a reader need not see to follow them stands here. One module a notebook
-(convolution, separable, inside, normalisation, …), and what all of them share:
+``notebooks/`` holds the text; code that a reader need not see to follow it is here. There is one module for each notebook
+(convolution, separable, inside, normalisation, …), and this is what all of them share:
 
     lessons.small()                       True under NUMNET_SMALL=1: run at the tests' size
     figure, axes = lessons.figure(8, 3, columns=2)       then draw; the last line of the cell is ``figure``
@@ -9,7 +9,7 @@
     check.check(answer, condition, hint)  says "right" or "not yet", for the exercises
 
 Figures are drawn by matplotlib's Agg without pyplot, so there is no global state and nothing appears twice. Series
-differ in dash, marker and brightness, so that a grey print tells them apart.
+differ in dash, marker and brightness, so that they can be distinguished in a grey print.
 """
 
 import io
@@ -106,8 +106,8 @@ def bare(axes):
 def best(work, seconds=0.3, least=3) -> float:
     """Seconds that ``work()`` takes: the shortest of at least ``least`` runs within about that many seconds.
 
-    The first run, which may compile, does not count. The shortest, because whatever else the machine does only ever
-    makes a run longer.
+    The first run does not count, since it may compile. The shortest run is taken, because other work on the machine can only
+    make a run longer.
     """
     work()
     times, start = [], time.perf_counter()

@@ -62,7 +62,7 @@ def second_statistics() -> list[dict]:
 
 
 def article_curves():
-    """The kept run of the article: training images; test images by its own statistics, and by quicker ones."""
+    """The article's run: accuracy on training images, and on test images with its own and with faster running statistics."""
     run = next(run for run in saved_runs() if run.name == "mnasnet-article")
     second = second_statistics()
     drawn, axes = figure(7.6, 3.3)
@@ -95,7 +95,7 @@ def article_curves():
 
 
 def kinds_over_batches(batches, resolution=128, steps=3, model="mobilenet_v1", width=1.0):
-    """Measured here: the parts of a forward pass's time by kind of layer, a column each batch size."""
+    """Measured here: the parts of a forward pass's time by kind of layer, one column for each batch size."""
     import numba
 
     facts = {"workloads": []}
@@ -143,7 +143,7 @@ NAMES = (("swish", "swish"), ("h-swish", "hswish"))
 
 
 def jumps() -> Table:
-    """The derivative of h-swish just before and just behind its two kinks, by the kernel."""
+    """The derivative of h-swish just before and just after its two kinks, computed by the kernel."""
     rows = []
     for kink in (-3.0, 3.0):
         near = np.array([kink - 1e-9, kink, kink + 1e-9])
@@ -186,7 +186,7 @@ def dead(net) -> tuple[int, int]:
 
 
 def silent(net, x) -> tuple[int, int]:
-    """(channels behind the depthwise layers that are the same number everywhere in all images x, all of them)."""
+    """(channels after depthwise layers that have the same value everywhere in all images x, number of channels)."""
     still = total = 0
     for y in net.maps(x, "*.depthwise").values():
         flat = y.reshape(-1, y.shape[3])
@@ -259,7 +259,7 @@ def dying_figure(found):
 
 
 def elders() -> Table:
-    """V1 beside GoogLeNet and VGG16: accuracy as V1's table 8 prints it, MACs and parameters as counted."""
+    """V1 compared with GoogLeNet and VGG16: accuracy as V1's table 8 prints it, MACs and parameters as counted."""
     nets = [PUBLISHED[0], *ELDERS]
     counted = [describe(net.model, **net.options).cost() for net in nets]
     first = counted[0]

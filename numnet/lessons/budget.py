@@ -59,7 +59,7 @@ def v1_grid(key):
 
 
 def grids():
-    """The paper's sixteen V1 nets: MACs and parameters as two maps, dark is dear."""
+    """The paper's sixteen V1 nets: MACs and parameters as two maps; dark means expensive."""
     drawn, panels = figure(8.6, 3.0, columns=2)
     for axes, key, label in zip(panels, ("macs", "params"), ("million MACs", "million parameters")):
         table = v1_grid(key) / 1e6
@@ -142,7 +142,7 @@ def measured(model, seconds=0.3, **options) -> dict:
 
 
 def twelve(seconds=0.3) -> list[dict]:
-    """The published nets, measured here: what ``measured`` says, with ``name``, ``accuracy`` (0 … 1) and ``source``."""
+    """The published nets, measured here: the result of ``measured``, with ``name``, ``accuracy`` (0 … 1) and ``source``."""
     return [
         {
             "name": net.name,
@@ -155,7 +155,7 @@ def twelve(seconds=0.3) -> list[dict]:
 
 
 def table(rows) -> Table:
-    """Nets with their accuracies and costs, a line each."""
+    """Nets with their accuracies and costs, one line each."""
     head = ("net", "accuracy, %", "MACs, M", "parameters, M", "weights, kB", "maps, kB", "ms here", "GMAC/s")
     lines = [
         (
@@ -271,7 +271,7 @@ def plane():
 
 
 def frontier(rows, key="ms") -> list[dict]:
-    """The nets that no other beats: none is at least as accurate and cheaper, or more accurate and no dearer."""
+    """The nets that no other one beats: by more accuracy at no more cost, or by less cost at no less accuracy."""
     return [
         row
         for row in rows

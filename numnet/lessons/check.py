@@ -5,7 +5,7 @@ An exercise is a function of a lesson's module that takes the reader's answer an
     def exercise_1(answer):
         return check(answer, lambda a: a == 9, "count the places where a 2×2 window fits into a 4×4 image")
 
-In the notebook it stands under a cell of its own, to be filled in; its solution is folded away below it::
+In the notebook it has its own cell, to be filled in; the solution is in a folded block below it::
 
     answer = ...
     convolution.exercise_1(answer);
@@ -19,8 +19,8 @@ In the notebook it stands under a cell of its own, to be filled in; its solution
 
     </details>
 
-``tests/test_notebooks.py`` runs every folded solution in its place and wants "right" of it; a module's own tests
-hand each exercise a plausible wrong answer and want it rejected.
+``tests/test_notebooks.py`` runs every folded solution in its place and expects "right"; ``tests/test_lessons_*.py``
+give each exercise plausible wrong answers and expect them to be rejected.
 """
 
 RIGHT, WRONG, OPEN = "right", "not yet", "no answer yet"
@@ -30,8 +30,8 @@ def check(answer, condition, hint) -> bool:
     """Print the verdict on an answer and return it.
 
     answer: the reader's; ``...`` or None means that the exercise is still open. condition: a function of the answer,
-    or its result. hint: what is printed after a wrong answer; it should lead on, not give the answer away. An answer
-    that the condition cannot even look at (a wrong type or shape) is a wrong answer, and the error is named.
+    or its result. hint: what is printed after a wrong answer; it should help, and not give the answer away. An answer
+    that makes the condition raise an error (a wrong type or shape) is a wrong answer, and the error is printed.
     """
     if answer is ... or answer is None:
         print(f"{OPEN}: put yours in place of the dots and run this cell again")

@@ -108,7 +108,7 @@ def padded(x, w):
 
 
 def as_matrix(w, side, stride=1, padding=0):
-    """The matrix of a convolution, found by asking: column n is the output for an image that is 1 at n, 0 elsewhere."""
+    """The matrix of a convolution: column n is the output for an image that is 1 at n and 0 elsewhere."""
     columns = []
     for n in range(side * side):
         image = np.zeros(side * side)
@@ -169,7 +169,7 @@ def blame(dy, w, i, j):
 
 
 def nudges(steps, errors, exact):
-    """Error of a finite difference against its step, beside the error of the dot-product test."""
+    """Error of a finite difference against its step, and the error of the dot-product test."""
     drawn, axes = figure(7, 3.2)
     axes.loglog(
         steps, errors, color=DARK, marker="o", linestyle="-", label="finite differences, one step size each"
@@ -207,7 +207,7 @@ def verdicts(results):
 
 
 def patches(x, k):
-    """Every window of the image as one row of a matrix: what turns a convolution into a product."""
+    """Every window of the image as one row of a matrix, which turns a convolution into a matrix product."""
     cut = np.lib.stride_tricks.sliding_window_view(x, (k, k)).reshape(-1, k * k)
     second = [(u, v + 1) for u in range(k) for v in range(k)]
     return tables(

@@ -1,8 +1,8 @@
-"""Counting what a kernel really does: its own source, run as plain Python on numbers that count.
+"""Counting what a kernel really does: its source is run as plain Python on objects that count their operations.
 
     counted("depthwise", n=1, h=7, w=7, c=3)     -> {"forward": (products, additions), "dx": …, "dw": …}
 
-Numba would compile the kernels for ordinary numbers, so the counting happens in a process of its own, started with
+Numba would compile the kernels for ordinary numbers, so the counting happens in a separate process, started with
 ``NUMBA_DISABLE_JIT=1``, which runs the same functions as plain Python; keep the shapes small.
 """
 

@@ -1,4 +1,4 @@
-"""What a cell shows besides ``lessons.figure``: tables, and the figures that other rooms draw."""
+"""What a cell shows besides ``lessons.figure``: tables, and the figures that other modules draw."""
 
 import io
 
@@ -36,9 +36,9 @@ class Shown:
 
 
 class Table:
-    """A table that Jupyter shows as one and a terminal as aligned columns; every entry is written as ``str`` does.
+    """A table: Jupyter shows it as HTML, a terminal as aligned columns; every entry is written as ``str`` does.
 
-    A column is set right where all its entries begin with a digit or a sign.
+    A column is aligned to the right if all its entries begin with a digit or a sign.
     """
 
     def __init__(self, head, rows):

@@ -4,7 +4,7 @@ import numpy as np
 
 from numnet.blocks import Conv, Depthwise, InvertedResidual, Pointwise, SqueezeExcite
 from numnet.blocks.unit import Unit
-from numnet.cost import blocks as beside
+from numnet.cost import blocks as costs_of
 from numnet.cost import report
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.layers import Dense, GlobalAverage
@@ -40,24 +40,24 @@ def spiral(points=400, turns=2.0):
 
 
 def there(points, dimensions, seed=0):
-    """The points (N, 2) sent into ``dimensions`` by a random matrix, before any ReLU."""
+    """The points (N, 2) mapped to ``dimensions`` channels by a random matrix, before any ReLU."""
     return points @ np.random.default_rng(seed).normal(size=(points.shape[1], dimensions))
 
 
 def back(wide, points):
-    """The best that a linear map and a constant can make of ``wide`` (N, d): an approximation of the points (N, 2)."""
+    """The best approximation of the points (N, 2) by a linear map of ``wide`` (N, d) and a constant."""
     columns = np.concatenate([wide, np.ones((len(wide), 1))], axis=1)
     best = np.linalg.lstsq(columns, points, rcond=None)[0]
     return columns @ best
 
 
 def lost(points, seen) -> float:
-    """The part of the points' spread that ``seen`` has lost: 0 all is there, 1 no more than the mean is."""
+    """The part of the points' variance that ``seen`` has lost: 0 if nothing is lost, 1 if only the mean is left."""
     return float(((points - seen) ** 2).sum() / ((points - points.mean(axis=0)) ** 2).sum())
 
 
 def folding(points, dimensions, seed=0):
-    """The spiral, and what is left of it after ReLU in so many dimensions, seen by the best linear reader."""
+    """The spiral, and what the best linear reader recovers of it after ReLU, for several numbers of dimensions."""
     drawn, axes = figure(9, 2.2, columns=1 + len(dimensions), sharex=True, sharey=True)
     views = [("the spiral\n", points)]
     for d in dimensions:
@@ -72,7 +72,7 @@ def folding(points, dimensions, seed=0):
 
 
 def folding_curve(points, dimensions, seeds):
-    """How much is lost against the dimension: the median matrix, and from the kindest to the unkindest tenth."""
+    """How much is lost against the dimension: the median over random matrices, and the range without the outer tenths."""
     losses = np.array(
         [
             [lost(points, back(np.maximum(there(points, d, s), 0), points)) for s in range(seeds)]
@@ -97,7 +97,7 @@ def folding_curve(points, dimensions, seeds):
 
 
 def widths(blocks):
-    """How wide the map is along a block: a bar a map, its height the channels, the operations between them.
+    """How wide the map is along a block: one bar for each map, as high as it has channels, and the operations between them.
 
     blocks: title → (layers in a row, channels of the input). The maps are taken to be 14×14, which the picture
     does not show.
@@ -171,7 +171,7 @@ def by_type(net) -> Table:
 
 
 def by_block(names, **options):
-    """MACs of every block of some nets, one panel a net, each bar cut by type of layer."""
+    """MACs of every block of some nets: one panel for each net, each bar divided by type of layer."""
     from matplotlib.patches import Patch
 
     rows = -(-len(names) // 2)
@@ -355,7 +355,7 @@ def _numbers(axes, table, title):
 
 
 def tail(cheap, channels=160, side=7):
-    """The end of V3-Large from the last block's map on, as a net of its own: before and after the redesign (figure 5)."""
+    """The end of V3-Large from the last block's map on, as a separate net: before and after the redesign (figure 5)."""
     frame = {"activation": "hswish", "bias": False}
     if cheap:
         layers = [
@@ -424,7 +424,7 @@ def tools(names) -> Table:
 
 
 def in_print() -> Table:
-    """Claims that stand in print beside what the net itself says."""
+    """Published claims, compared with what the nets here give."""
 
     def macs(name, **options):
         return millions(describe(name, **options).cost().macs)
@@ -437,7 +437,7 @@ def in_print() -> Table:
     v3 = describe("mobilenet_v3_small").cost()
     small = f"{millions(v3.macs)} M, {millions(v3.params)} M"
     sides = [macs("mobilenet_v1", resolution=side) for side in (224, 192, 160, 128)]
-    whole, pair = beside(["conv:7x7x3:128:p0", "separable:7x7x3:128:p0"])
+    whole, pair = costs_of(["conv:7x7x3:128:p0", "separable:7x7x3:128:p0"])
     times = f"{pair['macs_ratio']:.2f} times: {whole['macs']:,} against {pair['macs']:,}"
     flat = 7 * 7 * 1024 * 1024 + 1024
     article = describe("mnasnet_keras", resolution=32, classes=10)
@@ -467,7 +467,7 @@ def in_print() -> Table:
 
 
 def exercise_1(answer):
-    """How many of the five points can be told apart after ReLU."""
+    """How many different points are left of the five after ReLU."""
     points = np.array(POINTS)
     return check(
         answer,
@@ -554,7 +554,7 @@ def exercise_8(answer):
     draw = np.random.default_rng(8)
     dy, inner = draw.normal(size=(6, 4)), draw.normal(size=(4, 4))
     cases = [((dy, lambda d: d @ inner), dy + dy @ inner)]
-    hint = "x goes two ways, and both bring blame back: straight on, and through f. Where two ways meet, add"
+    hint = "x reaches y in two ways, directly and through f; the gradients of the two ways are added"
     return check(answer, lambda function: agrees(function, cases), hint)
 
 

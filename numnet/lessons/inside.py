@@ -1,9 +1,9 @@
 """The steps, figures and exercises of notebook 03, inside a kernel.
 
 The notebook begins with the definitions of two pages, ``product.definition`` and ``depthwise.definition``, and ends with
-their passes. Between them stand the steps below: each says one thing more about the processor. They are here to be read
-and timed beside one another and have no other caller. They skip what a page must care for: channels that the lanes do not
-divide, tiles at the end of a matrix, strides, other windows than 3×3.
+their passes. Between them come the steps below: each uses one more property of the processor. They are here to be read
+and compared in time, and nothing else calls them. They leave out cases that a page must handle: channels that lanes do not
+divide, tiles at the end of a matrix, strides, windows other than 3×3.
 """
 
 import re
@@ -104,7 +104,7 @@ def product_speed(work, x, w, y, seconds=0.3) -> float:
 
 
 def numpy_shifts(framed, w, y):
-    """Nine shifted copies of the whole map, as NumPy would have it."""
+    """Nine shifted copies of the whole map: the way without loops in NumPy."""
     height, wide = y.shape[1:3]
     y[:] = 0
     for u in range(3):
@@ -229,7 +229,7 @@ def compiled(function) -> dict:
 def inner_loop(function) -> str:
     """The innermost loop of a compiled function that does floating-point arithmetic, on vectors if there is one.
 
-    As the processor gets it, so it looks different on each kind of processor; empty if none is found.
+    It is machine code, so it differs between kinds of processors; empty if none is found.
     """
     code, where = [], {}
     for line in function.inspect_asm(function.signatures[0]).splitlines():
@@ -269,7 +269,7 @@ def a_tile(height=6, wide=2):
 
 
 def tiles(speeds, peak):
-    """Speed of the product against its tile of sums, beside what the processor can do at most."""
+    """Speed of the product for each tile of sums, compared with the processor's peak."""
     drawn, axes = figure(8, 3.2)
     labels, values = [f"{r} × {v}" for r, v in speeds], [s / 1e9 for s in speeds.values()]
     places = range(len(labels))
@@ -319,7 +319,7 @@ def sizes_and_speed(megabytes, series):
 
 
 def threads_and_speed(speeds):
-    """Speed against threads, beside what it would be if each thread added as much as the first."""
+    """Speed against threads, compared with what it would be if each thread added as much as the first."""
     drawn, axes = figure(6.4, 3.2)
     threads = list(speeds)
     axes.plot(threads, list(speeds.values()), color=DARK, marker="o", linestyle="-", label="measured")

@@ -20,7 +20,7 @@ STORY = np.array([1.0, 2.0, 3.0, 6.0])  # the hand-sized batch: mean and varianc
 
 
 def through_layers(scale, layers, norm, pixels=512, channels=64):
-    """Standard deviation of the activations after each of so many random pointwise layers with ReLU6.
+    """Standard deviation of the activations after each of ``layers`` random pointwise layers with ReLU6.
 
     scale: the weights are drawn with standard deviation scale/√C; norm: batch norm before each activation.
     """
@@ -220,7 +220,7 @@ def leaves(layers):
 def activations(net, x, change=lambda a: a):
     """Run a net without branches on x; (name, activation) of every unit, and the logits under "logits".
 
-    change: done to each finished activation before the next layer reads it.
+    change: a function that is applied to each finished activation before the next layer reads it.
     """
     found, names = [], {id(layer): name for name, layer in net.walk()}
     for layer in leaves(net.layers):
@@ -250,7 +250,7 @@ def range_and_error(a, tops, bits=8):
 
 
 def ranges(tops, nets, bits=8):
-    """Error against range for nets: {label: (errors, float16's, largest activation)}; and histograms beside."""
+    """Error against range for nets: {label: (errors, float16's, largest activation)}; and histograms next to them."""
     drawn, axes = figure(8, 3.8)
     for (label, (errors, half, largest)), (colour, line, marker) in zip(nets.items(), SERIES):
         axes.loglog(

@@ -8,7 +8,7 @@ SQUARE = 0.46  # inches a square of a table has
 
 
 def number(value) -> str:
-    """A number as it stands in a table or a formula: no trailing zeros, a real minus sign."""
+    """A number as text for a table or a formula: without trailing zeros, with a true minus sign (−)."""
     return value if isinstance(value, str) else f"{value:.4g}".replace("-", "−")
 
 
@@ -97,7 +97,7 @@ def _table(axes, table, x, y, marked, outer):
 
 
 def bars(axes, labels, values, label="", form="{:.3g}", colour=None, hatches=None):
-    """Horizontal bars with their values written beside them, the first label on top; the axis begins at 0."""
+    """Horizontal bars with their values written next to them, the first label on top; the axis begins at 0."""
     places = np.arange(len(labels))
     drawn = axes.barh(places, values, color=colour or DARK, height=0.62)
     for bar, hatch in zip(drawn, hatches or ()):

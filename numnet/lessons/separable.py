@@ -112,7 +112,7 @@ def shares(cost):
 
 
 def what_one_number_sees(side=5, k=3, channels=4):
-    """Which input numbers one output number is made of, for the three kinds of convolution: a line each."""
+    """Which input numbers one output number is made of, for the three kinds of convolution: one line for each."""
     from matplotlib.patches import Rectangle
 
     lo = (side - k) // 2
@@ -282,7 +282,7 @@ def roofline(peak, bandwidth, points):
 
 
 def where_it_goes(found):
-    """Shares of MACs, parameters, bytes and roofline time by type of operation, as bars on top of each other.
+    """Shares of MACs, parameters, bytes and roofline time by type of operation, as stacked bars.
 
     found: {column: {type: amount}}.
     """

@@ -41,7 +41,7 @@ def load(train, validation, test, download=False):
 
 
 def what_it_is(data) -> str:
-    """What was loaded, and what to do for the other set."""
+    """Which data set was loaded, and how to get the other one."""
     sizes = f"{len(data.train):,} images to train on, {len(data.validation):,} to validate, {len(data.test):,} to test"
     if data.name == "cifar10":
         return f"CIFAR-10, small photographs: {sizes}."
@@ -73,7 +73,7 @@ def few(data, count, shuffled=False):
 
 
 def gallery(split, classes, columns=10):
-    """The first images of every class, a line a class."""
+    """The first images of every class, one line for each class."""
     side, gap = split.shape[0], 2
     sheet = np.full((len(classes) * (side + gap), columns * (side + gap), 3), 255, np.uint8)
     for c in range(len(classes)):
@@ -156,19 +156,19 @@ def rates(lr, epochs, steps_per_epoch, warmup):
 
 
 def judged(net, split, scaling):
-    """What the net thinks of every image: probabilities (N, classes)."""
+    """The net's probabilities for every image: (N, classes)."""
     batches = datasets.batches(split, batch_size=256, scaling=scaling, shuffle=False)
     return np.concatenate([softmax(net.predict(x)) for x, _ in batches])
 
 
 def worst(probabilities, labels, count):
-    """Numbers of the images whose own class got the least probability, the worst first."""
+    """Indices of the images whose true class got the smallest probability, the worst first."""
     own = probabilities[np.arange(len(labels)), labels]
     return np.argsort(own, kind="stable")[:count]
 
 
 def shown(split, indices, probabilities, classes):
-    """Images with what they are and what the net takes them for."""
+    """Images with their true class and the class that the net predicts."""
     columns = 6
     rows = ceil(len(indices) / columns)
     drawn, axes = figure(9, 2.0 * rows, rows=rows, columns=columns)
@@ -202,7 +202,7 @@ def filters(before, after, title):
 
 
 def spotlights(net, data, indices, probabilities):
-    """Class activation maps as light: images, and below them dark but where something speaks for the net's answer."""
+    """Class activation maps as light: images, and below each the same image, bright where it supports the answer."""
     x = next(
         datasets.batches(
             data.test.take(indices), batch_size=len(indices), scaling=data.scaling, shuffle=False
@@ -236,7 +236,7 @@ def _enlarged(small, side):
 
 
 class Saved(NamedTuple):
-    """A run that was kept: its name, what about.json says of it (or nothing), a record for every epoch."""
+    """A kept run: its name, the contents of its about.json (or an empty dict), a record for every epoch."""
 
     name: str
     about: dict
@@ -246,8 +246,8 @@ class Saved(NamedTuple):
 def saved_runs(folder=None, below="") -> list[Saved]:
     """The runs kept in ``folder``: each a folder with metrics.jsonl and, if somebody wrote one, about.json.
 
-    ``folder`` None: ``runs`` beside the notebooks, wherever they are being run. ``below``: a folder in it. Runs that
-    are only begun are left out. Raises NumnetError for a log that cannot be read.
+    ``folder`` None: the notebooks' folder ``runs``, wherever they are being run. ``below``: a folder in it. Runs without
+    a finished epoch are left out. Raises NumnetError for a log that cannot be read.
     """
     runs = []
     for path in sorted(
@@ -275,7 +275,7 @@ def _runs_folder() -> Path:
 def keep(run_dir, folder, **about) -> None:
     """Keep a finished run of ``numnet train`` for the notebooks: metrics.jsonl, and about.json without paths.
 
-    about: what else is to be known of it, as texts: ``data`` (“JPEG copies …”), ``machine``, ``command``.
+    about: more facts about it, as texts: ``data`` (“JPEG copies …”), ``machine``, ``command``.
     """
     run_dir, folder = Path(run_dir), Path(folder)
     result = json.loads((run_dir / "result.json").read_text("utf-8"))
@@ -290,7 +290,7 @@ def keep(run_dir, folder, **about) -> None:
 
 
 def listed(runs) -> Table:
-    """What the kept runs are: a line each."""
+    """A list of the kept runs, one line for each."""
     rows = []
     for run in runs:
         last, recipe = run.history[-1], run.about.get("recipe", {})
@@ -316,7 +316,7 @@ def listed(runs) -> Table:
 
 
 def saved_curves(runs):
-    """Validation accuracy of the kept runs against epochs and against minutes; without validation images the training's."""
+    """Validation accuracy of the kept runs against epochs and minutes; without validation images training accuracy."""
     drawn, panels = figure(9, 3.0, columns=2, sharey=True)
     for number, run in enumerate(runs):
         colour, line, marker = SERIES[number % len(SERIES)]
