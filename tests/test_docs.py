@@ -52,6 +52,16 @@ def test_equations_and_examples_of_a_docstring_become_blocks(tools):
     assert "a &lt; b costs \\$1" in said and "{code-block} python\ny = f(x)\n" in said
 
 
+def test_names_and_meanings_that_line_up_become_a_list(tools):
+    import prose
+
+    text = "Read it.\n\nfile, kind   where it lies\n             and what it is\nsize         in bytes\n"
+    assert "`file, kind`\n: where it lies and what it is\n\n`size`\n: in bytes" in prose.markdown(
+        text, columns=True
+    )
+    assert "{code-block} text\nfile, kind   where it lies\n" in prose.markdown(text)
+
+
 def test_a_link_that_leads_nowhere_is_found(tools, tmp_path):
     import links
 

@@ -7,13 +7,19 @@ import re
 EQUATION = re.compile(r"\(\d+[a-z]?\)\s{2,}\S")
 
 
-def markdown(docstring: str) -> str:
-    """A docstring as MyST. A paragraph whose first line is ``(1)  …`` is a block of equations."""
-    text = inspect.cleandoc(docstring or "")
+def markdown(docstring: str, columns=False, module=False) -> str:
+    """A docstring as MyST. A paragraph whose first line is ``(1)  …`` is a block of equations.
+
+    columns: lines of a name and its meaning, which line up, become a list of definitions. module: the docstring of a
+    file, whose lines begin at the margin; elsewhere the indentation of the function goes.
+    """
+    text = (docstring or "").strip() if module else inspect.cleandoc(docstring or "")
     out = []
     for block in _blocks(text):
         lines = block.splitlines()
-        if lines[0].startswith("    "):
+        if columns and (pairs := _pairs(inspect.cleandoc(block).splitlines())):
+            out.append("\n\n".join(f"{_names(name)}\n: {escaped(meaning)}" for name, meaning in pairs))
+        elif lines[0].startswith("    "):
             code = inspect.cleandoc(block)
             out.append(fence(code, "python" if _is_python(code) else "text"))
         elif EQUATION.match(lines[0]) and not any(line.startswith("|") for line in lines):
@@ -57,6 +63,30 @@ def _is_columns(lines):
         return False
     wide = sum(bool(re.search(r"\S\s{3,}\S", line)) or line.startswith("   ") for line in lines)
     return wide >= 2 or (len(lines) == 1 and wide == 1)
+
+
+def _pairs(lines):
+    """[(name, meaning)] of lines that line up in two columns; [] if they do not."""
+    found = re.match(r"\S.*?\s{2,}(?=\S)", lines[0])
+    if not found or lines[0].startswith(("|", "* ", "- ", "(", ">>>", "#")):
+        return []
+    at, pairs = found.end(), []
+    for line in lines:
+        name, meaning = line[:at].rstrip(), line[at:].strip()
+        if not line.strip() or not meaning or line[at - 1] != " " or "  " in name.strip():
+            return []
+        if name.startswith(" ") or (name and "=" in name):
+            return []
+        if name:
+            pairs.append([name, meaning])
+        elif pairs:
+            pairs[-1][1] += " " + meaning
+    return pairs
+
+
+def _names(name):
+    """The names before a meaning, as code."""
+    return f"`{name.replace('`', '')}`"
 
 
 def _is_python(code):

@@ -70,7 +70,7 @@ def _page(title, modules):
         module = importlib.import_module(name)
         if len(modules) > 1:
             out.append(f"## `{name}`")
-        out.append(markdown(module.__doc__))
+        out.append(markdown(module.__doc__, columns=True, module=True))
         for member in members(module):
             thing = getattr(module, member)
             out.append(_class(name, thing) if inspect.isclass(thing) else _function(name, member, thing))
@@ -100,21 +100,21 @@ def _signature(thing):
 
 
 def _function(module, name, thing, kind="py:function"):
-    said = markdown(thing.__doc__ or "")
+    said = markdown(thing.__doc__ or "", columns=True)
     return f"`````{{{kind}}} {module}.{name}{_signature(thing)}\n\n{said}\n`````"
 
 
 def _class(module, thing):
     methods = [
         f"``````{{py:method}} {name}{_signature(method).replace('(self, ', '(').replace('(self)', '()')}\n\n"
-        f"{markdown(method.__doc__)}\n``````"
+        f"{markdown(method.__doc__, columns=True)}\n``````"
         for name, method in vars(thing).items()
         if inspect.isfunction(method) and method.__doc__ and not name.startswith("_")
     ]
     own = thing.__doc__ or ""
     if own.startswith(f"{thing.__name__}("):  # what NamedTuple writes by itself
         own = ""
-    body = "\n\n".join([markdown(own), *methods])
+    body = "\n\n".join([markdown(own, columns=True), *methods])
     return f"```````{{py:class}} {module}.{thing.__name__}{_signature(thing)}\n\n{body}\n```````"
 
 

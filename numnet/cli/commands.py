@@ -10,6 +10,7 @@ from keyword import iskeyword
 from typing import NamedTuple
 
 from numnet import __version__
+from numnet.cli import completion
 from numnet.cli.arguments import Parser, nearest, say
 from numnet.errors import NumnetError
 
@@ -115,7 +116,15 @@ def _ended_by_signals():
         leave.end()  # also in place of an error: clean-up that was cut short may raise one
 
 
+def _arguments_of(name, parser) -> None:
+    """Add the arguments of a command to its parser."""
+    module = import_module(f"numnet.cli.{COMMANDS[name].module}")
+    getattr(module, f"{name}_arguments")(parser)
+
+
 def _run(argv) -> None:
+    if completion.ASKED in os.environ:
+        completion.complete(COMMANDS, _arguments_of)
     if not argv or argv[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         print(
@@ -133,11 +142,11 @@ def _run(argv) -> None:
         raise NumnetError(
             f"unknown {what} {name!r}{nearest(name, COMMANDS)}; expected one of {', '.join(COMMANDS)}"
         )
-    module = import_module(f"numnet.cli.{COMMANDS[name].module}")
     parser = Parser(prog=f"numnet {name}", description=COMMANDS[name].about)
-    getattr(module, f"{name}_arguments")(parser)
+    _arguments_of(name, parser)
     arguments = _parsed(parser, rest)
     if arguments is not None:
+        module = import_module(f"numnet.cli.{COMMANDS[name].module}")
         getattr(module, f"{name}_" if iskeyword(name) else name)(arguments)
 
 
