@@ -215,7 +215,7 @@ def build(out, photo=True, cache=None, home=None) -> str | None:
     why = None
     try:
         if not photo:
-            raise Missing("the site was built without it")
+            raise Missing("it was left out on request (--no-photo)")
         try:
             import onnx  # noqa: F401
         except ImportError:

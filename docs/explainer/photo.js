@@ -111,6 +111,7 @@ async function show(pixels, name) {
 
 // ------------------------------------------------------------------------------------------------ what is shown
 
+const signed = (n) => n.toFixed(2).replace("-", "−");
 const percent = (share) => (share >= 0.9995 ? "100 %" : `${(100 * share).toFixed(1)} %`);
 
 function paint(name) {
@@ -151,7 +152,7 @@ function explain() {
   $("cam").setAttribute("aria-label", `Class activation map for ${label}: strongest at the ${spot}`);
   $("cam-caption").textContent = `Orange speaks for “${label}”, blue against it`;
   $("cam-words").textContent = `The last map has ${rows}×${rows} places. Each gives a number for “${label}”; the strongest is at the ${spot}. ` +
-    `Their mean, ${mean.toFixed(2)}, is the net's number for this class before softmax (${state.answer.logits[state.chosen].toFixed(2)}).`;
+    `Their mean, ${signed(mean)}, is the net's number for this class before softmax (${signed(state.answer.logits[state.chosen])}).`;
 }
 
 /** One channel of a map as a grey picture. */
@@ -162,7 +163,7 @@ function picture(map, channel, rows, columns) {
   for (const v of part) { low = Math.min(low, v); high = Math.max(high, v); }
   part.forEach((v, n) => { const grey = high > low ? (255 * (v - low)) / (high - low) : 128; image.data.set([grey, grey, grey, 255], 4 * n); });
   canvas.getContext("2d").putImageData(image, 0, 0);
-  canvas.title = `channel ${channel}: from ${low.toFixed(2)} to ${high.toFixed(2)}`;
+  canvas.title = `channel ${channel}: from ${signed(low)} to ${signed(high)}`;
   return canvas;
 }
 
@@ -281,7 +282,7 @@ async function start() {
     }
   }
   try {
-    await session(state.net);
+    await look(new Uint8ClampedArray(3 * side * side)); // the first run is slower, and no reader's
     state.ready = true;
   } catch (error) {
     return say(`The net could not be loaded: ${error.message}`, true);
