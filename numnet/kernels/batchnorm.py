@@ -273,7 +273,8 @@ def add_moments(x, moments, v):
         end = min(first + CHAIN * channels, x.size)
         count, before = (end - first) // channels, moments[0, 0]
         if before == 0:
-            centre[:] = x[:channels]
+            for c in range(channels):
+                centre[c] = x[c]
             add_deviations(x, first, end, centre, tile, v)
             for c in range(channels):
                 centre[c] += tile[c] / count

@@ -139,22 +139,23 @@ def sum_window(sums, like, ring, at, taps, c, q, line):
 
 @row(inline=True)
 def convolve_line(like, ring, at, taps, shift, line, y):
-    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
-    v, fours = line.lanes, line.pixels // 4 * 4
-    for q in range(0, fours, 4):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
-            store_tile(
-                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
-            )
-    for q in range(fours, line.pixels):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
-            store_tile(
-                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
-            )
+    """(1) for all pixels of a line, beginning with ``shift``: four at a time, the last four over those before."""
+    v, last = line.lanes, line.pixels - 4
+    if last >= 0:
+        for four in range(0, line.pixels, 4):
+            q = min(four, last)
+            for j in range(vectors_of(line.channels, v)):
+                c = begin_of(j, line.channels, v)
+                sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
+                sums = sum_window(sums, like, ring, at, taps, c, q, line)
+                store_tile(sums, y, q * line.write + c, line.write, (0,))
+    else:
+        for q in range(line.pixels):
+            for j in range(vectors_of(line.channels, v)):
+                c = begin_of(j, line.channels, v)
+                sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
+                sums = sum_window(sums, like, ring, at, taps, c, q, line)
+                store_tile(sums, y, q * line.write + c, line.write, (0,))
 
 
 @row(inline=True)
@@ -238,20 +239,24 @@ def flush(sums, side, v, dw):
 
 
 @row(inline=True)
-def ring_of(rows, length, copies, spare, like):
-    """An empty ring of rows of ``length`` numbers, each on a line of the cache."""
+def ring_of(rows, length, first, size, copies, spare, like):
+    """A ring of rows of ``length`` numbers, each on a line of the cache: zeros but for the ``size`` from ``first``."""
     length = (length + 15) // 16 * 16
     flat = line_up((rows + 1) * length, like)
-    zero_row(flat)
+    for r in range(rows):
+        zero_row(flat[r * length : r * length + first])
+        zero_row(flat[r * length + first + size : (r + 1) * length])
+    zero_row(flat[rows * length :])
     return Ring(flat, length, np.empty(rows, np.int64), np.zeros(1, np.int64), copies, line_up(spare, like))
 
 
 @row(inline=True)
 def image_ring(image, copies, window, rows, line):
     """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for the windows of a line of y."""
-    size = image.shape[1] * copies + window.left * line.channels
+    first, size = window.left * line.channels, image.shape[1] * copies
     reach = ((line.pixels - 1) * window.stride + window.side) * line.channels
-    return ring_of(rows, max(size, reach), copies, image.shape[1] if copies > 1 else 0, image)
+    spare = image.shape[1] if copies > 1 else 0
+    return ring_of(rows, max(first + size, reach), first, size, copies, spare, image)
 
 
 @row(inline=True)
@@ -406,7 +411,8 @@ def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         line = line_of(size, outputs, window, v)
         ring = image_ring(x[0], copies, window, taps_u, line)
-        back = ring_of(meeting(taps_u, s, 0), before + reach, 1, x_size * copies if copies > 1 else 0, x)
+        spare = x_size * copies if copies > 1 else 0
+        back = ring_of(meeting(taps_u, s, 0), before + reach, before, size, 1, spare, x)
         sums = line_up(vectors_of(outputs, v) * width(v) * taps, x)
         zero_row(sums)
         first, last = share(part, dw.shape[0], images)
@@ -462,7 +468,9 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
 def unit_inference(source, taps, bias, code, window, y):
     """y (N, P, Q, C·M) = activation(depthwise(x) + bias), with the batch norm's scale in the taps (K·K, C·M). No checks."""
     rows = y.shape[1]
-    high = max(4, min(rows, -(-rows * len(y) // 16)))  # 16 tiles or more, of 4 rows or more
+    high = max(
+        4, -(-rows * len(y) // 8)
+    )  # 8 tiles or more, of 4 rows or more: each tile begins with a ring of its own
     _inference(source, taps.reshape(-1), bias, code, window, y, min(high, rows))
 
 
