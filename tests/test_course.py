@@ -212,7 +212,7 @@ def test_solutions_blanks_and_ten_wrong_answers(tmp_path, small_course):
     answers = iter(WRONG_ANSWERS.values())
     for cell in wrong["cells"]:
         if marks(cell).get("solution"):
-            cell["source"] = next(answers)
+            cell["source"] = next(answers).splitlines(keepends=True)  # a list of lines, as Jupyter saves it
     hand_in(wrong, tmp_path / "wrong" / "deep" / "ten of anna.ipynb")  # renamed; the metadata say what it is
     reports = json.loads(works("course", "grade", tmp_path, "--notebooks", small_course, "--json"))
     points = {report["student"]: (report["points"], report["of"]) for report in reports}

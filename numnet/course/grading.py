@@ -131,7 +131,8 @@ def _as_given_out(cells, teachers):
             kept.append(
                 {**given[name], "id": f"forget-{len(kept)}", "metadata": {}, "source": "answer = None"}
             )
-        kept.append({**cell, "outputs": [], "execution_count": None, "id": f"cell-{len(kept)}"})
+        fresh = {"source": source(cell), "outputs": [], "execution_count": None, "id": f"cell-{len(kept)}"}
+        kept.append({"metadata": {}, **cell, **fresh})
     return kept
 
 
@@ -156,12 +157,12 @@ def _run(notebook, folder, seconds, small):
     )
     ours = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))
-    size = {"NUMNET_SMALL": "1"} if small else {}
+    settings = {"PYTHONPATH": paths, "NUMNET_WIDGETS": "0"} | ({"NUMNET_SMALL": "1"} if small else {})
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "NUMNET_SMALL")
     }
     try:
-        client.execute(env={**environment, **size, "PYTHONPATH": paths})
+        client.execute(env={**environment, **settings})
     except DeadKernelError:
         pass  # the cells after the one that killed it have no execution count, and bring nothing
     return loaded["cells"]
