@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -482,6 +483,35 @@ def test_another_class_all_channels_and_what_is_no_image(photo, tmp_path):
     photo.choose_file("#file", tmp_path / "text.png")
     photo.until("document.getElementById('status').className === 'warning'")
     assert "text.png is not an image" in photo.text("status")
+
+
+@needs_browser
+def test_of_several_nets_the_reader_chooses(site, browser, tmp_path):
+    """As a site with a float and an int8 net would have it; here the second is the first with its classes turned round."""
+    onnx = pytest.importorskip("onnx")
+    if site[1]:
+        pytest.skip(f"the photograph page is not built: {site[1]}")
+    shutil.copytree(site[0], tmp_path / "site")
+    model = onnx.load(tmp_path / "site" / "cifar10.onnx")
+    for constant in model.graph.initializer:
+        if constant.name in ("logits.weight", "logits.bias"):
+            turned = onnx.numpy_helper.to_array(constant)[..., ::-1]
+            constant.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(turned), constant.name))
+    onnx.save(model, tmp_path / "site" / "second.onnx")
+    with (tmp_path / "site" / "photo-data.js").open("a", encoding="utf-8") as file:
+        file.write('NUMNET_PHOTO.nets.push({name: "int8", file: "second.onnx", bytes: 5e5});')
+    with Server(tmp_path / "site") as address:
+        page = browser.open(f"{address}/photo.html")
+        page.until("document.body.dataset.shown !== undefined")
+        first = page.run("state.answer.shares")
+        assert page.run("document.getElementById('nets').hidden") is False
+        page.run("window.before = state.answer; 0")
+        page.run("document.querySelector('input[name=net]:checked').focus()")
+        page.key("ArrowRight")
+        page.until("state.net === 'second.onnx' && state.answer !== window.before")
+        assert np.allclose(page.run("state.answer.shares"), first[::-1], atol=1e-5)
+        assert page.errors == []
+        page.close()
 
 
 @needs_browser
