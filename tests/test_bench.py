@@ -12,7 +12,18 @@ import numnet as library
 from numnet import bench
 from numnet.bench import comparison, machine, report, worker, workloads
 from numnet.bench.sides import SIDES, size
-from numnet.bench.workloads import WORKLOADS, Workload, depthwise_shapes, find, macs, sweep, traffic
+from numnet.bench.workloads import (
+    KERNELS,
+    WORKLOADS,
+    Part,
+    Workload,
+    find,
+    floor,
+    macs,
+    parts,
+    sweep,
+    traffic,
+)
 from numnet.errors import NumnetError
 from numnet.kernels import vectors
 
@@ -30,7 +41,7 @@ def test_names():
     }
     names |= {f"train-{model}-224" for model in models}
     names |= {f"infer-{model}-224-b{batch}" for model in models for batch in (1, 16)}
-    assert names == {name for name, workload in WORKLOADS.items() if workload.mode != "depthwise"}
+    assert names == {name for name, workload in WORKLOADS.items() if workload.mode not in KERNELS}
     small = WORKLOADS["train-v1-0.25"]
     assert (small.batch, small.resolution, small.strides, small.classes) == (128, 32, "cifar", 10)
     assert {w.batch for w in WORKLOADS.values() if w.resolution == 224 and w.mode == "train"} == {16}
@@ -74,15 +85,31 @@ def test_macs_and_bytes():
     assert traffic(INFER) == 4 * (16 * maps + params) and traffic(TINY) == 4 * (3 * 16 * maps + 8 * params)
 
 
-def test_depthwise_shapes():
-    shapes = depthwise_shapes(WORKLOADS["depthwise-mobilenet_v2"])
-    assert shapes[:3] == [(112, 32, 3, 1, 1), (112, 96, 3, 2, 1), (56, 144, 3, 1, 1)] and len(
-        set(shapes)
-    ) == len(shapes)
-    assert {kernel for _, _, kernel, _, _ in depthwise_shapes(WORKLOADS["depthwise-mobilenet_v3_large"])} == {
-        3,
-        5,
-    }
+def test_shapes_of_kernels():
+    shapes = parts(WORKLOADS["depthwise-mobilenet_v2"])
+    assert shapes[:2] == [Part(112, 32, 32, 3, 1), Part(112, 96, 96, 3, 2)] and len(set(shapes)) == len(
+        shapes
+    )
+    assert {part.kernel for part in parts(WORKLOADS["depthwise-mobilenet_v3_large"])} == {3, 5}
+    shapes = parts(WORKLOADS["pointwise-mobilenet_v1"])
+    assert (
+        shapes[0] == Part(112, 32, 64, 1, 1) and shapes[-1] == Part(7, 1024, 1024, 1, 1) and len(shapes) == 9
+    )
+    assert (shapes[0].name, shapes[0].output_side) == ("112×112×32 → 64", 112)
+
+
+def test_the_least_time_of_a_kernel():
+    """By hand, on a machine of 100 multiply-adds a second, 2 FLOP each; then of 3 bytes a second by the triad, 4 in truth."""
+    pointwise, depthwise = Part(2, 3, 5, 1, 1), Part(4, 3, 3, 3, 2)
+    assert floor(pointwise, 10, "forward", 200, 1e9) == pytest.approx(10 * 4 * 3 * 5 / 100)
+    assert floor(pointwise, 10, "dx and dw", 200, 1e9) == pytest.approx(2 * 10 * 4 * 3 * 5 / 100)
+    assert floor(depthwise, 10, "forward", 200, 1e9) == pytest.approx(10 * 4 * 9 * 3 / 100)
+    assert (
+        floor(pointwise, 10, "forward", 1e9, 3) == 10 * 4 * 3 + 2 * 10 * 4 * 5 + 3 * 5
+    )  # read x and w; fetch and write y
+    assert (
+        floor(depthwise, 1, "dx and dw", 1e9, 3) == 16 * 3 + 4 * 3 + 2 * 16 * 3 + 3 * 27
+    )  # x, dy; dx and dw fetched
 
 
 # ------------------------------------------------------------------------------------------- mirrored nets
@@ -204,13 +231,13 @@ def test_layers_of_a_net_with_activations_of_their_own(torch):
 
 
 @pytest.mark.parametrize("name", ["numnet", "pytorch"])
-def test_depthwise_parts(torch, name):
-    workload = Workload("tiny", "depthwise", "mobilenet_v2", 0.1, 32, 1)
+@pytest.mark.parametrize("kind, shape", [("depthwise", "16×16×8 3×3"), ("pointwise", "16×16×8 → 8")])
+def test_kernels_alone(torch, name, kind, shape):
+    workload = Workload("tiny", kind, "mobilenet_v2", 0.1, 32, 1)
     times = SIDES[name](workload, 1).parts(0)
-    assert len(times) == 2 * len(depthwise_shapes(workload)) and all(
-        len(part) == 3 for part in times.values()
-    )
-    assert "16×16×8 3×3, forward" in times and all(min(part) > 0 for part in times.values())
+    assert len(times) == 2 * len(parts(workload)) and all(len(part) == 3 for part in times.values())
+    assert f"{shape}, forward" in times and f"{shape}, dx and dw" in times
+    assert all(min(part) > 0 for part in times.values())
 
 
 def test_size():
@@ -269,6 +296,7 @@ def test_growth_of_memory():
 # ------------------------------------------------------------------------------------------- medians, ratios
 
 
+SHAPE = "112×112×32 3×3"
 TIMES = {  # ms of single steps, round by round
     "numnet": [[10, 10, 40], [12, 12, 12], [11, 11, 11]],
     "pytorch": [[20, 22, 20], [18, 18, 18], [33, 33, 33]],
@@ -292,7 +320,11 @@ def scripted(monkeypatch):
         number = counts[side] = counts.get(side, 0) + 1
         times = [ms / 1e3 for ms in TIMES[side][number - 1]]
         if job["task"] == "parts":
-            return {"times": {"a": times, "b": [10 * t for t in times]}, "memory": None, "result": None}
+            return {
+                "times": {f"{SHAPE}, forward": times, f"{SHAPE}, dx and dw": [10 * t for t in times]},
+                "memory": None,
+                "result": None,
+            }
         return {"times": {"step": times}, "memory": number << 20, "result": 1.0 + 0.1 * (side == "pytorch")}
 
     monkeypatch.setattr(comparison, "_run", run)
@@ -393,7 +425,11 @@ def test_shapes_of_the_depthwise_kernels(scripted):
     assert result["ratios"]["pytorch"]["ratio"] == pytest.approx(20 / 11), (
         "geometric mean of two equal ratios"
     )
-    assert report.part_lines(result)[2] == ("a", "11.000", "20.000", "1.82×")
+    least = 1e3 * floor(Part(112, 32, 32, 3, 1), 16, "forward", 1e12, 1e11)
+    assert result["parts"][0]["floor_ms"] == pytest.approx(least)
+    lines = report.part_lines(result)
+    assert lines[2] == (f"{SHAPE}, forward", "11.000", "20.000", "1.82×", f"{100 * least / 11:.0f}")
+    assert lines[-1][0] == "geometric mean, numnet" and lines[-1][-2] == "1.82×"
     assert report.lines(facts)[2][3] == "all shapes"
 
 

@@ -10,7 +10,7 @@ import sys
 
 from numnet.bench import machine
 from numnet.bench.sides import SIDES
-from numnet.bench.workloads import macs, traffic
+from numnet.bench.workloads import KERNELS, floor, macs, parts, traffic
 from numnet.errors import NumnetError
 from numnet.kernels import vectors
 
@@ -77,10 +77,11 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
     ratios                          {side: {"ratio": its time by numnet's, "low", "high": over the rounds}}
     failed                          {side: the last line that it said}
     layers                          with ``layers``: {side: {kind of layer: [ms forward, ms backward]}}
-    parts                           depthwise: a list of {"name", "<side>_ms", "ratio": {side: …}}
+    parts                           a kind of kernel: a list of {"name", "ms": {side: …}, "ratios": {side: its time by
+                                    numnet's}, "floor_ms": what the machine needs at least: see ``workloads.floor``}
     """
     threads = workload.threads or threads
-    job = {"task": "parts" if workload.mode == "depthwise" else "steps", "workload": workload.as_dict()}
+    job = {"task": "parts" if workload.mode in KERNELS else "steps", "workload": workload.as_dict()}
     job |= {"threads": threads, "seconds": seconds, "least": LEAST}
     measured, failed = {side: [] for side in sides}, {}
     say(f"{workload.name}: {', '.join(sides)} in turn, rounds: {rounds}; the first compiles")
@@ -101,8 +102,8 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
         say(f"{workload.name}, round {number} of {rounds}: {done}")
     facts = {**workload.as_dict(), "threads": threads, "failed": failed}
     facts["warnings"] = _disagreement(workload, measured)
-    if workload.mode == "depthwise":
-        facts["parts"] = _parts(measured)
+    if workload.mode in KERNELS:
+        facts["parts"] = _parts(measured, workload, limits)
         facts["ratios"] = {side: _mean_ratio(facts["parts"], side) for side in measured if side != "numnet"}
         return facts
     facts |= {"macs": macs(workload), "bytes": traffic(workload)}
@@ -171,17 +172,22 @@ def _ratio(own, theirs) -> dict:
     return {"ratio": theirs["ms"] / own["ms"], "low": min(rounds), "high": max(rounds)}
 
 
-def _parts(measured) -> list[dict]:
+def _parts(measured, workload, limits) -> list[dict]:
+    floors = {
+        f"{part.name}, {way}": floor(part, workload.batch, way, limits["flops"], limits["bandwidth"])
+        for part in parts(workload)
+        for way in ("forward", "dx and dw")
+    }
     names = next(iter(measured.values()))[0]["times"]
-    parts = []
+    found = []
     for name in names:
-        part = {"name": name, "ms": {}, "ratios": {}}
+        part = {"name": name, "ms": {}, "ratios": {}, "floor_ms": 1e3 * floors[name]}
         for side, runs in measured.items():
             part["ms"][side] = 1e3 * statistics.median(statistics.median(run["times"][name]) for run in runs)
         own = part["ms"].get("numnet")
         part["ratios"] = {side: ms / own for side, ms in part["ms"].items() if own and side != "numnet"}
-        parts.append(part)
-    return parts
+        found.append(part)
+    return found
 
 
 def _mean_ratio(parts, side) -> dict:

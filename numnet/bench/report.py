@@ -1,5 +1,7 @@
 """What ``comparison`` found, as tables and as figures."""
 
+import math
+
 from numnet.canvas import drawn, write
 from numnet.plotting import DARK, LIGHT, MIDDLE, _figure
 
@@ -68,14 +70,19 @@ def notes(facts) -> list[str]:
 
 
 def part_lines(workload) -> list:
-    """The shapes of a depthwise workload."""
+    """The shapes of a workload of kernels, with the share of what the machine can do at most; last the geometric means."""
     sides = list(workload["parts"][0]["ms"])
     others = [side for side in sides if side != "numnet"]
-    rows = [(workload["name"], *(f"{side} ms" for side in sides), *(f"by {side}" for side in others)), None]
+    heads = *(f"{side} ms" for side in sides), *(f"by {side}" for side in others), "% of the roofline"
+    rows, shares = [(workload["name"], *heads), None], []
     for part in workload["parts"]:
         ratios = [f"{part['ratios'][side]:.2f}×" for side in others if side in part["ratios"]]
-        rows.append((part["name"], *(f"{part['ms'][side]:.3f}" for side in sides), *ratios))
-    return rows
+        shares.append(part["floor_ms"] / part["ms"][sides[0]])
+        share = f"{100 * shares[-1]:.0f}"
+        rows.append((part["name"], *(f"{part['ms'][side]:.3f}" for side in sides), *ratios, share))
+    mean = 100 * math.exp(sum(map(math.log, shares)) / len(shares))
+    means = [f"{workload['ratios'][side]['ratio']:.2f}×" for side in others if workload["ratios"].get(side)]
+    return [*rows, None, (f"geometric mean, {sides[0]}", *("" for _ in sides), *means, f"{mean:.0f}")]
 
 
 def layer_lines(workload) -> list:

@@ -6,7 +6,7 @@
     step()                     one training step, or one batch of inference
     result()                   a number that all sides must agree on: the loss of the first step, or the logits' size
     layers(steps)              {kind of layer: [seconds forward, seconds backward]} of one step, or None
-    parts(seconds)             depthwise only: {shape and direction: [seconds, …]}
+    parts(seconds)             a kind of kernel only: {shape and direction: [seconds, …]}
 
 A training step is forward, loss, backward and the optimiser (SGD with Nesterov momentum and weight decay); the
 gradient of the images is computed by no side.
@@ -14,10 +14,11 @@ gradient of the images is computed by no side.
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 
-from numnet.bench.workloads import depthwise_shapes
+from numnet.bench.workloads import KERNELS, MODES, parts
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.models import build
 
@@ -46,15 +47,10 @@ def repeat(work, seconds, least=3) -> list[float]:
     return times
 
 
-def shape_name(h, c, kernel, stride) -> str:
-    """A depthwise convolution in words."""
-    return f"{h}×{h}×{c} {kernel}×{kernel}" + (f" stride {stride}" if stride > 1 else "")
-
-
 class Numnet:
     """This library."""
 
-    modes = ("train", "infer", "depthwise")
+    modes = MODES
     packages = ()
 
     def __init__(self, workload, threads):
@@ -64,7 +60,7 @@ class Numnet:
 
         numba.set_num_threads(threads)
         self.workload, self.first = workload, None
-        if workload.mode == "depthwise":
+        if workload.mode in KERNELS:
             return
         self.net = build(**workload.net())
         self.x, self.labels = batch(workload)
@@ -100,23 +96,27 @@ class Numnet:
         from numnet.kernels import _memory
 
         rng, times = np.random.default_rng(0), {}
-        for h, c, kernel, stride, padding in depthwise_shapes(self.workload):
+        for part in parts(self.workload):
             # All begin on a line of the cache, as in a net, and as PyTorch's do.
-            x = _memory.empty((self.workload.batch, h, h, c), np.float32)
+            x = _memory.empty((self.workload.batch, part.side, part.side, part.inputs), np.float32)
             x[:] = rng.standard_normal(x.shape, np.float32)
-            w = rng.standard_normal((kernel, kernel, c, 1), np.float32)
-            y, dy = (kernels.depthwise_forward(x, w, stride, padding) for _ in range(2))
-            name = shape_name(h, c, kernel, stride)
-
-            def forward(x=x, w=w, stride=stride, padding=padding, y=y):
-                kernels.depthwise_forward(x, w, stride, padding, out=y)
-
-            def backward(dy=dy, x=x, w=w, stride=stride, padding=padding):
-                kernels.depthwise_backward(dy, x, w, stride, padding)
-
-            backward()
-            times[f"{name}, forward"] = repeat(forward, seconds)
-            times[f"{name}, dx and dw"] = repeat(backward, seconds)
+            if self.workload.mode == "depthwise":
+                w = rng.standard_normal((part.kernel, part.kernel, part.inputs, 1), np.float32)
+                work = kernels.depthwise_forward, kernels.depthwise_backward
+                window = (part.stride, part.kernel // 2)
+            else:
+                w = rng.standard_normal((part.inputs, part.outputs), np.float32)
+                work = kernels.pointwise_forward, kernels.pointwise_backward
+                window = ()
+            y, dy = (work[0](x, w, *window) for _ in range(2))
+            dx = np.empty_like(x)
+            work[1](dy, x, w, *window, out=dx)
+            forward, backward = (
+                partial(work[0], x, w, *window, out=y),
+                partial(work[1], dy, x, w, *window, out=dx),
+            )
+            times[f"{part.name}, forward"] = repeat(forward, seconds)
+            times[f"{part.name}, dx and dw"] = repeat(backward, seconds)
         return times
 
 
@@ -162,7 +162,7 @@ class Clock:
 class PyTorch:
     """PyTorch, eager, channels_last."""
 
-    modes = ("train", "infer", "depthwise")
+    modes = MODES
     packages = ("torch",)
 
     def __init__(self, workload, threads):
@@ -170,7 +170,7 @@ class PyTorch:
 
         torch.set_num_threads(threads)
         self.torch, self.workload, self.first = torch, workload, None
-        if workload.mode == "depthwise":
+        if workload.mode in KERNELS:
             return
         self.net = self.prepare(_mirrored(workload).to(memory_format=torch.channels_last))
         x, labels = batch(workload)
@@ -228,13 +228,16 @@ class PyTorch:
 
     def parts(self, seconds):
         torch, generator, times = self.torch, np.random.default_rng(0), {}
-        for h, c, kernel, stride, padding in depthwise_shapes(self.workload):
-            shape = (self.workload.batch, h, h, c)
+        for part in parts(self.workload):
+            shape = (self.workload.batch, part.side, part.side, part.inputs)
             x = torch.from_numpy(generator.standard_normal(shape, np.float32)).permute(0, 3, 1, 2)
-            w = torch.randn(c, 1, kernel, kernel).to(memory_format=torch.channels_last)
-            more = (None, [stride] * 2, [padding] * 2, [1, 1], c)
+            depthwise = self.workload.mode == "depthwise"
+            w = torch.randn(part.outputs, 1 if depthwise else part.inputs, part.kernel, part.kernel)
+            w = w.to(memory_format=torch.channels_last)
+            groups = part.inputs if depthwise else 1
+            more = (None, [part.stride] * 2, [part.kernel // 2] * 2, [1, 1], groups)
             dy = torch.nn.functional.conv2d(x, w, *more).contiguous(memory_format=torch.channels_last)
-            dy, name = dy.clone(), shape_name(h, c, kernel, stride)
+            dy = dy.clone()
 
             def forward(x=x, w=w, more=more):
                 torch.nn.functional.conv2d(x, w, *more)
@@ -246,8 +249,8 @@ class PyTorch:
                 )
 
             forward(), backward()
-            times[f"{name}, forward"] = repeat(forward, seconds)
-            times[f"{name}, dx and dw"] = repeat(backward, seconds)
+            times[f"{part.name}, forward"] = repeat(forward, seconds)
+            times[f"{part.name}, dx and dw"] = repeat(backward, seconds)
         return times
 
 

@@ -7,11 +7,16 @@ net it has kernels for, with nothing padded apart, and all sides compute the sam
 import difflib
 import fnmatch
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from numnet.errors import NumnetError
 from numnet.models import MODELS, describe
 
-MODES = ("train", "infer", "depthwise")
+KERNELS = (
+    "depthwise",
+    "pointwise",
+)  # modes that measure one kind of kernel, at all the shapes that a net has of it
+MODES = ("train", "infer", *KERNELS)
 SWEEPS = {
     "width": (0.25, 0.5, 0.75, 1.0),
     "resolution": (0.5, 0.75, 1.0, 1.5),  # times the workload's own
@@ -22,7 +27,7 @@ SWEEPS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to measure. ``mode``: a training step, inference, or the depthwise kernels of all the net's shapes."""
+    """One thing to measure. ``mode``: a training step, inference, or one kind of kernel (``KERNELS``) alone."""
 
     name: str
     mode: str
@@ -55,12 +60,15 @@ def _workloads():
         for width in (0.25, 1.0):
             yield Workload(f"{mode}-v1-{width}", mode, "mobilenet_v1", width, **cifar)
     yield Workload("train-v2-0.5", "train", "mobilenet_v2", 0.5, **cifar)
-    for model in ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mnasnet_b1"):
+    nets = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mnasnet_b1")
+    for model in nets:
         yield Workload(f"train-{model}-224", "train", model, 1.0, 224, 16)
         for batch in (1, 16):
             yield Workload(f"infer-{model}-224-b{batch}", "infer", model, 1.0, 224, batch)
     for model in ("mobilenet_v2", "mobilenet_v3_large"):
         yield Workload(f"depthwise-{model}", "depthwise", model, 1.0, 224, 16)
+    for model in nets:
+        yield Workload(f"pointwise-{model}", "pointwise", model, 1.0, 224, 16)
 
 
 WORKLOADS = {w.name: w for w in _workloads() if w.model in MODELS}
@@ -119,11 +127,50 @@ def traffic(workload) -> int:
     return 4 * (maps * workload.batch + weights)
 
 
-def depthwise_shapes(workload) -> list[tuple]:
-    """(H, C, K, stride, padding) of every depthwise convolution of the net, each shape once, in order."""
-    shapes = {}
+class Part(NamedTuple):
+    """One shape of a kind of kernel."""
+
+    side: int  # H = W of the input
+    inputs: int  # C
+    outputs: int  # F; depthwise: C
+    kernel: int
+    stride: int
+
+    @property
+    def output_side(self) -> int:
+        return -(-self.side // self.stride)
+
+    @property
+    def name(self) -> str:
+        if self.kernel == 1:
+            return f"{self.side}×{self.side}×{self.inputs} → {self.outputs}"
+        stride = f" stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.side}×{self.side}×{self.inputs} {self.kernel}×{self.kernel}{stride}"
+
+
+def parts(workload) -> list[Part]:
+    """The shapes of every kernel of the workload's kind in the net, each once, in order."""
+    found = {}
     for _, layer in describe(**workload.net()).walk():
-        if layer.kind == "depthwise":
-            h, _, c = layer.input_shape
-            shapes[(h, c, layer.kernel, layer.stride, layer.kernel // 2)] = True
-    return list(shapes)
+        if layer.kind == workload.mode:
+            (side, _, inputs), outputs = layer.input_shape, layer.output_shape[2]
+            kernel, stride = (layer.kernel, layer.stride) if layer.kind == "depthwise" else (1, 1)
+            found[Part(side, inputs, outputs, kernel, stride)] = True
+    return list(found)
+
+
+def floor(part, batch, direction, flops, bandwidth) -> float:
+    """Seconds that a part takes at least on a machine of ``flops`` a second and ``bandwidth`` bytes a second (the triad's).
+
+    A roofline (Williams et al. 2009): the longer of what the multiplications take at the peak and what the bytes take that
+    go between cores and memory. Whatever is written is fetched first; the triad's figure does not count that, so its true
+    bandwidth is 4/3 of it. ``direction``: "forward" or "dx and dw". A map that stays in a cache is not bound by the second.
+    """
+    x, y = batch * part.side**2 * part.inputs, batch * part.output_side**2 * part.outputs
+    weights = part.kernel**2 * part.inputs * (part.outputs if part.kernel == 1 else 1)
+    macs = y * part.kernel**2 * (part.inputs if part.kernel == 1 else 1)
+    if direction == "forward":
+        moved = x + 2 * y + weights
+    else:
+        macs, moved = 2 * macs, x + y + 2 * x + 3 * weights
+    return max(2 * macs / flops, 4 * moved / (bandwidth * 4 / 3))

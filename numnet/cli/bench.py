@@ -58,10 +58,8 @@ def bench(arguments):
     if arguments.values and not arguments.sweep:
         raise NumnetError("--values: expected --sweep beside it")
     if arguments.sweep:
-        if any(workload.mode == "depthwise" for workload in chosen):
-            raise NumnetError(
-                "--sweep: expected workloads of training or inference, not of the depthwise kernels"
-            )
+        if any(workload.mode in workloads.KERNELS for workload in chosen):
+            raise NumnetError("--sweep: expected workloads of training or inference, not of kernels alone")
         values = _values(arguments)
         chosen = [
             w for base in chosen for w in workloads.sweep(base, arguments.sweep, values, machine.cores())
