@@ -40,6 +40,10 @@ KERAS = [
     ("mobilenet_v3_large", {"width": 0.75}, 3993528, 19088, 154560624),
     ("mobilenet_v3_large", MINIMALISTIC, 3924288, 24400, 209136704),
     ("mobilenet_v3_large", {"width": 0.75, **MINIMALISTIC}, 3050312, 19088, 148802544),
+    ("mobilenet_v3_large_minimalistic", {}, 3924288, 24400, 209136704),
+    ("mobilenet_v3_large_minimalistic", {"width": 0.75}, 3050312, 19088, 148802544),
+    ("mobilenet_v3_small_minimalistic", {}, 2044736, 12112, 52288448),
+    ("mobilenet_v3_small_minimalistic", {"width": 0.75}, 1732512, 9680, 40072880),
     ("mobilenet_v3_large", CIFAR10, 4214842, 24400, 7087040),
     ("mobilenet_v3_small", {}, 2542856, 12112, 56510400),
     ("mobilenet_v3_small", {"width": 0.75}, 2041872, 9680, 43399344),
@@ -51,7 +55,7 @@ KERAS = [
     ("mnasnet_keras", {"pooling": "max"}, 3011088, 35296, 293385472),
     ("vgg16", {}, 138357544, 0, 15470264320),
 ]
-TORCH = [  # V1 and A1: timm
+TORCH = [  # V1, V4 and A1: timm
     ("mobilenet_v1", {"width": 1.25}, 6270840, 27360, 879516800),
     ("mobilenet_v2", {"width": 0.75}, 2636424, 26640, 209069792),
     ("mobilenet_v2", {}, 3504872, 34112, 300774272),
@@ -72,6 +76,15 @@ TORCH = [  # V1 and A1: timm
     ("mnasnet_a1", {}, 3887038, 33488, 311579072),
     ("mnasnet_a1", {"width": 1.4}, 6105992, 46016, 586317952),
     ("googlenet", {}, 6624904, 14560, 1498376192),
+    ("mobilenet_v4_small", {}, 3774024, 25088, 186005568),
+    ("mobilenet_v4_small", {"resolution": 256}, 3774024, 25088, 242178048),
+    ("mobilenet_v4_small", {"width": 0.5}, 2238952, 13856, 64741408),
+    ("mobilenet_v4_small", {"width": 0.35}, 1905384, 10688, 47723040),
+    ("mobilenet_v4_small", {"width": 0.5, "resolution": 256}, 2238952, 13856, 83980288),
+    ("mobilenet_v4_medium", {}, 9715512, 67904, 827649984),
+    ("mobilenet_v4_medium", {"resolution": 256}, 9715512, 67904, 1080244224),
+    ("mobilenet_v4_large", {}, 32590864, 149552, 2171341312),
+    ("mobilenet_v4_large", {"resolution": 256}, 32590864, 149552, 2835269632),
 ]
 PADDLE = [
     ("mobilenet_v1", {}, 4231976, 21888, 568740352),

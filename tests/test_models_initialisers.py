@@ -69,7 +69,7 @@ def test_tensors_have_numbers_of_their_own():
 @pytest.mark.parametrize("variant", ["keras", "torch", "paddle"])
 def test_each_net_starts_like_its_framework_s(model, variant):
     """The first weights of the net are those of the scheme that the variant's framework uses."""
-    thin = {} if model in ("vgg16", "googlenet") else {"width": 0.5}
+    thin = {} if model in ("vgg16", "googlenet") else {"width": 0.1 if "v4" in model else 0.5}
     options = {"resolution": 32, "classes": 10, "variant": variant, **thin}
     expected = {
         ("mobilenet_v1", "torch"): "he_fan_out_group",
@@ -78,6 +78,9 @@ def test_each_net_starts_like_its_framework_s(model, variant):
         ("mnasnet_a1", "torch"): "he_fan_out_group",
         ("mnasnet_b1", "torch"): "he_fan_out_uniform_dense",
         ("googlenet", "torch"): "normal_001",
+        ("mobilenet_v4_small", "torch"): "he_fan_out_group",
+        ("mobilenet_v4_medium", "torch"): "he_fan_out_group",
+        ("mobilenet_v4_large", "torch"): "he_fan_out_group",
     }.get(
         (model, variant), {"keras": "glorot_uniform", "torch": "he_fan_out", "paddle": "he_fan_in"}[variant]
     )

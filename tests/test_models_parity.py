@@ -28,6 +28,12 @@ CASES = [
     *((name, {**THIN, "variant": "paddle", "padding": "symmetric"}) for name in INVERTED),
     *((name, {**SMALL, "strides": "cifar"}) for name in (*INVERTED, "mnasnet_keras")),
     *((name, {**SMALL, "width": 0.5}) for name in INVERTED),
+    ("mobilenet_v4_small", {**THIN, "variant": "torch", "padding": "symmetric"}),
+    ("mobilenet_v4_small", {**SMALL, "strides": "cifar"}),
+    ("mobilenet_v4_medium", {**SMALL, "variant": "torch", "padding": "symmetric"}),
+    ("mobilenet_v4_large", {**SMALL, "width": 0.1}),
+    ("mobilenet_v4_small", {**SMALL, "resolution": 45, "skip": False, "kernel": 3, "activation": "hswish"}),
+    ("mobilenet_v3_small_minimalistic", SMALL),
     ("mobilenet_v2", {**SMALL, "skip": False, "activation": "hswish", "bottleneck_activation": "relu6"}),
     ("mobilenet_v3_small", {**SMALL, "se": False, "kernel": 3, "activation": "relu"}),  # minimalistic
     ("mobilenet_v3_large", {**SMALL, "resolution": 45, "bn_eps": 1e-2, "bn_momentum": 0.5}),  # odd sides
@@ -52,7 +58,7 @@ def brief(value):
 
 
 @pytest.mark.parametrize("variant", ["keras", "torch", "paddle"])
-@pytest.mark.parametrize("name", ["mobilenet_v1", *INVERTED, "mnasnet_keras", "vgg16", "googlenet"])
+@pytest.mark.parametrize("name", numnet.models())
 def test_counts_that_no_framework_published(name, variant):
     """Odd widths, sides and classes: parameters, statistics and MACs of two tables typed apart."""
     padding = "same" if variant == "keras" else "symmetric"
@@ -74,7 +80,7 @@ def test_parity(name, options):
     parity.check_training(net, module)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mnasnet_a1"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_small", "mnasnet_a1"])
 def test_float32_in_inference(name):
     parity.check_inference(*parity.twins(name, dtype="float32", **SMALL))
 

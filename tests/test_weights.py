@@ -62,6 +62,10 @@ TORCH = [
     ("mobilenet_v2", {"variant": "torch"}),
     ("mobilenet_v3_large", {"variant": "torch"}),
     ("mobilenet_v3_small", {"variant": "torch"}),
+    ("mobilenet_v3_small_minimalistic", {"variant": "torch", "padding": "same"}),
+    ("mobilenet_v4_small", {"variant": "torch"}),
+    ("mobilenet_v4_medium", {"variant": "torch", "width": 0.25}),
+    ("mobilenet_v4_large", {"variant": "torch", "width": 0.1}),
     ("mnasnet_a1", {"variant": "torch"}),
     ("mnasnet_b1", {"variant": "torch"}),
     ("mnasnet_keras", {"variant": "keras", "padding": "same"}),
@@ -205,9 +209,14 @@ def test_the_width_is_recognised(model, width, tmp_path):
 def test_timm_s_minimalistic_v3(tmp_path):
     options = {"se": False, "kernel": 3, "activation": "relu"}
     file = exported("mobilenet_v3_large", tmp_path, layout="timm", variant="torch", **options)
-    net = weights.import_file(file, resolution=32, padding="same", bn_eps=1e-3)
-    assert {key: net.config[key] for key in options} == options
+    net = weights.import_file(file, resolution=32)
+    assert net.config["model"] == "mobilenet_v3_large_minimalistic"
     assert net.config["padding"] == "same" and net.config["bn_eps"] == 1e-3
+    assert net.scaling == PUBLISHED["keras"]
+    again = weights.import_file(
+        file, "mobilenet_v3_large", resolution=32, **options
+    )  # the longer way to say it
+    assert same(net, again) and {key: again.config[key] for key in options} == options
 
 
 def test_conventions_travel_to_the_checkpoint_and_back(tmp_path):
@@ -368,7 +377,7 @@ def test_minimalistic_v3(tmp_path):
     net = random_net("mobilenet_v3_small", se=False, kernel=3, activation="relu")
     write_legacy(tmp_path / "net.h5", keras_tensors(net))
     again = weights.import_file(tmp_path / "net.h5")
-    assert again.config["se"] is False and same(net, again)
+    assert again.config["model"] == "mobilenet_v3_small_minimalistic" and same(net, again)
 
 
 SCALINGS_AS_CHECKPOINT = {

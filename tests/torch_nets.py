@@ -1,8 +1,8 @@
 """The nets once more, in plain `torch.nn`: what numnet's models are compared with.
 
 `build(name, **options)` takes the keywords of `numnet.build` and gives a channels-first module. Names of
-tensors are torchvision's for V2, V3, MnasNet-B1, VGG16 and GoogLeNet, and timm's for V1 and MnasNet-A1
-(torchvision has neither), so that published checkpoints fit; shapes follow ``variant``: "keras" (Keras
+tensors are torchvision's for V2, V3, MnasNet-B1, VGG16 and GoogLeNet, and timm's for V1, V4 and MnasNet-A1
+(torchvision has none of them), so that published checkpoints fit; shapes follow ``variant``: "keras" (Keras
 Applications, slim and the papers), "torch" (torchvision and timm), "paddle" (PaddleClas). The tables are
 typed here a second time on purpose: a slip in numnet's own shows up as a difference. `layers(net,
 resolution)` lists the convolutions and dense layers with their parameters and multiply-accumulates; under
@@ -52,7 +52,11 @@ def build(
     return BUILDERS[name](made, **own)
 
 
+V4 = ("mobilenet_v4_small", "mobilenet_v4_medium", "mobilenet_v4_large")
 EPS = {
+    **{name: {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5} for name in V4},
+    "mobilenet_v3_large_minimalistic": {"keras": 1e-3, "torch": 1e-3, "paddle": 1e-5},
+    "mobilenet_v3_small_minimalistic": {"keras": 1e-3, "torch": 1e-3, "paddle": 1e-5},
     "mobilenet_v1": {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5},
     "mobilenet_v2": {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5},
     "mobilenet_v3_large": {"keras": 1e-3, "torch": 1e-3, "paddle": 1e-5},
@@ -65,6 +69,9 @@ EPS = {
 }
 
 DROPOUT = {
+    **dict.fromkeys(V4, 0.0),
+    "mobilenet_v3_large_minimalistic": 0.2,
+    "mobilenet_v3_small_minimalistic": 0.2,
     "mobilenet_v1": 0.001,
     "mobilenet_v2": 0.2,
     "mobilenet_v3_large": 0.2,
@@ -423,6 +430,162 @@ def _mobilenet_v3(
     )
 
 
+def mobilenet_v3_large_minimalistic(made, **own):
+    return mobilenet_v3_large(made, **{"activation": "relu", "kernel": 3, "se": False, **own})
+
+
+def mobilenet_v3_small_minimalistic(made, **own):
+    return mobilenet_v3_small(made, **{"activation": "relu", "kernel": 3, "se": False, **own})
+
+
+# --- MobileNetV4, names of timm -----------------------------------------------------------------------------
+
+
+class Universal(NamedTuple):
+    """One row of V4's tables: a kernel before the expansion and one behind it (0: none), the ratio of expansion."""
+
+    first: int
+    second: int
+    ratio: float
+    channels: int
+    stride: int = 1
+    repeats: int = 1
+
+
+V4_SMALL = [
+    [(32, 32)],  # pairs of a 3×3 of stride 2 and a 1×1
+    [(96, 64)],
+    [Universal(5, 5, 3, 96, 2), Universal(0, 3, 2, 96, 1, 4), Universal(3, 0, 4, 96)],
+    [
+        Universal(3, 3, 6, 128, 2),
+        Universal(5, 5, 4, 128),
+        Universal(0, 5, 4, 128),
+        Universal(0, 5, 3, 128),
+        Universal(0, 3, 4, 128, 1, 2),
+    ],
+]
+V4_MEDIUM = [
+    [48],  # a fused block: 3×3 to four times the channels, 1×1
+    [Universal(3, 5, 4, 80, 2), Universal(3, 3, 2, 80)],
+    [
+        Universal(3, 5, 6, 160, 2),
+        Universal(3, 3, 4, 160, 1, 2),
+        Universal(3, 5, 4, 160),
+        Universal(3, 3, 4, 160),
+        Universal(3, 0, 4, 160),
+        Universal(0, 0, 2, 160),
+        Universal(3, 0, 4, 160),
+    ],
+    [
+        Universal(5, 5, 6, 256, 2),
+        Universal(5, 5, 4, 256),
+        Universal(3, 5, 4, 256, 1, 2),
+        Universal(0, 0, 4, 256),
+        Universal(3, 0, 4, 256),
+        Universal(3, 5, 2, 256),
+        Universal(5, 5, 4, 256),
+        Universal(0, 0, 4, 256, 1, 2),
+        Universal(5, 0, 2, 256),
+    ],
+]
+V4_LARGE = [
+    [48],
+    [Universal(3, 5, 4, 96, 2), Universal(3, 3, 4, 96)],
+    [
+        Universal(3, 5, 4, 192, 2),
+        Universal(3, 3, 4, 192, 1, 3),
+        Universal(3, 5, 4, 192),
+        Universal(5, 3, 4, 192, 1, 5),
+        Universal(3, 0, 4, 192),
+    ],
+    [
+        Universal(5, 5, 4, 512, 2),
+        Universal(5, 5, 4, 512, 1, 3),
+        Universal(5, 0, 4, 512),
+        Universal(5, 3, 4, 512),
+        Universal(5, 0, 4, 512, 1, 2),
+        Universal(5, 3, 4, 512),
+        Universal(5, 5, 4, 512),
+        Universal(5, 0, 4, 512, 1, 3),
+    ],
+]
+
+
+class KeptPool(nn.Module):
+    """(N, C, H, W) -> (N, C, 1, 1)."""
+
+    def forward(self, x):
+        return x.mean((2, 3), keepdim=True)
+
+
+def mobilenet_v4_small(made, **own):
+    return _mobilenet_v4(made, V4_SMALL, 32, **own)
+
+
+def mobilenet_v4_medium(made, **own):
+    return _mobilenet_v4(made, V4_MEDIUM, 32, **own)
+
+
+def mobilenet_v4_large(made, **own):
+    return _mobilenet_v4(made, V4_LARGE, 24, **own)
+
+
+def _mobilenet_v4(made, stages, stem, activation=None, bottleneck_activation=None, skip=True, kernel=None):
+    act, linear, keras = activation or "relu", bottleneck_activation or "identity", made.variant == "keras"
+
+    def channels(c):
+        return make_divisible(c * made.width)
+
+    def unit(c_in, c_out, K, stride=1, groups=1, after="identity"):
+        conv = made.conv(c_in, c_out, K, stride, groups)
+        return named(conv=conv, bn=made.norm(c_out), act=ACTIVATIONS[after]())
+
+    c_in = channels(stem) if keras or made.width >= 1 else stem
+    net = made.timm_unit("conv_stem", 1, made.conv(3, c_in, 3, made.stem_stride), act)
+    blocks, halves = [], made.cifar  # whether the next stride of 2 stays out
+    for stage in stages:
+        members = []
+        for row in stage:
+            if not isinstance(row, Universal):
+                stride, halves = 1 if halves else 2, False
+            if isinstance(row, tuple) and not isinstance(row, Universal):
+                wide, c_out = map(channels, row)
+                members.append(
+                    named(**made.timm_unit("conv", 1, made.conv(c_in, wide, kernel or 3, stride), act))
+                )
+                members.append(named(**made.timm_unit("conv", 1, made.conv(wide, c_out, 1), act)))
+                c_in = c_out
+            elif isinstance(row, int):
+                wide, c_out = make_divisible(c_in * 4), channels(row)
+                fused = made.timm_unit("conv_exp", 1, made.conv(c_in, wide, kernel or 3, stride), act)
+                fused.update(made.timm_unit("conv_pwl", 2, made.conv(wide, c_out, 1), linear))
+                members.append(Residual(fused, skip and stride == 1 and c_in == c_out))
+                c_in = c_out
+            else:
+                for i in range(row.repeats):
+                    stride = row.stride if i == 0 else 1
+                    wide, c_out = make_divisible(c_in * row.ratio), channels(row.channels)
+                    parts = OrderedDict()
+                    if row.first:
+                        own = 1 if row.second else stride
+                        parts["dw_start"] = unit(c_in, c_in, kernel or row.first, own, groups=c_in)
+                    parts["pw_exp"] = unit(c_in, wide, 1, after=act)
+                    if row.second:
+                        parts["dw_mid"] = unit(
+                            wide, wide, kernel or row.second, stride, groups=wide, after=act
+                        )
+                    parts["pw_proj"] = unit(wide, c_out, 1, after=linear)
+                    members.append(Residual(parts, skip and stride == 1 and c_in == c_out))
+                    c_in = c_out
+        blocks.append(nn.Sequential(*members))
+    wide = channels(960)
+    blocks.append(nn.Sequential(named(**made.timm_unit("conv", 1, made.conv(c_in, wide, 1), act))))
+    head = make_divisible(1280 * max(1, made.width)) if keras else 1280
+    net.update(blocks=nn.Sequential(*blocks), pool=KeptPool(), conv_head=made.conv(wide, head, 1))
+    net.update(norm_head=made.norm(head), act_head=ACTIVATIONS[act](), flatten=nn.Flatten())
+    return named(**net, dropout=nn.Dropout(made.dropout), classifier=nn.Linear(head, made.classes))
+
+
 # --- MnasNet: A1 with the names of timm, B1 with those of torchvision, the article's like B1 ----------------
 
 
@@ -618,6 +781,11 @@ BUILDERS = {
     "mobilenet_v2": mobilenet_v2,
     "mobilenet_v3_large": mobilenet_v3_large,
     "mobilenet_v3_small": mobilenet_v3_small,
+    "mobilenet_v3_large_minimalistic": mobilenet_v3_large_minimalistic,
+    "mobilenet_v3_small_minimalistic": mobilenet_v3_small_minimalistic,
+    "mobilenet_v4_small": mobilenet_v4_small,
+    "mobilenet_v4_medium": mobilenet_v4_medium,
+    "mobilenet_v4_large": mobilenet_v4_large,
     "mnasnet_a1": mnasnet_a1,
     "mnasnet_b1": mnasnet_b1,
     "mnasnet_keras": mnasnet_keras,

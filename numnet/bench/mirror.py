@@ -192,7 +192,9 @@ MIRRORS = {
     blocks.Branches: lambda layer: Branches(_module(child) for child in layer.children),
     blocks.Sequence: _children,
     layers.Dense: _dense,
-    layers.GlobalAverage: lambda layer: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    layers.GlobalAverage: lambda layer: (
+        nn.AdaptiveAvgPool2d(1) if layer.keep else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    ),
     layers.GlobalMax: lambda layer: Function(lambda x: F.adaptive_max_pool2d(x, 1).flatten(1)),
     layers.MaxPool: _max_pool,
     layers.Flatten: lambda layer: Function(lambda x: x.permute(0, 2, 3, 1).flatten(1)),

@@ -4,6 +4,7 @@ from numnet.blocks.residual import Branches as Branches
 from numnet.blocks.residual import InvertedResidual as InvertedResidual
 from numnet.blocks.residual import Residual as Residual
 from numnet.blocks.residual import SqueezeExcite as SqueezeExcite
+from numnet.blocks.residual import UniversalBottleneck as UniversalBottleneck
 from numnet.blocks.separable import Separable as Separable
 from numnet.blocks.separable import Sequence as Sequence
 from numnet.blocks.unit import Conv as Conv

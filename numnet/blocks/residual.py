@@ -1,4 +1,4 @@
-"""Residual blocks, above all the inverted one of MobileNetV2, V3 and MnasNet; squeeze-and-excite; GoogLeNet's branches.
+"""Residual blocks: the inverted one of MobileNetV2, V3 and MnasNet, V4's; squeeze-and-excite; GoogLeNet's branches.
 
 An inverted residual (Sandler et al. 2018, figures 3 and 4; with squeeze-and-excite Howard et al. 2019, figure 4):
 
@@ -100,6 +100,52 @@ class InvertedResidual(Residual):
         children.append(Depthwise(kernel, stride, padding, **frame, name="depthwise"))
         if squeeze:
             children.append(SqueezeExcite(squeeze, gate, name="se"))
+        children.append(Pointwise(filters, activation=bottleneck_activation, norm=norm, name="project"))
+        super().__init__(*children, skip=skip, name=name)
+        self.stride = stride
+
+
+class UniversalBottleneck(Residual):
+    """MobileNetV4's block (Qin et al. 2024, figure 4): up to two depthwise convolutions around one expansion.
+
+        x ─ [depthwise start×start, BN] ─ expand 1×1, BN, act ─ [depthwise middle×middle, BN, act] ─ project 1×1, BN ─ + ─ y
+
+    ``start`` and ``middle`` are kernels, 0 for none: both are the extra-depthwise block, ``middle`` alone is the inverted
+    residual, ``start`` alone is like ConvNeXt's block, neither is a transformer's feed-forward. The stride is the
+    middle one's if there is one, else the first one's. The input is added where the stride is 1 and the channels are
+    equal. Raises ValueError for a stride that no depthwise convolution can take.
+    """
+
+    kind = "universal bottleneck"
+
+    def __init__(
+        self,
+        filters,
+        stride=1,
+        *,
+        expanded,
+        start=0,
+        middle=3,
+        activation="relu",
+        bottleneck_activation="identity",
+        skip=True,
+        padding="same",
+        norm=None,
+        name=None,
+    ):
+        if stride != 1 and not (start or middle):
+            raise ValueError(
+                f"universal bottleneck: stride {stride} needs a depthwise convolution, start or middle"
+            )
+        children = []
+        if start:
+            first = 1 if middle else stride
+            children.append(Depthwise(start, first, padding, norm=norm, name="start"))
+        children.append(Pointwise(expanded, activation=activation, norm=norm, name="expand"))
+        if middle:
+            children.append(
+                Depthwise(middle, stride, padding, activation=activation, norm=norm, name="depthwise")
+            )
         children.append(Pointwise(filters, activation=bottleneck_activation, norm=norm, name="project"))
         super().__init__(*children, skip=skip, name=name)
         self.stride = stride

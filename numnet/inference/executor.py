@@ -156,8 +156,10 @@ class Plan:
         if isinstance(layer, Branches):
             return self._branches(layer, x)
         if isinstance(layer, GlobalAverage):
-            y = self._new((x.array.shape[0], x.array.shape[3]))
-            self._do(pooling.unit_average, self._source(x), y.array)
+            images, channels = x.array.shape[0], x.array.shape[3]
+            y = self._new((images, *layer.output_shape))
+            if self._memory is not None:
+                self._do(pooling.unit_average, self._source(x), y.array.reshape(images, channels))
         else:
             y = self._new((x.array.shape[0], *layer.output_shape))
             self._do(_plain, layer, x.array, y.array)

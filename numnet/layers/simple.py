@@ -60,14 +60,21 @@ class Dense(Layer):
 
 
 class GlobalAverage(Layer):
-    """(N, H, W, C) → (N, C), the mean over all pixels; reads a pending map as it is."""
+    """(N, H, W, C) → (N, C), the mean over all pixels; reads a pending map as it is.
+
+    ``keep``: (N, 1, 1, C), a map of one pixel, for a convolution behind it.
+    """
 
     kind = "global average"
     reads_pending = True
 
+    def __init__(self, keep=False, name=None):
+        super().__init__(name)
+        self.keep = keep
+
     def connect(self, shape):
         super().connect(shape)
-        self.output_shape = (shape[2],)
+        self.output_shape = (1, 1, shape[2]) if self.keep else (shape[2],)
         return self.output_shape
 
     def forward(self, x, training):
@@ -75,9 +82,10 @@ class GlobalAverage(Layer):
         x = source(x)
         y = self.memory.array("y", (self.shape[0], self.shape[3]), x.raw.dtype)
         pooling.unit_average(x, y)
-        return y
+        return y.reshape(-1, *self.output_shape)
 
     def backward(self, dy, input_gradient=True):
+        dy = dy.reshape(self.shape[0], self.shape[3])
         return pooling.global_average_backward(dy, self.shape, self.workspace.borrow(self.shape, dy.dtype))
 
     def cost(self):

@@ -5,7 +5,15 @@ import inspect
 import numpy as np
 
 from numnet.errors import NumnetError
-from numnet.models import googlenet, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, vgg16
+from numnet.models import (
+    googlenet,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    mobilenet_v4,
+    vgg16,
+)
 from numnet.models.common import Settings, check
 from numnet.models.names import hint
 from numnet.net import Net
@@ -15,6 +23,11 @@ MODELS = {  # name: what makes its layers, and the keywords that this name fixes
     "mobilenet_v2": (mobilenet_v2.layers, {}),
     "mobilenet_v3_large": (mobilenet_v3.layers, {"size": "large"}),
     "mobilenet_v3_small": (mobilenet_v3.layers, {"size": "small"}),
+    "mobilenet_v3_large_minimalistic": (mobilenet_v3.minimalistic, {"size": "large"}),
+    "mobilenet_v3_small_minimalistic": (mobilenet_v3.minimalistic, {"size": "small"}),
+    "mobilenet_v4_small": (mobilenet_v4.layers, {"size": "small"}),
+    "mobilenet_v4_medium": (mobilenet_v4.layers, {"size": "medium"}),
+    "mobilenet_v4_large": (mobilenet_v4.layers, {"size": "large"}),
     "mnasnet_a1": (mnasnet.layers, {"table": mnasnet.A1}),
     "mnasnet_b1": (mnasnet.layers, {"table": mnasnet.B1}),
     "mnasnet_keras": (mnasnet.article, {}),
@@ -32,6 +45,7 @@ INITIALISERS_OF_MODELS = {
     ("mnasnet_a1", "torch"): "he_fan_out_group",
     ("mnasnet_b1", "torch"): "he_fan_out_uniform_dense",
     ("googlenet", "torch"): "normal_001",
+    **{(f"mobilenet_v4_{size}", "torch"): "he_fan_out_group" for size in mobilenet_v4.ROWS},
 }
 
 

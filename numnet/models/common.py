@@ -38,7 +38,7 @@ REPEATS = (lambda v: _is_count(v, 100)), "an integer of at least 1, at most 100"
 ACTIVATION = (lambda v: isinstance(v, str) and v in CODES), "one of " + ", ".join(CODES)
 
 
-def own_rows(kind, rows, **entries):
+def own_rows(kind, rows, /, **entries):
     """A user's table as rows of ``kind``, a named tuple; entries: for each field (check, what it expects).
 
     Raises NumnetError that names the row and the entry. None stays None.
@@ -217,9 +217,13 @@ def round_to_8(value, divisor=8):
 
 
 def classifier(settings, dropout):
-    """Global average pooling, the layers of ``head``, dropout where the rate is not 0, and the dense layer."""
-    pool, logits = GlobalAverage(name="pool"), Dense(settings.classes, name="logits")
-    return [pool, *hidden(settings), *dropped(settings, dropout), logits]
+    """Global average pooling, the layers of ``head``, and ``ending``."""
+    return [GlobalAverage(name="pool"), *hidden(settings), *ending(settings, dropout)]
+
+
+def ending(settings, dropout, **more):
+    """Dropout where the rate is not 0, and the dense layer."""
+    return [*dropped(settings, dropout, **more), Dense(settings.classes, name="logits")]
 
 
 def hidden(settings):

@@ -15,13 +15,16 @@ Where the sources differ, all at width 1 unless said:
   the stem at 16 and the wide layer unless α > 1; torchvision scales both; PaddleClas the stem only.
 - PaddleClas's dropout scales in inference, not in training.
 
-"Minimalistic" (Keras) is ``activation="relu", kernel=3, se=False``.
+"Minimalistic" nets (Keras, and timm's ``tf_mobilenetv3_…_minimal_100``) have ReLU, 3×3 kernels and no squeeze-and-excite
+throughout: ``mobilenet_v3_large_minimalistic`` and ``mobilenet_v3_small_minimalistic``, the same as
+``activation="relu", kernel=3, se=False``.
 
 Nets of one's own: ``rows``, another table of [k, e, c, se, nl, s] (PaddleClas's ``config``), and the channels at width 1 of
 the stem, of the last convolution and of the wide layer: ``stem``, ``last``, ``wide`` (its ``inplanes``, ``class_squeeze``,
 ``class_expand``). Where ``rows`` say a nonlinearity for each block, ``activation`` is that of the layers around them.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from numnet.blocks import Conv, InvertedResidual, Pointwise
@@ -34,7 +37,7 @@ from numnet.models.common import (
     Bottleneck,
     Settings,
     classifier,
-    dropped,
+    ending,
     own_rows,
     round_to_8,
 )
@@ -159,6 +162,11 @@ def layers(
         GlobalAverage(name="pool"),
         Dense(wide, bias=variant != "paddle", name="wide"),
         Activation(last_activation, name="wide_act"),
-        *dropped(settings, rates, downscale=variant == "paddle"),
-        Dense(settings.classes, name="logits"),
+        *ending(settings, rates, downscale=variant == "paddle"),
     ]
+
+
+def minimalistic(settings: Settings, *, size, bottleneck_activation=None, skip=True) -> list:
+    """The net of a table without what slow processors are slow at: ReLU, 3×3 kernels, no squeeze-and-excite."""
+    plain = replace(settings, activation=settings.activation or "relu", kernel=settings.kernel or 3)
+    return layers(plain, size=size, se=False, bottleneck_activation=bottleneck_activation, skip=skip)

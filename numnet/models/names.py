@@ -42,7 +42,7 @@ BROUGHT = {  # a name elsewhere: an option of ``numnet.build``, or a sentence th
     **dict.fromkeys(("class_squeeze",), "last"),
     **dict.fromkeys(("class_expand", "last_channel", "num_features", "last_point_ch"), "wide"),
     **dict.fromkeys(("init", "initializer", "kernel_initializer", "weight_init"), "initialiser"),
-    "minimalistic": 'here that is activation="relu", kernel=3, se=False',
+    "minimalistic": "the models mobilenet_v3_large_minimalistic and mobilenet_v3_small_minimalistic are",
     "include_top": "net.features(x) is the net without its top; classes says how long the top is",
     "pooling": "net.features(x) is what the pooling gives",
     **dict.fromkeys(

@@ -40,7 +40,6 @@ STYLE = Style(
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # in the order of .weights.h5
 KERNEL = ("kernel", "bias")
 AUTOMATIC = re.compile(r"(conv2d|depthwise_conv2d|batch_normalization|dense)(_\d+)?")
-MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
 PARTS = {"depthwise": "dw", "pointwise": "pw", "project": "pw"}  # of V1; a project is a pointwise with a skip
 
 
@@ -94,11 +93,11 @@ def _vgg16(net):
     return names
 
 
+V3 = tuple(f"mobilenet_v3_{size}{end}" for size in ("large", "small") for end in ("", "_minimalistic"))
 NAMES = {
     "mobilenet_v1": _mobilenet_v1,
     "mobilenet_v2": _mobilenet_v2,
-    "mobilenet_v3_large": _mobilenet_v3,
-    "mobilenet_v3_small": _mobilenet_v3,
+    **dict.fromkeys(V3, _mobilenet_v3),
     "vgg16": _vgg16,
 }
 
@@ -136,8 +135,7 @@ LAYOUTS = {"names": tuple(NAMES), "order": (*NAMES, "mnasnet_keras")}
 MOMENTUM = {
     "mobilenet_v1": 0.99,
     "mobilenet_v2": 0.999,
-    "mobilenet_v3_large": 0.999,
-    "mobilenet_v3_small": 0.999,
+    **dict.fromkeys(V3, 0.999),
 }
 
 
@@ -150,8 +148,6 @@ def candidates():
                 options["bn_momentum"] = MOMENTUM[model]
             scaling = {"vgg16": "caffe", "mnasnet_keras": "unit"}.get(model, "keras")
             yield Candidate(layout, model, options, scaling, bgr=model == "vgg16")
-            if model.startswith("mobilenet_v3"):
-                yield Candidate(layout, model, {**options, **MINIMALISTIC}, scaling)
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -181,7 +181,8 @@ class _Graph:
             branches = [self.add(child, x, f"{path}.{child.name}") for child in layer.children]
             return self.node("Concat", *branches, axis=1)
         if isinstance(layer, GlobalAverage):
-            return self.node("Flatten", self.node("GlobalAveragePool", x))
+            pooled = self.node("GlobalAveragePool", x)
+            return pooled if layer.keep else self.node("Flatten", pooled)
         if isinstance(layer, GlobalMax):
             return self.node("Flatten", self.node("GlobalMaxPool", x))
         if isinstance(layer, MaxPool):
@@ -191,6 +192,8 @@ class _Graph:
                 "pads": _pads(layer.pads),
             }
             return self.node("MaxPool", x, **frame)
+        if isinstance(layer, Flatten) and layer.input_shape[:2] == (1, 1):
+            return self.node("Flatten", x)
         if isinstance(layer, Flatten):  # ours flattens (H, W, C)
             return self.node("Flatten", self.node("Transpose", x, perm=[0, 2, 3, 1]))
         if isinstance(layer, Dense):

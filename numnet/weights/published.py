@@ -18,7 +18,7 @@ from math import isfinite
 
 from numnet.errors import NumnetError
 
-SHORT = r"(?:mobilenetv1|mobilenetv2|mobilenetv3|mnasnet|semnasnet)"
+SHORT = r"(?:mobilenetv1|mobilenetv2|mobilenetv3|mobilenetv4_conv|mnasnet|semnasnet)"
 TIMM = re.compile(
     rf"(?<![a-z0-9])((?:tf_)?{SHORT}_[a-z0-9]+(?:_[a-z]*\d{{3}}[a-z]?)?(?:_minimal_\d{{3}})?)", re.IGNORECASE
 )
@@ -47,6 +47,11 @@ def of_timm(name: str, where: str) -> Facts:
         facts["options"]["bn_eps"] = 1e-3
     if low.startswith("mobilenetv1_125"):
         facts["preset"] = "bicubic/0.9"
+    if low.startswith(("mobilenetv4_conv_medium", "mobilenetv4_conv_large")):
+        facts["preset"] = "bicubic/0.95"
+        facts["options"]["resolution"] = 256 if "medium" in low else 384
+    if low.startswith("mobilenetv4_conv_small_0"):
+        facts["scaling"] = HALF
     return facts
 
 

@@ -4,7 +4,7 @@
 ``states`` finds the net's tensors among all that a script saves. Neither ε nor padding nor the input's scaling is
 a tensor: ``published`` takes them from names and configurations, else the table at the end has what was published:
 
-    torchvision   V2, V3, MnasNet-B1, VGG16, GoogLeNet     timm   V1, V2, V3, MnasNet-A1 and -B1, VGG16
+    torchvision   V2, V3, MnasNet-B1, VGG16, GoogLeNet     timm   V1, V2, V3, V4, MnasNet-A1 and -B1, VGG16
 
 timm's nets whose names begin with ``tf_`` have TensorFlow's conventions instead and no tensor that says so. V3 at widths
 other than 1 differs between the two (the expanded channels, see ``numnet.models.mobilenet_v3``): timm's are those of the
@@ -19,7 +19,7 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, mobilenet_v4
 from numnet.weights import heads, pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
@@ -176,14 +176,47 @@ def _timm(net):
     return names
 
 
+UNIVERSAL = {
+    "start": ("dw_start.conv", "dw_start.bn"),
+    "expand": ("pw_exp.conv", "pw_exp.bn"),
+    "depthwise": ("dw_mid.conv", "dw_mid.bn"),
+    "project": ("pw_proj.conv", "pw_proj.bn"),
+}
+FUSED = {"fused": ("conv_exp", "bn1"), "project": ("conv_pwl", "bn2")}
+
+
+def _timm_v4(net):
+    names, blocks, stages = {"stem": Name("conv_stem", "bn1")}, iter(_blocks(net)), _stages(net.config)
+    for stage, length in enumerate(stages):
+        at = 0
+        for block in (next(blocks) for _ in range(length)):
+            plain = block.kind == "sequence"  # timm has its two convolutions as two blocks
+            parts = UNIVERSAL if block.kind == "universal bottleneck" else FUSED
+            for i, part in enumerate(block.children):
+                prefix = f"blocks.{stage}.{at + i * plain}."
+                conv, norm = ("conv", "bn1") if plain else parts[part.name]
+                names[f"{block.name}.{part.name}"] = Name(prefix + conv, prefix + norm)
+            at += 1 + plain
+    last = f"blocks.{len(stages)}.0."
+    names |= {"last": Name(last + "conv", last + "bn1"), "wide": Name("conv_head", "norm_head")}
+    return {**names, "logits": Name("classifier", rank=2)}
+
+
 def _stages(config):
     """Lengths of timm's stages: blocks of the same output channels in the paper's table, or in the net's own."""
     own = config.get("rows")
     tables = {
         "mobilenet_v1": lambda: mobilenet_v1.table(own, config.get("shallow")),
         "mobilenet_v2": lambda: mobilenet_v2.table(own),
-        "mobilenet_v3_large": lambda: mobilenet_v3.table("large", own),
-        "mobilenet_v3_small": lambda: mobilenet_v3.table("small", own),
+        **{
+            f"mobilenet_v3_{size}{end}": lambda size=size: mobilenet_v3.table(size, own)
+            for size in ("large", "small")
+            for end in ("", "_minimalistic")
+        },
+        **{
+            f"mobilenet_v4_{size}": lambda size=size: mobilenet_v4.table(size, own)
+            for size in mobilenet_v4.ROWS
+        },
         "mnasnet_a1": lambda: mnasnet.own_table(own) or mnasnet.A1,
         "mnasnet_b1": lambda: mnasnet.own_table(own) or mnasnet.B1,
     }
@@ -200,11 +233,13 @@ def _timm_vgg16(net):
     return _vgg_features(net) | head
 
 
+V3 = ("mobilenet_v3_large", "mobilenet_v3_small")
+MINIMALISTIC = tuple(f"{model}_minimalistic" for model in V3)
 LAYOUTS = {
     "torchvision": {
         "mobilenet_v2": _mobilenet_v2,
-        "mobilenet_v3_large": _mobilenet_v3,
-        "mobilenet_v3_small": _mobilenet_v3,
+        **dict.fromkeys(V3, _mobilenet_v3),
+        **dict.fromkeys(MINIMALISTIC, _mobilenet_v3),
         "mnasnet_b1": _mnasnet,
         "mnasnet_keras": _mnasnet,  # has no other PyTorch form: torchvision's names for B1, its nearest relative
         "vgg16": _vgg16,
@@ -213,8 +248,9 @@ LAYOUTS = {
     "timm": {
         "mobilenet_v1": _timm,
         "mobilenet_v2": _timm,
-        "mobilenet_v3_large": _timm,
-        "mobilenet_v3_small": _timm,
+        **dict.fromkeys(V3, _timm),
+        **dict.fromkeys(MINIMALISTIC, _timm),
+        **{f"mobilenet_v4_{size}": _timm_v4 for size in mobilenet_v4.ROWS},
         "mnasnet_a1": _timm,
         "mnasnet_b1": _timm,
         "vgg16": _timm_vgg16,
@@ -249,8 +285,6 @@ MOMENTUM = {
     "mobilenet_v3_small": 0.99,
     "mnasnet_b1": 0.9997,
 }  # torchvision's; else 0.9
-V3 = ("mobilenet_v3_large", "mobilenet_v3_small")
-MINIMALISTIC = {"se": False, "kernel": 3, "activation": "relu"}
 
 
 def candidates():
@@ -267,13 +301,12 @@ def candidates():
                 options["bn_momentum"] = MOMENTUM[model]
             elif layout == "timm" and model in V3:
                 options["bn_eps"] = 1e-5
+            elif model in MINIMALISTIC:  # timm has them as tf_ nets only
+                options, scaling = dict(published.TENSORFLOW), "keras"
             if layout == "timm" and model == "mobilenet_v1":
                 scaling = "keras"
             for variant in ("keras",) if model == "mnasnet_keras" else ("torch", "keras", "paddle"):
                 yield Candidate(layout, model, {"variant": variant, **options}, scaling)
-                if layout == "timm" and model in V3:  # timm has the minimalistic ones as tf_ nets only
-                    tensorflow = {**options, **published.TENSORFLOW, **MINIMALISTIC}
-                    yield Candidate(layout, model, {"variant": variant, **tensorflow}, "keras")
     for layout, settings in reimplementations.SETTINGS.items():
         for model in reimplementations.LAYOUTS[layout]:
             for options, scaling in settings:
