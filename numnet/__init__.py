@@ -19,6 +19,8 @@ from numnet.loading import load as load
 from numnet.models import build as build
 from numnet.models import describe as describe
 from numnet.models import models as models
+from numnet.models.parts import with_channels as with_channels
+from numnet.models.parts import with_head as with_head
 from numnet.net import Net as Net
 
 _LATER = {

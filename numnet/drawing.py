@@ -116,7 +116,7 @@ def draw(net, file=None):
     """The picture as a matplotlib Figure, written to ``file`` (.png, .pdf, .svg) if one is given. Raises NumnetError."""
     page, wide, high = _lay_out(net)
     total, shape = net.cost(), "×".join(str(n) for n in net.input_shape)
-    facts = f"{shape} → {net.classes}     {total.params:,} parameters, {total.macs:,} MACs"
+    facts = f"{shape} → {'×'.join(map(str, net.output_shape))}     {total.params:,} parameters, {total.macs:,} MACs"
     wide, top = max(wide, 0.3 + 0.07 * len(facts)), 0.85  # room for the line of facts, and for the title
     figure = blank(wide, top + high)
     axes = figure.add_axes((0, 0, 1, 1))

@@ -61,6 +61,11 @@ def load_any(path) -> Net:
 
 def require_trained(net, what) -> None:
     """Raise NumnetError for a net whose last layers were not in the file that it came from."""
+    if net.classes == 0:
+        raise NumnetError(
+            f"{net.path}: {what} needs a net with a classifier, and this one has none (classes 0); train one: "
+            f"numnet train DATASET --init {net.path}"
+        )
     new = net.document.get("untrained")
     if new:
         raise NumnetError(

@@ -69,7 +69,7 @@ class Net:
 
     def _start(self):
         """What no copy shares: who is at work, and the plans of predict."""
-        self._ready, self._executor, self._before_head = False, None, None
+        self._ready, self._executor, self._before_head = False, None, {}
         self._lock, self._worker = threading.RLock(), None
         self._forwards, self._own = 0, threading.local()
 
@@ -94,8 +94,8 @@ class Net:
 
     @property
     def classes(self) -> int:
-        """Length of the output vector."""
-        return self.output_shape[-1]
+        """Length of the output vector; 0 for a net that was built without a classifier (``classes=0``)."""
+        return 0 if (self.config or {}).get("classes") == 0 else self.output_shape[-1]
 
     def walk(self):
         """(dotted name, layer) of every layer and block, in the order of computation."""
@@ -159,29 +159,32 @@ class Net:
             layer.buffers = {name: self.buffers[f"{path}.{name}"] for name in layer.buffer_specs}
 
     def resize(self, side):
-        """Take images of another side, (N, side, side, 3), from here on; every weight stays what and where it is.
+        """Take images of another side, (N, side, side, C), from here on; every weight stays what and where it is.
 
-        Nets that average over the last map can; one that flattens it has weights for each of its places. Raises
-        NumnetError, and leaves the net as it was, where another side would ask for other weights or has no room for
-        the net's strides, and for a net of images that are not square.
+        ``side``: pixels, or (height, width). Nets that average over the last map can; one that flattens it has weights
+        for each of its places. Raises NumnetError, and leaves the net as it was, where another side would ask for other
+        weights or has no room for the net's strides, and for one side of a net whose images are not square.
         """
         before = self.input_shape
-        if before[0] != before[1]:
+        pair = isinstance(side, (tuple, list))
+        if before[0] != before[1] and not pair:
             raise NumnetError(
-                f"this net takes images of {before[0]}×{before[1]}; another side is for square images"
+                f"this net takes images of {before[0]}×{before[1]}; another side is for square images, expected "
+                "(height, width)"
             )
+        high, wide = side if pair else (side, side)
         shapes, problem = self._shapes(), None
         try:
-            self._connect((side, side, *before[2:]))
+            self._connect((high, wide, *before[2:]))
             if self._shapes() != shapes:
-                problem = f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {side}×{side}"
+                problem = f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {high}×{wide}"
         except ValueError as error:
-            problem = f"this net has no room in images of {side}×{side}: {error}"
+            problem = f"this net has no room in images of {high}×{wide}: {error}"
         if problem:
             self._connect(before)
         if self.flat is not None:
             self._bind()
-        self._executor, self._before_head, self._ready = None, None, False
+        self._executor, self._before_head, self._ready = None, {}, False
         if problem:
             raise NumnetError(problem)
 
@@ -339,27 +342,45 @@ class Net:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
-    def features(self, x, batch_size=256):
+    def features(self, x, batch_size=256, *, pooled=True):
         """What the classifier reads, (N, C), for images x (N, H, W, 3): the net's output before its last dense layer.
 
-        At the speed of ``predict``, which raises the same. NumnetError for a net that has no dense layer.
+        Of a net without classifier (``classes=0``) all that it computes. ``pooled=False``: the last map instead,
+        (N, P, Q, C), as the pooling reads it (V3 and V4 have a layer more between the pooling and the classifier).
+        At the speed of ``predict``, which raises the same. NumnetError for a net that has no dense layer, or no map.
         """
+        stop = self._end_of_features() if pooled else self._end_of_maps()
+        _require_batch_size(batch_size)
+        with self._alone("features"):
+            x = self._images(x)
+            before = self.layers[:stop]
+            if len(x) == 0:
+                return np.empty((0, *before[-1].output_shape), self.dtype)
+            self._ready = False
+            if stop not in self._before_head:
+                self._before_head[stop] = Executor(before, self.flat, self.flat_buffers)
+            run = self._before_head[stop].run
+            parts = [run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _end_of_features(self) -> int:
+        """How many of the layers stand before the classifier."""
         dense = [number for number, layer in enumerate(self.layers) if layer.kind == "dense"]
+        if self.classes == 0:
+            return len(self.layers)
         if not dense or not dense[-1]:
             raise NumnetError(
                 "features: expected a net with layers before a dense one; see maps for any other layer's"
             )
-        _require_batch_size(batch_size)
-        with self._alone("features"):
-            x = self._images(x)
-            before = self.layers[: dense[-1]]
-            if len(x) == 0:
-                return np.empty((0, *before[-1].output_shape), self.dtype)
-            self._ready = False
-            if self._before_head is None:
-                self._before_head = Executor(before, self.flat, self.flat_buffers)
-            parts = [self._before_head.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return dense[-1]
+
+    def _end_of_maps(self) -> int:
+        """How many of the layers stand before the one that pools or flattens the last map."""
+        ends = ("global average", "global max", "flatten")
+        stop = next((number for number, layer in enumerate(self.layers) if layer.kind in ends), 0)
+        if not stop:
+            raise NumnetError("features: pooled=False is for a net that pools or flattens a map")
+        return stop
 
     def _images(self, x):
         if self.flat is None:

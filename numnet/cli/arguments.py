@@ -102,6 +102,18 @@ def count(least=1):
     return convert
 
 
+def sides(text):
+    """A side in pixels, or height x width as [height, width]."""
+    parts = text.lower().replace("×", "x").split("x")
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected pixels, 224, or height x width, 96x160; got {text!r}")
+    return numbers if len(numbers) == 2 else numbers[0]
+
+
 def choice(*known):
     """One of some words."""
 
@@ -134,7 +146,7 @@ def plain(text):
 # ----------------------------------------------------------------------------------------- shared options
 
 FIGURES = (".png", ".pdf", ".svg")
-MODEL_OPTIONS = ("width", "resolution", "classes", "padding", "strides", "variant", "dropout")
+MODEL_OPTIONS = ("width", "resolution", "classes", "channels", "padding", "strides", "variant", "dropout")
 
 
 def add_model_options(parser, classes=True):
@@ -150,9 +162,15 @@ def add_model_options(parser, classes=True):
         metavar="W",
         help="times as many channels in every layer (1.0)",
     )
-    add("--resolution", type=count(), metavar="R", help="side of the input in pixels (224)")
+    add(
+        "--resolution",
+        type=sides,
+        metavar="R|HxW",
+        help="side of the input in pixels (224), or height x width",
+    )
     if classes:
-        add("--classes", type=count(), metavar="K", help="length of the output (1000)")
+        add("--classes", type=count(0), metavar="K", help="length of the output (1000); 0: no classifier")
+    add("--channels", type=count(), metavar="C", help="of a pixel (3); 1: grey images")
     add(
         "--padding",
         type=choice("same", "symmetric"),

@@ -66,7 +66,7 @@ def eval(arguments):
     scaling = input_scaling(net, arguments)
     trained = {**(net.document.get("reading") or {}), "digest": net.document.get("digest")}
     data = datasets.load_for_evaluation(
-        arguments.dataset, data_dir=arguments.data, memory=arguments.memory, resolution=net.input_shape[0],
+        arguments.dataset, data_dir=arguments.data, memory=arguments.memory, resolution=net.input_shape[:2],
         preset=input_preset(net, arguments), background=input_background(net, arguments), part=arguments.split,
         trained=trained,
     )  # fmt: skip

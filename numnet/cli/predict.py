@@ -28,6 +28,7 @@ from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
 from numnet.data.layout import kinds
 from numnet.data.lists import lines_of
 from numnet.data.names import listed
+from numnet.data.transforms import as_channels
 from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
@@ -217,7 +218,7 @@ def _read(files, net, scaling, preset, background, notes):
     def read(file):
         own = []
         try:
-            return read_quietly(file, net.input_shape[0], preset, background, own), own, None
+            return read_quietly(file, net.input_shape[:2], preset, background, own), own, None
         except NumnetError as error:
             return None, [], str(error)
 
@@ -226,8 +227,9 @@ def _read(files, net, scaling, preset, background, notes):
     for _, own, _ in done:
         notes.update(own)
     pictures = [picture for picture, _, _ in done if picture is not None]
-    pixels = np.stack(pictures) if pictures else np.empty((0, *net.input_shape), np.uint8)
-    return pixels, scale(pixels, scaling["mean"], scaling["std"], net.dtype), [reason for *_, reason in done]
+    pixels = np.stack(pictures) if pictures else np.empty((0, *net.input_shape[:2], 3), np.uint8)
+    x = as_channels(scale(pixels, scaling["mean"], scaling["std"], net.dtype), net.input_shape[2])
+    return pixels, x, [reason for *_, reason in done]
 
 
 # ----------------------------------------------------------------------------------------- what is shown

@@ -84,6 +84,11 @@ def export_arguments(parser):
         help=".onnx: the graph takes bytes (N, H, W, 3) and scales them; else floats (N, 3, H, W)",
     )  # fmt: skip
     parser.add_argument(
+        "--free-sides",
+        action="store_true",
+        help=".onnx: images of any height and width, not the net's own only",
+    )
+    parser.add_argument(
         "--softmax", action="store_true", help=".onnx: probabilities come out of the graph, not logits"
     )
     about = ".onnx: the graph returns the maps of these layers too; names or patterns, apart by commas: stem,block*"
@@ -97,7 +102,7 @@ def export(arguments):
     file = Path(arguments.file)
     _require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
-    for name in ("fold", "preprocess", "softmax", "layers") if not onnx else ("layout",):
+    for name in ("fold", "preprocess", "free_sides", "softmax", "layers") if not onnx else ("layout",):
         if getattr(arguments, name):
             raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
@@ -108,10 +113,13 @@ def export(arguments):
             document["result"] = {key: value for key, value in result.items() if key != "checkpoint"}
         net.save(file, half=True, input=net.scaling, classes=net.class_names, **document)
         return
-    require_trained(net, "export")
+    if net.classes:
+        require_trained(net, "export")
     if not onnx:
         weights.export_torch(net, file, arguments.layout)
         return
+    if arguments.softmax and not net.classes:
+        raise NumnetError(f"--softmax: {net.path} has no classifier whose logits could become probabilities")
     if arguments.preprocess and net.scaling is None:
         raise NumnetError(f"{net.path}: names no input scaling to put into the graph")
     scaling = net.scaling if arguments.preprocess else None
@@ -124,6 +132,7 @@ def export(arguments):
         class_names=_names(net),
         softmax=arguments.softmax,
         maps=maps,
+        free_sides=arguments.free_sides,
     )
 
 

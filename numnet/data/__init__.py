@@ -12,7 +12,7 @@ from numnet.data.split import ArraySplit as ArraySplit
 from numnet.data.split import Dataset as Dataset
 from numnet.data.split import ResizedSplit, in_memory
 from numnet.data.split import Split as Split
-from numnet.data.transforms import check_preset, scaling
+from numnet.data.transforms import check_preset, scaling, sides
 from numnet.errors import NumnetError
 
 BUILT_IN = ("cifar10", "shapes")
@@ -41,7 +41,7 @@ def load(
                        its own.
                        "test": the test images in their place (also where the folder has its own): whatever is
                        then chosen by them has seen the test
-    ``resolution``     side of the images in pixels; None: 32, for folders 224
+    ``resolution``     side of the images in pixels, or (height, width); None: 32, for folders 224
     ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
     ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
     ``background``     what is seen through transparent pixels: "white", "black", "grey"; None: what lies hidden there
@@ -52,7 +52,7 @@ def load(
     memory = MEMORY if memory is None else _bytes(memory)
     if dataset in BUILT_IN:
         data = _built_in(dataset, data_dir, download)
-        if resolution is not None and (resolution, resolution, 3) != data.train.shape:
+        if resolution is not None and (*sides(resolution), 3) != data.train.shape:
             check_preset("stretch", resolution)
             _resize(data, resolution, memory)
     else:
@@ -125,10 +125,11 @@ def _built_in(dataset, data_dir, download) -> Dataset:
     return cifar10.load(data_dir, download)
 
 
-def _resize(data: Dataset, resolution: int, memory: int) -> None:
+def _resize(data: Dataset, resolution, memory: int) -> None:
     """Bring the images to another resolution: at once if they fit in memory, else when asked for."""
     data.train, data.test = ResizedSplit(data.train, resolution), ResizedSplit(data.test, resolution)
-    if (len(data.train) + len(data.test)) * resolution * resolution * 3 <= memory:
+    high, wide = sides(resolution)
+    if (len(data.train) + len(data.test)) * high * wide * 3 <= memory:
         data.train, data.test = in_memory(data.train), in_memory(data.test)
 
 

@@ -2,10 +2,12 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 
 from numnet.data import mixing
+from numnet.data.transforms import as_channels
 from numnet.errors import NumnetError
 from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
 from numnet.kernels.random import SHUFFLE, SPLIT, permutation
@@ -38,6 +40,7 @@ def batches(
     threads=THREADS,
     take=None,
     sampling="shuffled",
+    channels=3,
 ):
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
@@ -51,6 +54,7 @@ def batches(
     ``sampling``  "shuffled": every image once. "balanced": as many images of each class, as many as there are images in
                   all: those of small classes several times, each time augmented anew, of large ones a part, drawn
                   in each epoch anew
+    ``channels``  what the net takes: 3, or 1 for the luminance of the scaled images, x then (B, H, W, 1)
 
     Batch number i depends on the arguments and on i alone, never on what was read before or on how many
     threads read. Raises NumnetError.
@@ -78,7 +82,17 @@ def batches(
             parts.append((*part, mixing.draw(seed, epoch, number, **alphas, shape=split.shape)))
         else:
             parts.append((part[0][place], part[1][place], None))
-    return _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
+    made = _batches(split, parts, scaling, options, dict(seed=seed, epoch=epoch), dtype, threads)
+    if channels == 3:
+        return made
+    as_channels(np.empty((0, *split.shape), dtype), channels)  # whether there are such
+    return _with_channels(made, channels)
+
+
+def _with_channels(made, channels):
+    with closing(made):
+        for x, labels in made:
+            yield as_channels(x, channels), labels
 
 
 def _balanced(labels, seed, epoch):

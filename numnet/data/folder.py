@@ -33,24 +33,24 @@ PARTS = ("train", "validation", "test", "all")
 class FileSplit(Split):
     """Image files, decoded, resized and cropped when they are asked for."""
 
-    def __init__(self, paths, labels, resolution: int, preset: str, background=None):
-        super().__init__(labels, (resolution, resolution, 3))
+    def __init__(self, paths, labels, resolution, preset: str, background=None):
+        super().__init__(labels, (*transforms.sides(resolution), 3))
         self.paths, self.preset, self.background = list(paths), preset, background
 
     def read_one(self, index, out):
         path = self.paths[index]
         try:
             picture = image.decode(path, self.background)
-            out[...] = transforms.resize_and_crop(picture, self.shape[0], self.preset)
+            out[...] = transforms.resize_and_crop(picture, self.shape[:2], self.preset)
         except Exception as error:  # it could be read when the folder was opened
             raise NumnetError(f"{path}: {image.why(error)}, though it could be read before") from None
 
     def take(self, indices):
         paths = [self.paths[i] for i in indices]
-        return FileSplit(paths, self.labels[indices], self.shape[0], self.preset, self.background)
+        return FileSplit(paths, self.labels[indices], self.shape[:2], self.preset, self.background)
 
 
-def load(folder, *, resolution: int, preset: str, memory: int, background=None) -> Dataset:
+def load(folder, *, resolution, preset: str, memory: int, background=None) -> Dataset:
     """The data set in ``folder``; ``memory`` in bytes. NumnetError, one line, for a folder that holds none.
 
     The scaling is ImageNet's.
@@ -92,7 +92,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluation(
-    folder, *, resolution: int, preset: str, memory: int, background=None, part=None, trained=None
+    folder, *, resolution, preset: str, memory: int, background=None, part=None, trained=None
 ) -> Evaluation:
     """The images of a folder by which a net is judged; no others are read. NumnetError.
 
@@ -206,7 +206,8 @@ class _Reader:
         self.skipped, self.notes, self.unreadable = [], Counter(), Counter()
         self.said = list(listing.said)
         files = sum(len(listing.parts[part]) for part in of or listing.parts)
-        self.keep = files * resolution * resolution * 3 <= memory
+        high, wide = transforms.sides(resolution)
+        self.keep = files * high * wide * 3 <= memory
 
     def read(self, files) -> Split:
         """Decode every file once; return the split of those that can be read, in memory if all fit there."""

@@ -144,8 +144,10 @@ def check_background(name) -> None:
         raise NumnetError(f"background: expected one of {', '.join(BACKGROUNDS)}, got {name!r}")
 
 
-def read_image(path, resolution: int, preset: str = "torchvision", background=None, notes=None) -> np.ndarray:
+def read_image(path, resolution, preset: str = "torchvision", background=None, notes=None) -> np.ndarray:
     """One image file, uint8 (resolution, resolution, 3). NumnetError names the file and what is wrong.
+
+    ``resolution``: a side, or (height, width).
 
     ``background``, ``notes``: see ``decode``.
     """
@@ -153,7 +155,7 @@ def read_image(path, resolution: int, preset: str = "torchvision", background=No
         return read_quietly(path, resolution, preset, background, notes)
 
 
-def read_quietly(path, resolution: int, preset: str, background=None, notes=None) -> np.ndarray:
+def read_quietly(path, resolution, preset: str, background=None, notes=None) -> np.ndarray:
     """``read_image`` for several threads: whoever starts them is inside ``quiet``."""
     path = Path(path)
     check_background(background)

@@ -70,8 +70,10 @@ class ArraySplit(Split):
 class ResizedSplit(Split):
     """Another split's images at another resolution, made when they are asked for."""
 
-    def __init__(self, split: Split, resolution: int):
-        super().__init__(split.labels, (resolution, resolution, 3))
+    def __init__(self, split: Split, resolution):
+        from numnet.data.transforms import sides
+
+        super().__init__(split.labels, (*sides(resolution), 3))
         self.split = split
 
     def read_one(self, index, out):
@@ -79,10 +81,10 @@ class ResizedSplit(Split):
 
         image = np.empty(self.split.shape, np.uint8)
         self.split.read_one(index, image)
-        out[...] = resize_and_crop(image, self.shape[0], "stretch")
+        out[...] = resize_and_crop(image, self.shape[:2], "stretch")
 
     def take(self, indices):
-        return ResizedSplit(self.split.take(indices), self.shape[0])
+        return ResizedSplit(self.split.take(indices), self.shape[:2])
 
 
 @dataclass

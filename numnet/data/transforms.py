@@ -37,12 +37,20 @@ def scaling(name: str) -> dict:
     return {"mean": list(mean), "std": list(std)}
 
 
-def check_preset(name: str, resolution: int) -> None:
+def sides(resolution) -> tuple[int, int]:
+    """(height, width) of a resolution: one side of square images, or the two."""
+    return tuple(resolution) if isinstance(resolution, (list, tuple)) else (resolution, resolution)
+
+
+def check_preset(name: str, resolution) -> None:
     """Raise NumnetError for a preset that does not exist or a resolution that no image can have."""
     if name not in PRESETS and _timm(name) is None:
         raise NumnetError(f"preset: expected one of {', '.join(PRESETS)}, or bicubic/0.9, got {name!r}")
-    if isinstance(resolution, bool) or not isinstance(resolution, (int, np.integer)) or resolution < 1:
-        raise NumnetError(f"resolution: expected a number of pixels, got {resolution!r}")
+    pixels = sides(resolution)
+    if len(pixels) != 2 or any(
+        isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in pixels
+    ):
+        raise NumnetError(f"resolution: expected a number of pixels, or [height, width], got {resolution!r}")
 
 
 def _timm(name):
@@ -60,25 +68,52 @@ def is_preset(name) -> bool:
     return name in PRESETS or _timm(name) is not None
 
 
-def resize_and_crop(image, resolution: int, preset: str = "torchvision") -> np.ndarray:
-    """The image as uint8 (resolution, resolution, 3). ``image``: uint8 (H, W, 3), or Pillow's in RGB."""
+def resize_and_crop(image, resolution, preset: str = "torchvision") -> np.ndarray:
+    """The image as uint8 (resolution, resolution, 3). ``image``: uint8 (H, W, 3), or Pillow's in RGB.
+
+    ``resolution``: a side, or (height, width); then the image is resized until it covers both.
+    """
     from PIL import Image
 
     check_preset(preset, resolution)
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
-    size = (int(resolution), int(resolution))
+    high, wide = (int(n) for n in sides(resolution))
+    size = (wide, high)
     if preset == "keras":
         return np.asarray(image.resize(size, Image.Resampling.NEAREST))
     if preset == "stretch":
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     way, part = _timm(preset) or ("bilinear", None)
-    short, shorter = min(image.size), int(resolution / part) if part else resolution * 256 // 224
+    short = min(image.size)
     if max(image.size) > STRIP * short:  # resized whole, a strip one pixel high would not fit in memory
         image = _middle(image, min(image.width, STRIP * short), min(image.height, STRIP * short))
-    width, height = image.width * shorter // short, image.height * shorter // short
+    height, width = (int(n / part) if part else n * 256 // 224 for n in (high, wide))
+    if height * image.width >= width * image.height:  # then the height decides, and the width is larger
+        width = image.width * height // image.height
+    else:
+        height = image.height * width // image.width
     image = image.resize((width, height), Image.Resampling[way.upper()])
-    return np.asarray(_middle(image, resolution, resolution))
+    return np.asarray(_middle(image, wide, high))
+
+
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+
+
+def as_channels(x: np.ndarray, channels: int) -> np.ndarray:
+    """Scaled photographs (N, H, W, 3) as a net of so many channels takes them: 3 as they are, 1 the luminance.
+
+    NumnetError for other nets: what their channels mean no photograph says.
+    """
+    if channels == 3:
+        return x
+    if channels == 1:
+        red, green, blue = (x.dtype.type(part) for part in LUMINANCE)
+        return np.ascontiguousarray(x[..., :1] * red + x[..., 1:2] * green + x[..., 2:] * blue)
+    raise NumnetError(
+        f"the net takes images of {channels} channels, photographs have 3 (or 1, grey); give it arrays in Python: "
+        "net.predict(x)"
+    )
 
 
 def _middle(image, width: int, height: int):

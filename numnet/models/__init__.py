@@ -57,8 +57,9 @@ def models() -> list[str]:
 def build(model, *, dtype="float32", seed=0, **options) -> Net:
     """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: see ``Settings``.
 
-    width, resolution, classes, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel,
-    initialiser, and what the model's own page adds. Raises NumnetError that names an unknown model or option and the
+    width, resolution (a side, or [height, width]), classes (0: a net that ends where its classifier would begin),
+    channels, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel, initialiser, and what the
+    model's own page adds. Raises NumnetError that names an unknown model or option and the
     nearest known one.
     """
     return _make(model, options, dtype, seed, allocate=True)
@@ -85,6 +86,8 @@ def _make(model, options, dtype, seed, allocate):
     options = {
         name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
     }
+    if isinstance(options.get("resolution"), tuple):
+        options["resolution"] = list(options["resolution"])
     seed = seed.item() if isinstance(seed, np.generic) else seed
     for name, value in {**options, "seed": seed}.items():
         check(name, value)
@@ -96,7 +99,7 @@ def _make(model, options, dtype, seed, allocate):
         layers = make(settings, **fixed, **more)
         return Net(
             layers,
-            (settings.resolution, settings.resolution, 3),
+            settings.input_shape,
             dtype=dtype,
             seed=seed,
             initialiser=settings.initialiser

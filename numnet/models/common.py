@@ -79,6 +79,10 @@ def _head(value):
     )
 
 
+def _is_side(value):
+    return _is_count(value, 1 << 14)
+
+
 def _or_none(valid):
     return lambda value: value is None or valid(value)
 
@@ -87,8 +91,15 @@ def _or_none(valid):
 # The upper bounds keep a mistyped or hostile number from asking for more memory than there is.
 KEYWORDS = {
     "width": (lambda v: _is_number(v) and 0 < v <= 8, "a number above 0, at most 8"),
-    "resolution": (lambda v: _is_count(v, 1 << 14), "an integer of at least 1, at most 16384"),
-    "classes": (lambda v: _is_count(v, 1_000_000), "an integer of at least 1, at most 1000000"),
+    "resolution": (
+        lambda v: _is_side(v) or (isinstance(v, (list, tuple)) and len(v) == 2 and all(map(_is_side, v))),
+        "an integer of at least 1, at most 16384, or [height, width]",
+    ),
+    "classes": (
+        lambda v: _is_count(v, 1_000_000) or (v == 0 and isinstance(v, int) and not isinstance(v, bool)),
+        "an integer of at least 1, at most 1000000, or 0 for a net without classifier",
+    ),
+    "channels": (lambda v: _is_count(v, 1 << 10), "an integer of at least 1, at most 1024"),
     "padding": (_padding, "at most 10000 pixels"),  # of what kind, each layer says
     "strides": (_among("imagenet", "cifar"), '"imagenet" or "cifar"'),
     "variant": (_among(*VARIANTS), "one of " + ", ".join(VARIANTS)),
@@ -124,11 +135,16 @@ def check(name, value):
 
 @dataclass
 class Settings:
-    """The options of ``numnet.build`` that all models know; None is the variant's own value."""
+    """The options of ``numnet.build`` that all models know; None is the variant's own value.
+
+    ``resolution``: the side of the images, or [height, width]. ``classes``: 0 for a net that ends with what its classifier
+    would read. ``channels``: of an image's pixel, 1 for grey ones.
+    """
 
     width: float = 1.0
-    resolution: int = 224
+    resolution: object = 224
     classes: int = 1000
+    channels: int = 3
     padding: object = "same"
     strides: str = "imagenet"
     variant: str = "keras"
@@ -153,6 +169,12 @@ class Settings:
             momentum=momentum if self.bn_momentum is None else self.bn_momentum,
             unbiased=self.variant == "torch",
         )
+
+    @property
+    def input_shape(self):
+        """(H, W, C) of an image."""
+        sides = self.resolution if isinstance(self.resolution, (list, tuple)) else [self.resolution] * 2
+        return (*sides, self.channels)
 
     @property
     def stem_stride(self):
@@ -222,7 +244,9 @@ def classifier(settings, dropout):
 
 
 def ending(settings, dropout, **more):
-    """Dropout where the rate is not 0, and the dense layer."""
+    """Dropout where the rate is not 0, and the dense layer; nothing for ``classes=0``."""
+    if settings.classes == 0:
+        return []
     return [*dropped(settings, dropout, **more), Dense(settings.classes, name="logits")]
 
 

@@ -43,8 +43,9 @@ BROUGHT = {  # a name elsewhere: an option of ``numnet.build``, or a sentence th
     **dict.fromkeys(("class_expand", "last_channel", "num_features", "last_point_ch"), "wide"),
     **dict.fromkeys(("init", "initializer", "kernel_initializer", "weight_init"), "initialiser"),
     "minimalistic": "the models mobilenet_v3_large_minimalistic and mobilenet_v3_small_minimalistic are",
-    "include_top": "net.features(x) is the net without its top; classes says how long the top is",
-    "pooling": "net.features(x) is what the pooling gives",
+    "include_top": "classes=0 is a net without its top; net.features(x) gives what the top reads",
+    "pooling": "net.features(x) is what the pooling gives, net.features(x, pooled=False) what it reads",
+    **dict.fromkeys(("in_chans", "in_channels", "input_channels", "n_channels"), "channels"),
     **dict.fromkeys(
         ("pretrained", "weights", "checkpoint_path"),
         "weights come with `numnet import FILE`, then numnet.load(CHECKPOINT) or `numnet train --init`",

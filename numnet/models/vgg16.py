@@ -30,7 +30,7 @@ FIXED = ("width", "kernel", "strides", "bn_eps", "bn_momentum", "head")  # optio
 def layers(settings: Settings) -> list:
     """Configuration D as layers."""
     settings.without("vgg16", *FIXED)
-    if settings.resolution < 32:
+    if min(settings.input_shape[:2]) < 32:
         raise NumnetError(
             f"resolution: vgg16 halves the side five times, expected at least 32, got {settings.resolution}"
         )
@@ -45,4 +45,4 @@ def layers(settings: Settings) -> list:
     for i in (1, 2):
         net += [Dense(HIDDEN, name=f"hidden{i}"), Activation(activation, name=f"hidden{i}_act")]
         net += dropped(settings, rates, name=f"dropout{i}")
-    return [*net, Dense(settings.classes, name="logits")]
+    return [*net, *([Dense(settings.classes, name="logits")] if settings.classes else [])]

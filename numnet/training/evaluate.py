@@ -37,6 +37,7 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
     numbers = range(team.rank, -(-len(split.labels) // batch_size), team.size)
     batches = datasets.batches(
         split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype,
+        channels=net.input_shape[2],
         take=lambda number, _: slice(None) if number in numbers else None,
     )  # fmt: skip
     for number, (x, labels) in zip(numbers, batches):

@@ -182,6 +182,10 @@ class Run:
         self.writes = self.out is not None and self.team.leads
         self.lock = Lock(self.out or ".")  # taken by ``state.prepare``
         self.callbacks, self.progress = callbacks, progress and self.team.leads
+        if not net.classes:
+            raise NumnetError(
+                "this net has no classifier (classes=0); numnet.with_head(net, classes) gives it one to train"
+            )
         self.images = len(data.train.labels)
         if not self.images:
             raise NumnetError(f"{data.name}: no images to train on")
@@ -388,6 +392,7 @@ class Run:
         side = self.sides[self.epoch]
         batches = datasets.batches(
             self.images_of(side), batch_size=settings["batch_size"], seed=settings["seed"], epoch=self.epoch,
+            channels=self.net.input_shape[2],
             augment=shrunk(settings["augment"], side / self.side), scaling=self.scaling,
             start=self.batch, dtype=self.net.dtype,
             take=lambda number, images: self.team.take(images, settings["accumulate"]), sampling=settings["sampling"],
@@ -560,6 +565,7 @@ class Run:
                 with weights:
                     batches = datasets.batches(
                         split,
+                        channels=self.net.input_shape[2],
                         batch_size=EVALUATION_BATCH,
                         scaling=self.scaling,
                         shuffle=False,

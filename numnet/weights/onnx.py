@@ -5,7 +5,9 @@ TensorFlow's asymmetric "same" comes out as it is. Any batch size runs.
 
     input    "images", float32 (N, 3, H, W), scaled as the net's own input is;
              with ``scaling``: uint8 (N, H, W, 3), pixels as they come, and the graph scales them
-    output   "logits", float32 (N, classes); with ``softmax``: "probabilities", each row's sum is 1
+    output   "logits", float32 (N, classes); with ``softmax``: "probabilities", each row's sum is 1; "features" of a net
+             without classifier, (N, C)
+    sides    those of the net; with ``free_sides`` any that its strides have room for: "height" and "width" in the graph
              with ``maps``: behind it the maps of inner layers, each under its layer's name, float32 (N, C, P, Q)
 
 ``folded`` multiplies batch norm's running statistics into the convolutions: γ/√(σ²+ε) into the weights, the rest is a
@@ -33,19 +35,25 @@ from numnet.kernels.activations import (
     SIGMOID,
     SWISH,
 )
+from numnet.kernels.padding import resolve
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 
 OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
 NAMES = {code: name for name, code in CODES.items()}
+LUMINANCE = (0.299, 0.587, 0.114)  # as in numnet.data.transforms
 
 
-def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False, maps=()):
+def export_onnx(
+    net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False, maps=(), free_sides=False
+):
     """The net as an ``onnx.ModelProto`` that passes ONNX's checker; written to ``path`` if one is given.
 
     ``folded``: batch norm inside the convolutions. ``scaling``: {"mean", "std"} of x/255 to put into the graph, whose
     input then is uint8 (N, H, W, 3). ``class_names``: for the metadata, where "classes" is a list in JSON. ``softmax``:
     probabilities come out, not logits. ``maps``: names or patterns of layers, as ``net.maps`` takes them, whose output
-    the graph returns as well. Raises NumnetError without the package onnx, for weights that are not finite, for a layer
+    the graph returns as well. ``free_sides``: images of any height and width run; TensorFlow's padding, which depends on
+    them, is then left to the runtime (auto_pad SAME_UPPER, the same numbers). Raises NumnetError for a net that flattens a
+    map, whose weights fit one size only, and without the package onnx, for weights that are not finite, for a layer
     that ONNX has no node for here, and for a name in ``maps`` that fits nothing.
     """
     try:
@@ -57,19 +65,25 @@ def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None,
         ) from None
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
         raise NumnetError("export: the net has weights that are not finite numbers")
-    graph = _Graph(folded)
+    if softmax and not net.classes:
+        raise NumnetError("export: softmax is for a net with a classifier, this one has none (classes=0)")
+    if free_sides:
+        _require_free(net)
+    graph = _Graph(folded, free_sides)
     inner = matching([name for name, _ in net.walk()], maps) if maps else []
-    inner = [name for name in inner if name != ("probabilities" if softmax else "logits")]
-    h, w, c = net.input_shape
+    output = "probabilities" if softmax else "logits" if net.classes else "features"
+    inner = [name for name in inner if name != output]
+    h, w, c = ("height", "width", net.input_shape[2]) if free_sides else net.input_shape
     if scaling is None:
         kind, shape, x = onnx.TensorProto.FLOAT, ["N", c, h, w], "images"
+    elif c not in (1, 3):
+        raise NumnetError(f"export: scaling is for nets of 1 or 3 channels, this one takes {c}")
     else:
-        kind, shape, x = onnx.TensorProto.UINT8, ["N", h, w, c], graph.scaled("images", scaling)
+        kind, shape, x = onnx.TensorProto.UINT8, ["N", h, w, 3], graph.scaled("images", scaling, grey=c == 1)
     for layer in net.layers:
         x = graph.add(layer, x, layer.name)
-    output = "probabilities" if softmax else "logits"
     graph.node("Softmax", x, output=output, axis=1) if softmax else graph.node("Identity", x, output=output)
-    outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", net.classes])]
+    outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", *net.output_shape])]
     outputs += [graph.map(name, layer.output_shape) for name, layer in net.walk() if name in inner]
     model = helper.make_model(
         helper.make_graph(
@@ -96,8 +110,8 @@ def export_onnx(net, path=None, *, folded=False, scaling=None, class_names=None,
 class _Graph:
     """Nodes and constants, and a method for each kind of layer; names of maps are made from those of the layers."""
 
-    def __init__(self, folded):
-        self.folded, self.nodes, self.constants, self.count = folded, [], [], 0
+    def __init__(self, folded, free=False):
+        self.folded, self.free, self.nodes, self.constants, self.count = folded, free, [], [], 0
         self.made = {}  # dotted name of a layer: the name of its output
 
     def node(self, kind, *inputs, output=None, **attributes):
@@ -116,12 +130,16 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
         return name
 
-    def scaled(self, x, scaling):
-        """Bytes (N, H, W, 3) to the net's input: x/255 less the mean, divided by the deviation."""
+    def scaled(self, x, scaling, grey=False):
+        """Bytes (N, H, W, 3) to the net's input: x/255 less the mean, divided by the deviation; ``grey``: the luminance."""
         mean, std = (np.array(scaling[key], np.float64) for key in ("mean", "std"))
         x = self.node("Transpose", self.node("Cast", x, to=1), perm=[0, 3, 1, 2])
         x = self.node("Mul", x, self.constant("scaling.factor", (1 / (255 * std)).reshape(1, 3, 1, 1)))
-        return self.node("Sub", x, self.constant("scaling.shift", (mean / std).reshape(1, 3, 1, 1)))
+        x = self.node("Sub", x, self.constant("scaling.shift", (mean / std).reshape(1, 3, 1, 1)))
+        if not grey:
+            return x
+        weights = self.constant("scaling.luminance", np.array(LUMINANCE).reshape(1, 3, 1, 1))
+        return self.node("Conv", x, weights, kernel_shape=[1, 1])
 
     def map(self, name, shape):
         """Append an output with the map of a layer, whose shape is (P, Q, C) or (C,); ONNX's note of it."""
@@ -132,7 +150,8 @@ class _Graph:
                 f"export: maps: a node of the graph is called {name!r} already; rename the layer"
             )
         self.node("Identity" if len(shape) == 3 else "Flatten", self.made[name], output=name)
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", shape[-1], *shape[:-1]])
+        sides = [f"{name}.height", f"{name}.width"] if self.free and len(shape) == 3 else shape[:-1]
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", shape[-1], *sides])
 
     def activation(self, code, x, beta=1.0):
         """Append the activation of a code."""
@@ -186,12 +205,11 @@ class _Graph:
         if isinstance(layer, GlobalMax):
             return self.node("Flatten", self.node("GlobalMaxPool", x))
         if isinstance(layer, MaxPool):
-            frame = {
-                "kernel_shape": [layer.kernel] * 2,
-                "strides": [layer.stride] * 2,
-                "pads": _pads(layer.pads),
-            }
-            return self.node("MaxPool", x, **frame)
+            frame = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
+            if self.free and layer.ceil:
+                pads = resolve(layer.padding, layer.input_shape[:2], (layer.kernel,) * 2, layer.stride)
+                return self.node("MaxPool", x, pads=_pads(pads), ceil_mode=1, **frame)
+            return self.node("MaxPool", x, **self.padding(layer, layer.pads), **frame)
         if isinstance(layer, Flatten) and layer.input_shape[:2] == (1, 1):
             return self.node("Flatten", x)
         if isinstance(layer, Flatten):  # ours flattens (H, W, C)
@@ -219,8 +237,8 @@ class _Graph:
             weight = weight[None, None]
         frame = {"group": group}
         if isinstance(unit, (Conv, Depthwise)):
-            weight, pads = _without_idle_taps(weight, unit)
-            frame |= {"strides": [unit.stride] * 2, "pads": _pads(pads)}
+            weight, pads = (weight, unit.pads) if self.free else _without_idle_taps(weight, unit)
+            frame |= {"strides": [unit.stride] * 2, **self.padding(unit, pads)}
         frame["kernel_shape"] = list(weight.shape[:2])
         weight, bias = weight.transpose(3, 2, 0, 1).astype(np.float64), unit.params.get("bias")
         if unit.norm is not None and self.folded:
@@ -237,6 +255,12 @@ class _Graph:
             y = self.node("BatchNormalization", y, *constants, epsilon=unit.norm.eps)
         return self.activation(unit.code, y)
 
+    def padding(self, layer, pads):
+        """The attribute that says a window's padding; only TensorFlow's at a stride depends on the image's sides."""
+        if self.free and layer.padding == "same" and layer.stride > 1:
+            return {"auto_pad": "SAME_UPPER"}
+        return {"pads": _pads(pads)}
+
     def squeeze_excite(self, layer, x, path):
         """Its dense layers as 1×1 convolutions of the pooled map."""
         gates = self.node("GlobalAveragePool", x)
@@ -252,6 +276,17 @@ class _Graph:
                 gates = self.activation(child.code, gates, child.beta)
             self.made[f"{path}.{child.name}"] = gates
         return self.node("Mul", x, gates)
+
+
+def _require_free(net):
+    """Raise NumnetError for a net whose weights fit one size of image only."""
+    kinds = [layer.kind for layer in net.layers]
+    pools = [place for place, kind in enumerate(kinds) if kind in ("global average", "global max")]
+    if "flatten" in kinds and kinds.index("flatten") < min(pools, default=len(kinds)):
+        h, w = net.input_shape[:2]
+        raise NumnetError(
+            f"export: free sides: this net flattens its last map, so its weights are for images of {h}×{w} only"
+        )
 
 
 def _statistics(unit):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from numnet.errors import NumnetError
 from numnet.models import build, describe
+from numnet.models.parts import with_channels, with_head
 from numnet.weights import heads
 from numnet.weights.slots import fill, misfits, refuse
 
@@ -62,6 +63,19 @@ def match(framework, source, model=None, width=None, options=None):
     Raises NumnetError for a file that fits none.
     """
     given = {**(options or {}), **({} if width is None else {"width": width})}
+    wanted = {name: given.pop(name) for name in ("classes", "channels") if name in given}
+    net, candidate, untrained, notes = _match(framework, source, model, given, wanted.get("classes"))
+    for name, change in (("channels", with_channels), ("classes", with_head)):
+        own = net.input_shape[2] if name == "channels" else net.classes
+        if wanted.get(name, own) != own:
+            net = change(net, wanted[name])
+            untrained = net.document.get("untrained") or ([] if name == "classes" else untrained)
+            notes = [*notes, *net.notes]
+            net.notes = []
+    return net, candidate, untrained, notes
+
+
+def _match(framework, source, model, given, classes):
     head = {"head": given.pop("head")} if "head" in given else {}
     likely = _by_names(framework, source, model, given)
     tried = []
@@ -73,14 +87,31 @@ def match(framework, source, model=None, width=None, options=None):
             if not wrong:
                 return _built(framework, source, net, candidate), candidate, [], []
     tried.sort()
+    bare = None if classes else _without_classifier(framework, source, tried)
+    if bare is not None and classes == 0:
+        return *bare, [], []
     for *_, candidate, keywords in tried[:CLOSEST]:
         found = heads.match_body(framework, source, candidate, {**keywords, **head})
         if found is not None:
             net, untrained, notes = found
             _turn(net, candidate)
             return net, candidate, untrained, notes
+    bare = bare or _without_classifier(framework, source, tried)
+    if bare is not None:
+        net = with_head(bare[0], classes or 1000)
+        notes = ["a net without its classifier: logits starts anew; classes=0 leaves it out"]
+        return net, bare[1], net.document["untrained"], notes
     best = tried[0][3], tried[0][2]
     refuse(source.path, *best)
+
+
+def _without_classifier(framework, source, tried):
+    """(net, candidate) if the file has all of a net but its classifier (timm's ``num_classes=0``); else None."""
+    for *_, candidate, keywords in tried[:CLOSEST]:
+        net = describe(candidate.model, **{**keywords, "classes": 0})
+        if not misfits(framework.layout_slots(net, candidate.layout), source.tensors):
+            return _built(framework, source, net, candidate), candidate
+    return None
 
 
 def _by_names(framework, source, model, given) -> list:
@@ -131,6 +162,12 @@ def _settings(framework, candidate, source, given):
         return len(array) if array is not None and array.ndim == 1 and len(array) else None
 
     found = {}
+    first = next(iter(base.values()))
+    image = source.tensors.get(first.key)
+    if image is not None and image.ndim == 4 and first.order is not None:
+        channels = image.shape[first.order.index(2)]
+        if channels != 3:
+            found["channels"] = channels
     if length("params/logits.bias"):
         found["classes"] = length("params/logits.bias")
     if model == "mobilenet_v1":
