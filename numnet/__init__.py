@@ -25,6 +25,7 @@ from numnet.net import Net as Net
 
 _LATER = {
     "fit": "numnet.training.loop",
+    "linear_probe": "numnet.probe",
     "load_weights": "numnet.weights",
 }  # what brings more than NumPy and Numba with it is loaded when asked for
 

@@ -31,6 +31,7 @@ ROOMS = [  # from the top of the house down
     "loading",
     "data",
     "training",
+    "probe",
     "parallel",
     "canvas",
     "plotting",

@@ -7,7 +7,7 @@ from cli_tools import numnet as command
 from cli_tools import works
 
 import numnet
-from numnet.blocks import Conv, InvertedResidual, Sequence, SqueezeExcite
+from numnet.blocks import Conv, Residual, Sequence, SqueezeExcite
 from numnet.drawing import HEIGHT, WIDTH, _lay_out, draw
 from numnet.errors import NumnetError
 from numnet.layers import MaxPool
@@ -26,7 +26,7 @@ def test_every_layer_has_a_box(model):
     net = numnet.describe(model)
     page, wide, high = _lay_out(net)
     assert len(page.boxes) == len(list(leaves(net.layers)))
-    adds = [layer for layer in net.layers if isinstance(layer, InvertedResidual) and layer.adds]
+    adds = [layer for layer in net.layers if isinstance(layer, Residual) and layer.adds]
     assert len(page.skips) == len(page.pluses) == len(adds)
     strided = [layer for layer in leaves(net.layers) if getattr(layer, "stride", 1) > 1]
     assert sum(box.strided for box in page.boxes) == len(strided) > 0

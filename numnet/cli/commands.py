@@ -31,6 +31,7 @@ COMMANDS = {
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
     "eval": Command("evaluate", "accuracy and loss of a trained net on a test set"),
     "predict": Command("predict", "what a trained net sees in image files"),
+    "probe": Command("probe", "a linear classifier on a net's features: what they know of other classes"),
     "data": Command("data", "fetch CIFAR-10, or check a copy of your own, and say where it lies"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),

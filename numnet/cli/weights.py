@@ -37,7 +37,7 @@ def import_arguments(parser):
 def import_(arguments):
     from numnet import weights
 
-    _require_folder(arguments.out, (".safetensors",))
+    require_folder(arguments.out, (".safetensors",))
     options = model_options(arguments)
     chosen = {"take": arguments.take, "published": arguments.published}
     net = weights.import_file(
@@ -100,7 +100,7 @@ def export(arguments):
     from numnet.training.state import read_result
 
     file = Path(arguments.file)
-    _require_folder(file, (".onnx", ".safetensors"))
+    require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
     for name in ("fold", "preprocess", "free_sides", "softmax", "layers") if not onnx else ("layout",):
         if getattr(arguments, name):
@@ -143,7 +143,7 @@ def _names(net):
     return imagenet.class_names() if (cache_folder() / imagenet.FILE).is_file() else None
 
 
-def _require_folder(file, endings):
+def require_folder(file, endings):
     """Raise NumnetError before the work for a file that could not be written after it."""
     file = Path(file)
     if file.suffix.lower() not in endings:
