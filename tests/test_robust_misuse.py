@@ -71,6 +71,7 @@ def test_every_keyword_with_every_kind_of_value(model):
         "width",
         "resolution",
         "classes",
+        "channels",
         "bn_eps",
         "bn_momentum",
         "dropout",
