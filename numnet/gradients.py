@@ -26,7 +26,9 @@ STEPS = (
 )  # a step over the kink of a ReLU spoils (1); a shorter one does not reach it
 
 
-def check_gradients(net_or_layer, x, *, directions=3, tolerance=1e-6, seed=0) -> dict[str, float]:
+def check_gradients(
+    net_or_layer: Net | Layer, x: np.ndarray, *, directions: int = 3, tolerance: float = 1e-6, seed: int = 0
+) -> dict[str, float]:
     """The error of backward for x and for every parameter, after comparing it with slopes.
 
     net_or_layer: a Net, or a Layer that need not be part of one; it is copied and stays as it is, and the copy computes

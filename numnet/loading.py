@@ -1,5 +1,6 @@
 """From a checkpoint to a net that is ready for use."""
 
+import os
 from math import isfinite
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PACKAGED = (
 FORMAT = 1  # of the document in a checkpoint; a larger number comes from a later numnet
 
 
-def load(path) -> Net:
+def load(path: str | os.PathLike[str]) -> Net:
     """The net in a checkpoint, or in a run directory's best one, with what the file says about its use:
 
     net.config        the keywords of ``numnet.build``
@@ -35,7 +36,7 @@ def load(path) -> Net:
     description = _description(path, document)  # a small file must not have a large net made
     description.require(checkpoint.read_shapes(path), str(path))
     tensors, _ = checkpoint.read(path)
-    net = build(**description.config)
+    net = build(**(description.config or {}))
     net.restore(tensors, str(path))
     net.step = document.get("step") or (document.get("training") or {}).get("passes") or 0
     net.scaling, net.class_names = document.get("input"), document.get("classes")

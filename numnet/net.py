@@ -1,22 +1,28 @@
 """Net: layers and blocks in order, all their parameters in one flat vector, forward, backward, predict, save."""
 
+import os
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from numnet import checkpoint, cost, initialisers
 from numnet.blocks.separable import name_children
+from numnet.cost import NetCost
 from numnet.errors import NumnetError
 from numnet.inference import Executor, maps
 from numnet.kernels import _check, _memory
-from numnet.layers.layer import Pending, Workspace, backward_through, finish, hand
+from numnet.layers.layer import Layer, Pending, Workspace, backward_through, finish, hand
 
 # Attributes that layers, optimisers and checkpoints share memory with: they are changed in place, never replaced.
 SHARED = ("flat", "flat_grad", "flat_buffers", "params", "grads", "buffers")
 
 
-class Views(dict):
+class Views(dict[str, np.ndarray]):
     """Name -> array, each a view of a flat vector. An array is written to, never replaced: nobody would see the new."""
 
     def __setitem__(self, name, value):
@@ -38,28 +44,46 @@ class Net:
     are the contiguous vectors that they are views of, and keep their memory for the life of the net. ``decay_mask``
     marks the numbers of ``flat`` that weight decay applies to. ``step`` counts training passes and keys dropout.
     ``frozen``: how many of the first layers run as in inference whatever ``training`` says (``freeze``).
+    A loader (``numnet.load``, ``numnet.weights.import_file``) leaves what its file says beside the weights: ``scaling``,
+    ``class_names``, ``document``, ``notes``, ``path``; a net that was built does not have these.
     A net belongs to one thread at a time, and says so where two meet. Copies (``copy.deepcopy``, ``pickle``, a process
     that was spawned) have memory of their own. ``allocate=False`` makes a description: shapes and costs, no arrays.
     """
 
+    flat: np.ndarray  # None in a description, as the next two
+    flat_grad: np.ndarray
+    flat_buffers: np.ndarray
+    decay_mask: np.ndarray
+    params: dict[str, np.ndarray]
+    grads: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray]
+    config: dict[str, Any] | None
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    scaling: dict[str, list[float]] | None  # from here on: of a net that was loaded
+    class_names: list[str] | None
+    document: dict[str, Any]
+    notes: list[str]
+    path: Path
+
     def __init__(
         self,
-        layers,
-        input_shape,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int],
         *,
-        dtype="float32",
-        seed=0,
-        initialiser="glorot_uniform",
-        config=None,
-        allocate=True,
-    ):
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        initialiser: str = "glorot_uniform",
+        config: dict[str, Any] | None = None,
+        allocate: bool = True,
+    ) -> None:
         self.layers = name_children(layers)
         self.input_shape = tuple(int(n) for n in input_shape)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
         self.seed, self.step, self.first_image, self.config = seed, 0, 0, config
-        self.flat = self.flat_grad = self.flat_buffers = self.decay_mask = None
+        self.__dict__ |= dict.fromkeys(("flat", "flat_grad", "flat_buffers", "decay_mask"))
         self.params, self.grads, self.buffers = {}, {}, {}
         self._connect(self.input_shape)
         self.frozen = 0
@@ -97,7 +121,7 @@ class Net:
         """Length of the output vector; 0 for a net that was built without a classifier (``classes=0``)."""
         return 0 if (self.config or {}).get("classes") == 0 else self.output_shape[-1]
 
-    def walk(self):
+    def walk(self) -> Iterator[tuple[str, Layer]]:
         """(dotted name, layer) of every layer and block, in the order of computation."""
         for layer in self.layers:
             yield from layer.tree(layer.name)
@@ -158,7 +182,7 @@ class Net:
             layer.grads = {name: self.grads[f"{path}.{name}"] for name in layer.specs}
             layer.buffers = {name: self.buffers[f"{path}.{name}"] for name in layer.buffer_specs}
 
-    def resize(self, side):
+    def resize(self, side: int | Sequence[int]) -> None:
         """Take images of another side, (N, side, side, C), from here on; every weight stays what and where it is.
 
         ``side``: pixels, or (height, width). Nets that average over the last map can; one that flattens it has weights
@@ -166,13 +190,12 @@ class Net:
         weights or has no room for the net's strides, and for one side of a net whose images are not square.
         """
         before = self.input_shape
-        pair = isinstance(side, (tuple, list))
-        if before[0] != before[1] and not pair:
+        high, wide = side if isinstance(side, (tuple, list)) else (side, side)
+        if before[0] != before[1] and not isinstance(side, (tuple, list)):
             raise NumnetError(
                 f"this net takes images of {before[0]}×{before[1]}; another side is for square images, expected "
                 "(height, width)"
             )
-        high, wide = side if pair else (side, side)
         shapes, problem = self._shapes(), None
         try:
             self._connect((high, wide, *before[2:]))
@@ -217,7 +240,7 @@ class Net:
         finally:
             self._lock.release()
 
-    def forward(self, x, training=False):
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Logits (N, classes), a fresh array, for images x (N, H, W, 3) that are scaled already.
 
         ``training``: batch statistics in batch norm (the running ones move), dropout on. A strided, Fortran-ordered or
@@ -244,7 +267,7 @@ class Net:
             x = finish(x, self.layers[-1].memory, "output")
         return np.array(x)
 
-    def backward(self, dlogits, input_gradient=True):
+    def backward(self, dlogits: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
         """Fill ``grads`` for dlogits (N, classes) after ``forward(training=True)``; dx (N, H, W, 3), or None.
 
         ``input_gradient=False`` saves the work of the stem's dx; where layers are frozen there is none, and theirs in
@@ -279,7 +302,7 @@ class Net:
         self.layers[0].workspace.release(dx)
         return result
 
-    def freeze(self, name):
+    def freeze(self, name: str) -> tuple[int, int]:
         """Freeze the layer or block ``name`` and all before it: no training changes a bit of them from here on.
 
         They run as in inference, with running statistics and without dropout; their gradients are 0, and weight decay
@@ -300,7 +323,7 @@ class Net:
             self.flat_grad[:size], self.decay_mask[:size] = 0, False
         return size, sum(a.size for path, a in self.buffers.items() if path.partition(".")[0] in kept)
 
-    def predict(self, x, batch_size=256):
+    def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Logits (N, classes) of inference at full speed for any number of images, ``batch_size`` at a time.
 
         The same numbers as ``forward(x)`` up to rounding, by the planned executor; it sees every change of the weights.
@@ -319,7 +342,7 @@ class Net:
         chunks = [self._executor.run(x[lo : lo + batch_size]) for lo in range(0, len(x), batch_size)]
         return np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
 
-    def maps(self, x, *names, batch_size=256):
+    def maps(self, x: np.ndarray, *names: str, batch_size: int = 256) -> dict[str, np.ndarray]:
         """What inner layers make of images x (N, H, W, 3): a dict from dotted names to maps (N, P, Q, C), vectors (N, C).
 
         names: those of ``walk()``, or patterns with *: "block*" is every block, "block*.depthwise" the depthwise
@@ -342,7 +365,7 @@ class Net:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
-    def features(self, x, batch_size=256, *, pooled=True):
+    def features(self, x: np.ndarray, batch_size: int = 256, *, pooled: bool = True) -> np.ndarray:
         """What the classifier reads, (N, C), for images x (N, H, W, 3): the net's output before its last dense layer.
 
         Of a net without classifier (``classes=0``) all that it computes. ``pooled=False``: the last map instead,
@@ -399,14 +422,14 @@ class Net:
 
     # ------------------------------------------------------------------------------------------ cost, files, text
 
-    def cost(self):
+    def cost(self) -> NetCost:
         """Closed forms, layer by layer and in sum, for one image: ``.macs .params .rows``. Allocates nothing."""
         return cost.of(self)
 
     def __repr__(self):
         return cost.table(self)
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
         """All tensors of the net under the names that a checkpoint gives them."""
         tensors = {f"params/{name}": array for name, array in self.params.items()}
         return tensors | {f"buffers/{name}": array for name, array in self.buffers.items()}
@@ -428,7 +451,7 @@ class Net:
         if wrong:
             raise NumnetError(f"{where} does not fit the net: " + "; ".join(wrong))
 
-    def restore(self, tensors, where="the checkpoint"):
+    def restore(self, tensors: dict[str, np.ndarray], where: str = "the checkpoint") -> None:
         """Copy ``state()`` back in. Raises NumnetError that lists every tensor missing, left over or of a wrong kind."""
         own = self.state()
         self.require({name: array.shape for name, array in tensors.items()}, where)
@@ -438,7 +461,7 @@ class Net:
         for name, array in own.items():
             array[...] = tensors[name]
 
-    def save(self, path, *, half=False, **meta):
+    def save(self, path: str | os.PathLike[str], *, half: bool = False, **meta: Any) -> None:
         """One file: all tensors, and as JSON the configuration and whatever ``meta`` says (input scaling, classes …).
 
         ``half``: all as float16 but the running variances, which may leave its range: about half the bytes. Loading

@@ -22,6 +22,7 @@ from numnet.errors import NumnetError
 from numnet.kernels.dense import dense_backward, dense_forward
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.models.parts import with_head
+from numnet.net import Net
 
 DECAYS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)  # λ, the strongest first: each starts from the one before
 HELD_BACK = 0.2
@@ -46,7 +47,7 @@ class Probe:
     ``images``       {"train", "validation", "test"}: how many; validation images are among those of "train" in the end
     """
 
-    net: object
+    net: Net
     classes: list[str]
     accuracy: float
     interval: tuple[float, float]
@@ -59,7 +60,14 @@ class Probe:
     images: dict[str, int]
 
 
-def linear_probe(net, data, *, scaling=None, seed=0, batch_size=BATCH) -> Probe:
+def linear_probe(
+    net: Net,
+    data: datasets.Dataset,
+    *,
+    scaling: dict[str, list[float]] | None = None,
+    seed: int = 0,
+    batch_size: int = BATCH,
+) -> Probe:
     """Fit one dense layer to the features of ``net`` on ``data.train`` and try it on ``data.test``.
 
     ``data``: a Dataset (``numnet.data.load``); ``scaling``: {"mean", "std"} of x/255, None for the net's own.

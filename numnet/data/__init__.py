@@ -5,6 +5,8 @@ for x, labels in numnet.data.batches(data.train, batch_size=128, scaling=data.sc
     ...
 """
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from numnet.data.feed import batches as batches
@@ -21,17 +23,17 @@ UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def load(
-    dataset,
+    dataset: str | os.PathLike[str],
     *,
-    data_dir=None,
-    validation=0,
-    seed=0,
-    resolution=None,
-    preset=None,
-    memory=None,
-    download=True,
-    input_scaling=None,
-    background=None,
+    data_dir: str | os.PathLike[str] | None = None,
+    validation: int | str = 0,
+    seed: int = 0,
+    resolution: int | Sequence[int] | None = None,
+    preset: str | None = None,
+    memory: int | str | None = None,
+    download: bool = True,
+    input_scaling: str | dict[str, list[float]] | None = None,
+    background: str | None = None,
 ) -> Dataset:
     """Read a data set.
 

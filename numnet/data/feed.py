@@ -1,12 +1,16 @@
 """From a split to the batches that a net takes: an epoch's order, reading ahead, augmentation, scaling."""
 
 from collections import deque
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from numnet.data import mixing
+from numnet.data.split import Split
 from numnet.data.transforms import as_channels
 from numnet.errors import NumnetError
 from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
@@ -27,21 +31,21 @@ AHEAD = 3  # batches that are being read while one is trained on
 
 
 def batches(
-    split,
+    split: Split,
     *,
-    batch_size,
-    scaling,
-    seed=0,
-    epoch=0,
-    augment=None,
-    shuffle=True,
-    start=0,
-    dtype="float32",
-    threads=THREADS,
-    take=None,
-    sampling="shuffled",
-    channels=3,
-):
+    batch_size: int,
+    scaling: dict[str, list[float]],
+    seed: int = 0,
+    epoch: int = 0,
+    augment: dict[str, Any] | None = None,
+    shuffle: bool = True,
+    start: int = 0,
+    dtype: DTypeLike = "float32",
+    threads: int = THREADS,
+    take: Callable[[int, int], Any] | None = None,
+    sampling: str = "shuffled",
+    channels: int = 3,
+) -> Generator[tuple[np.ndarray, Any], None, None]:
     """Yield (x, labels): x (B, H, W, 3) of ``dtype``, scaled, and labels int64 (B,). The last may be short.
 
     ``scaling``   {"mean": [3 floats], "std": [3 floats]} of x/255

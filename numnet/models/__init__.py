@@ -1,8 +1,10 @@
 """Models: one file a paper, the paper's table as rows; ``build`` and ``describe`` by name."""
 
 import inspect
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from numnet.errors import NumnetError
 from numnet.models import (
@@ -54,7 +56,7 @@ def models() -> list[str]:
     return list(MODELS)
 
 
-def build(model, *, dtype="float32", seed=0, **options) -> Net:
+def build(model: str, *, dtype: DTypeLike = "float32", seed: int = 0, **options: Any) -> Net:
     """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: see ``Settings``.
 
     width, resolution (a side, or [height, width]), classes (0: a net that ends where its classifier would begin),
@@ -65,7 +67,7 @@ def build(model, *, dtype="float32", seed=0, **options) -> Net:
     return _make(model, options, dtype, seed, allocate=True)
 
 
-def describe(model, *, dtype="float32", seed=0, **options) -> Net:
+def describe(model: str, *, dtype: DTypeLike = "float32", seed: int = 0, **options: Any) -> Net:
     """The same net without arrays: its ``cost()`` and its summary."""
     return _make(model, options, dtype, seed, allocate=False)
 

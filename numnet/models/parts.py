@@ -5,6 +5,7 @@ anew stands in ``net.document["untrained"]``, so that no command takes it for tr
 """
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from numnet.net import Net
 CARRIED = ("scaling", "path", "document", "notes", "class_names")  # what a loader has left on a net
 
 
-def with_head(net: Net, classes: int, *, head=None, seed: int | None = None) -> Net:
+def with_head(
+    net: Net, classes: int, *, head: Sequence[Sequence[int | str]] | None = None, seed: int | None = None
+) -> Net:
     """The net with a new classifier for so many classes, or none: ``classes=0`` gives a net that ends with its features.
 
     ``head``: dense layers between the pooling and the classifier, [[units, activation], …], [] for none; None: as the net

@@ -20,11 +20,14 @@ import copy
 import inspect
 import json
 import math
+import os
 import shlex
 import time
+from collections.abc import Callable, Iterable
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +40,7 @@ from numnet.data.split import ResizedSplit, in_memory
 from numnet.errors import NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
+from numnet.net import Net
 from numnet.training import state, trouble
 from numnet.training.console import Bar, Compiling, Signals
 from numnet.training.evaluate import evaluate, worst_class
@@ -73,40 +77,40 @@ class Callback:
 
 
 def fit(
-    net,
-    data,
+    net: Net,
+    data: datasets.Dataset,
     *,
-    epochs,
-    batch_size=128,
-    optimiser="sgd",
-    lr=None,
-    weight_decay=0.0,
-    decay_depthwise=True,
-    schedule="one_cycle",
-    warmup=None,
-    label_smoothing=0.0,
-    augment=None,
-    progressive=None,
-    scaling="dataset",
-    accumulate=1,
-    clip_norm=None,
-    ema=None,
-    freeze=None,
-    class_weights=None,
-    sampling="shuffled",
-    patience=None,
-    seed=0,
-    checkpoint_every=None,
-    keep_every=None,
-    sync_bn=False,
-    exact=False,
-    out=None,
-    resume=False,
-    callbacks=(),
-    progress=True,
-    team=None,
-    **options,
-):
+    epochs: int,
+    batch_size: int = 128,
+    optimiser: str = "sgd",
+    lr: float | None = None,
+    weight_decay: float = 0.0,
+    decay_depthwise: bool = True,
+    schedule: str = "one_cycle",
+    warmup: float | None = None,
+    label_smoothing: float = 0.0,
+    augment: dict[str, Any] | None = None,
+    progressive: Any = None,
+    scaling: str = "dataset",
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    freeze: str | None = None,
+    class_weights: str | dict[str, float] | None = None,
+    sampling: str = "shuffled",
+    patience: int | None = None,
+    seed: int = 0,
+    checkpoint_every: float | None = None,
+    keep_every: int | None = None,
+    sync_bn: bool = False,
+    exact: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    callbacks: Iterable[Callable[..., Any]] = (),
+    progress: bool = True,
+    team: Any = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
     """Train ``net`` on ``data.train``; return the history, a dict an epoch: the lines of ``metrics.jsonl``.
 
     net               a ``numnet.Net``; its weights are changed in place; with ``ema`` to the averages

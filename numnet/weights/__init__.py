@@ -11,6 +11,8 @@ no page here executes anything that a file says; ``hdf5`` opens Keras's in a pro
 """
 
 import copy
+import os
+from typing import Any
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
@@ -25,7 +27,15 @@ from numnet.weights.torch import export_torch as export_torch
 FRAMEWORKS = {"keras": keras, "torch": torch, "paddle": paddle}
 
 
-def import_file(file, model=None, width=None, *, take=None, published=None, **options) -> Net:
+def import_file(
+    file: str | os.PathLike[str],
+    model: str | None = None,
+    width: float | None = None,
+    *,
+    take: str | None = None,
+    published: str | None = None,
+    **options: Any,
+) -> Net:
     """The net in a file of Keras, PyTorch or PaddleClas, with its weights and the conventions it was published with.
 
     Model, width and number of classes are recognised from the tensors, unless ``model`` and ``width`` name them.
@@ -75,7 +85,7 @@ def _asked(candidate) -> bool:
     return candidate.layout == "timm" and candidate.model.startswith("mobilenet_v3")
 
 
-def load_weights(net, file, *, take=None) -> None:
+def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = None) -> None:
     """Copy all tensors of a file of Keras, PyTorch or PaddleClas, or of a checkpoint, into ``net``: all or none.
 
     Only numbers are copied: what tensors do not say (ε, padding, activations, the input's scaling) is as the net was

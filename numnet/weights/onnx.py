@@ -15,6 +15,9 @@ bias, worked out in float64. Opset 17. Configuration, scaling and names of the c
 """
 
 import json
+import os
+from collections import abc
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +40,7 @@ from numnet.kernels.activations import (
 )
 from numnet.kernels.padding import resolve
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
+from numnet.net import Net
 
 OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
 NAMES = {code: name for name, code in CODES.items()}
@@ -44,8 +48,16 @@ LUMINANCE = (0.299, 0.587, 0.114)  # as in numnet.data.transforms
 
 
 def export_onnx(
-    net, path=None, *, folded=False, scaling=None, class_names=None, softmax=False, maps=(), free_sides=False
-):
+    net: Net,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    folded: bool = False,
+    scaling: dict[str, list[float]] | None = None,
+    class_names: abc.Sequence[str] | None = None,
+    softmax: bool = False,
+    maps: abc.Sequence[str] = (),
+    free_sides: bool = False,
+) -> Any:
     """The net as an ``onnx.ModelProto`` that passes ONNX's checker; written to ``path`` if one is given.
 
     ``folded``: batch norm inside the convolutions. ``scaling``: {"mean", "std"} of x/255 to put into the graph, whose

@@ -12,6 +12,7 @@ variant "keras". GoogLeNet's two heads for training ("aux1", "aux2") have no cou
 """
 
 import json
+import os
 from functools import cache
 from itertools import groupby
 
@@ -20,6 +21,7 @@ import numpy as np
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, mobilenet_v4
+from numnet.net import Net
 from numnet.weights import heads, pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
 from numnet.weights.source import Candidate, Source
@@ -436,7 +438,7 @@ def _short(error) -> str:
     return text if len(text) <= 160 else text[:157] + "…"
 
 
-def export_torch(net, path, layout=None) -> None:
+def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = None) -> None:
     """Write the net's tensors under torchvision's or timm's names as ``.safetensors``, batch norm's counters included.
 
     ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration, scaling and the
