@@ -96,7 +96,7 @@ KEYWORDS = {
         "an integer of at least 1, at most 16384, or [height, width]",
     ),
     "classes": (
-        lambda v: _is_count(v, 1_000_000) or (v == 0 and isinstance(v, int) and not isinstance(v, bool)),
+        lambda v: _is_count(v, 1_000_000) or (isinstance(v, int) and not isinstance(v, bool) and v == 0),
         "an integer of at least 1, at most 1000000, or 0 for a net without classifier",
     ),
     "channels": (lambda v: _is_count(v, 1 << 10), "an integer of at least 1, at most 1024"),

@@ -112,7 +112,7 @@ ROWS = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 STEM, LAST, WIDE = {"small": 32, "medium": 32, "large": 24}, 960, 1280
 
 KIND = (lambda v: isinstance(v, str) and v in KINDS), "one of " + ", ".join(KINDS)
-KERNEL = (lambda v: v == 0 or (isinstance(v, int) and 1 <= v <= 255)), "0 for none, or at most 255"
+KERNEL = (lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255), "0 for none, or at most 255"
 
 
 def table(size, rows=None) -> list[Row]:
