@@ -105,13 +105,15 @@ def count(least=1):
 def sides(text):
     """A side in pixels, or height x width as [height, width]."""
     parts = text.lower().replace("×", "x").split("x")
+    if len(parts) == 1:
+        return count()(text)
     try:
         numbers = [int(part) for part in parts]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
+    if len(numbers) != 2 or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"expected pixels, 224, or height x width, 96x160; got {text!r}")
-    return numbers if len(numbers) == 2 else numbers[0]
+    return numbers
 
 
 def choice(*known):

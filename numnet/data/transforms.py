@@ -50,7 +50,8 @@ def check_preset(name: str, resolution) -> None:
     if len(pixels) != 2 or any(
         isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in pixels
     ):
-        raise NumnetError(f"resolution: expected a number of pixels, or [height, width], got {resolution!r}")
+        pair = " each in [height, width]" if isinstance(resolution, (list, tuple)) else ""
+        raise NumnetError(f"resolution: expected a number of pixels{pair}, got {resolution!r}")
 
 
 def _timm(name):
