@@ -19,6 +19,8 @@ NAMES = {
     "mobilenet_v2": "V2",
     "mobilenet_v3_large": "V3-Large",
     "mobilenet_v3_small": "V3-Small",
+    "mobilenet_v4_small": "V4-Small",
+    "mobilenet_v4_medium": "V4-Medium",
     "mnasnet_a1": "MnasNet-A1",
     "mnasnet_b1": "MnasNet-B1",
 }

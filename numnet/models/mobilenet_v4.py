@@ -15,8 +15,7 @@ then a 1×1 convolution to 1,280.
     uib, ConvNeXt    K   0    depthwise, expand, project: the spatial mixing is done on the thin map
     uib, feed-forward 0  0    expand, project: no spatial mixing
 
-The paper prints 3.8, 9.2 and 31 M parameters; its tables, as the authors' code and timm have them, give 3,774,024,
-9,715,512 and 32,590,864.
+Parameters at width 1 and 1,000 classes, exactly timm's: 3,774,024, 9,715,512 and 32,590,864.
 
 Where the sources differ. ε is 1e-3 in the authors' TensorFlow code (variant "keras"), 1e-5 in timm ("torch") and in
 "paddle", which is taken to be timm's. Other widths: e keeps its *ratio* to the block's input, as in V3 of Keras. Below
@@ -47,7 +46,7 @@ KINDS = ("conv", "fused", "uib")
 
 
 class Row(NamedTuple):
-    """A row of tables 11 to 13: kind, the two kernels, expanded channels, output channels, stride."""
+    """A row of one of the paper's tables: kind, the two kernels, expanded channels, output channels, stride."""
 
     kind: str
     k1: int
@@ -112,7 +111,10 @@ ROWS = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 STEM, LAST, WIDE = {"small": 32, "medium": 32, "large": 24}, 960, 1280
 
 KIND = (lambda v: isinstance(v, str) and v in KINDS), "one of " + ", ".join(KINDS)
-KERNEL = (lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255), "0 for none, or at most 255"
+KERNEL = (
+    (lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255),
+    "0 for none, or at most 255",
+)
 
 
 def table(size, rows=None) -> list[Row]:
