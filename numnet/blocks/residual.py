@@ -106,7 +106,7 @@ class InvertedResidual(Residual):
 
 
 class UniversalBottleneck(Residual):
-    """MobileNetV4's block, the universal inverted bottleneck (Qin et al. 2024): up to two depthwise convolutions around one expansion.
+    """MobileNetV4's block (Qin et al. 2024), the universal inverted bottleneck: depthwise convolutions around an expansion.
 
         x ─ [depthwise start×start, BN] ─ expand 1×1, BN, act ─ [depthwise middle×middle, BN, act] ─ project 1×1, BN ─ + ─ y
 

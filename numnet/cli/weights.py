@@ -104,7 +104,8 @@ def export(arguments):
     onnx = file.suffix.lower() == ".onnx"
     for name in ("fold", "preprocess", "free_sides", "softmax", "layers") if not onnx else ("layout",):
         if getattr(arguments, name):
-            raise NumnetError(f"--{name}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
+            option = f"--{name.replace('_', '-')}"
+            raise NumnetError(f"{option}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
     net = load(arguments.checkpoint)
     if arguments.layout == "numnet":
         document = {key: net.document[key] for key in KEPT if net.document.get(key) is not None}
