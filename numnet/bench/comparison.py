@@ -137,7 +137,7 @@ def _run(job) -> dict:
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         why = said[-1] if said else f"exit code {done.returncode}"
-        raise NumnetError(f"{job.get('side', 'the machine')} failed: {why[:300]}")
+        raise NumnetError(f"{job.get('side', 'the machine')} failed: {why[:600]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
