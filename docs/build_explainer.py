@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 PAGES = Path(__file__).parent / "explainer"
@@ -115,6 +116,7 @@ def measure() -> dict:
         "machine": processor(),
         "threads": numba.get_num_threads(),
         "numnet": numnet.__version__,
+        "date": time.strftime("%Y-%m-%d"),
         "command": "python docs/build_explainer.py --times",
         "how": "the shortest of the runs of numnet's predict on one random image that fit in 0.3 seconds",
         "ms": found,

@@ -133,7 +133,9 @@ def test_a_package_with_another_checksum_is_not_used(builder, tmp_path, monkeypa
 
 def test_the_kept_times_name_their_machine(builder):
     times = json.loads(builder.TIMES.read_text("utf-8"))
-    assert times["machine"] and times["threads"] >= 1 and times["command"].endswith("--times")
+    assert (
+        times["machine"] and times["date"] and times["threads"] >= 1 and times["command"].endswith("--times")
+    )
     nets = [(model, where) for model, found in times["ms"].items() for where in found]
     assert len(nets) >= 100 and {model for model, _ in nets} == set(builder.MODELS)
     assert all(times["ms"][model][where] > 0 for model, where in nets)

@@ -214,7 +214,7 @@ function scatter() {
   $("scatter").replaceChildren(chart({ points, wide: $("scatter").clientWidth, across: "million MACs", up: "ms", logY: true, rate: fastest,
     about: `Time against MACs of ${points.length} nets, both axes logarithmic. ${data.models[state.model]} reaches between ${short(slowest)} and ${short(fastest)} billion MACs a second.` }));
   $("rate").textContent = `${data.models[state.model]}: from ${short(slowest)} to ${short(fastest)} billion MACs a second, depending on width and resolution. The dashed line is its fastest.`;
-  $("machine").textContent = `Measured on: ${timed.machine}, ${timed.threads} thread${timed.threads === 1 ? "" : "s"}, numnet ${timed.numnet}; ${timed.how}. ` +
+  $("machine").textContent = `Measured on: ${timed.machine}, ${timed.threads} thread${timed.threads === 1 ? "" : "s"}, numnet ${timed.numnet}, ${timed.date}; ${timed.how}. ` +
     `On your own machine: ${timed.command}`;
 }
 
