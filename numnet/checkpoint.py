@@ -4,7 +4,7 @@ The file: 8 bytes with the length of a JSON header, the header (name -> dtype, s
 bytes. Our own document stands as JSON text under the key "numnet" of the header's metadata, so that any
 safetensors reader opens the file, and nothing in it is ever executed.
 
-A file is written whole or not at all: to a temporary name beside, flushed to the disk, renamed over the old
+A file is written as a whole or not at all: to a temporary name in the same folder, flushed to the disk, renamed over the old
 one, and the folder flushed too. Whoever pulls the plug finds the old file or the new one.
 """
 

@@ -22,7 +22,7 @@ def load(path: str | os.PathLike[str]) -> Net:
     net.config        the keywords of ``numnet.build``
     net.scaling       {"mean": [3 floats], "std": [3 floats]} of x/255, or None if the file has none
     net.class_names   a list with a text for each class, or None
-    net.document      all that the file says beside its arrays: data set, recipe, state of the training, …
+    net.document      all that the file says besides its arrays: data set, recipe, state of the training, …
     net.path          the file itself
 
     ``net.save(path, input=net.scaling, classes=net.class_names)`` writes such a file again.
@@ -41,7 +41,9 @@ def load(path: str | os.PathLike[str]) -> Net:
     net.step = document.get("step") or (document.get("training") or {}).get("passes") or 0
     net.scaling, net.class_names = document.get("input"), document.get("classes")
     if net.class_names is not None and len(net.class_names) > net.classes:
-        raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
+        raise NumnetError(
+            f"{path}: names {len(net.class_names)} classes, its net has {net.classes} output classes"
+        )
     net.document, net.path = document, path
     return net
 
@@ -196,6 +198,6 @@ def _config(path, document) -> dict:
         )
     if not isinstance(config, dict) or "model" not in config:
         raise NumnetError(
-            f"{path}: a net of one's own; make it as its author did, then net.restore(its arrays)"
+            f"{path}: a custom net; build it as its author did, then call net.restore(its arrays)"
         )
     return config

@@ -1,4 +1,4 @@
-"""The house: a file imports only from its own room and from rooms above it; what `import numnet` loads."""
+"""The package: a file imports only from its own part and from parts above it; what `import numnet` loads."""
 
 import ast
 import json
@@ -9,7 +9,7 @@ import pytest
 import numnet
 
 ROOT = Path(numnet.__file__).parent
-ROOMS = [  # from the top of the house down
+ROOMS = [  # the parts of the package, from the top down
     "errors",
     "cores",
     "texts",
@@ -46,7 +46,7 @@ each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path
 
 
 def room_of(path):
-    """The room that a file lies in; None for numnet/__init__.py and __main__.py, which may import from all."""
+    """The part that a file belongs to; None for numnet/__init__.py and __main__.py, which may import from all."""
     name = path.relative_to(ROOT).parts[0].removesuffix(".py")
     return None if name in ("__init__", "__main__") else name
 
@@ -66,7 +66,7 @@ def imports(path):
 
 
 def rooms_imported(path):
-    """(line, room) of every import of our own; the room is "" for numnet itself."""
+    """(line, part) of every import from numnet; the part is "" for numnet itself."""
     for line, name in imports(path):
         if name.split(".")[0] == "numnet":
             first = name.split(".")[1] if "." in name else ""
@@ -83,7 +83,7 @@ def test_a_file_imports_only_from_rooms_above_it(path):
     if room is None:
         return
     for line, other in rooms_imported(path):
-        assert other or room == "cli", f"{path.name}:{line} imports numnet itself, which imports every room"
+        assert other or room == "cli", f"{path.name}:{line} imports numnet itself, which imports every part"
         assert not other or ROOMS.index(other) <= ROOMS.index(room), (
             f"{path.name}:{line}: {room} imports from {other}"
         )

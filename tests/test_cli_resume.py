@@ -75,7 +75,7 @@ def test_other_images_are_refused(here, place, monkeypatch):
     assert "red missing now" in fails("--data", "elsewhere", "--epochs", 4)
     shutil.move(place / "photos", place / "gone")
     try:
-        assert "which is not there; --data DIR says where they are now" in fails()
+        assert "which is missing; give their new place with --data DIR" in fails()
     finally:
         shutil.move(place / "gone", place / "photos")
     assert history(here / "run") == history(place / "run") and (here / "run" / "result.json").exists()
@@ -110,7 +110,7 @@ def test_fewer_epochs(here):
     assert "--epochs: run is in epoch 2 already, expected 2 or more, got 1" in fails(
         "--data", "elsewhere", "--epochs", 1
     )
-    assert "expected no --lr beside it" in fails("--lr", 0.2)
+    assert "expected no --lr" in fails("--lr", 0.2)
     before = (here / "run" / "last.safetensors").read_bytes()
     works("train", "--resume", "run", "--data", "elsewhere", "--epochs", 2, "--quiet")
     assert before == (here / "run" / "last.safetensors").read_bytes()

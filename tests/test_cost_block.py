@@ -92,8 +92,8 @@ def test_mistakes(text, words):
     [
         ([], "expected a model, or --block"),
         (["mobilenet_v1", "--block", "conv:1x1x1:1"], "got the model mobilenet_v1"),
-        (["--block", "conv:1x1x1:1", "--width", "0.5"], "no option beside it"),
-        (["--block", "conv:1x1x1:1", "--csv"], "no option beside it"),
+        (["--block", "conv:1x1x1:1", "--width", "0.5"], "the only other option can be --json"),
+        (["--block", "conv:1x1x1:1", "--csv"], "the only other option can be --json"),
     ],
 )
 def test_mistakes_of_the_command(arguments, words):

@@ -77,12 +77,12 @@ def test_train_and_capital_validation_evaluates_on_no_training_image(tmp_path):
     [
         (["Train", "Test"], "Test, Train are named as a split is and hold images but no class folders; expected train/CLASS"),
         (["trainA", "trainB", "testA", "testB"], "named as a split is"),
-        (["ant", "bee", "test"], "test is named as a split is .* beside ant, bee; .*if they are classes, give them other"),
+        (["ant", "bee", "test"], "test is named as a split is .* next to ant, bee; .*if they are classes, give them other"),
         (["ant", "bee", "unlabeled"], "unlabeled is named as a split is"),
         (["test/ant", "test/bee"], "test is by name not for training; expected"),
-        (["ant", "bee", "test/ant", "test/bee"], "test is by name not for training, beside ant, bee"),
+        (["ant", "bee", "test/ant", "test/bee"], "test is by name not for training, next to ant, bee"),
         (["train_1/ant", "train_1/bee", "train_2/ant", "train_2/bee"], "train_1 and train_2 are both train folders"),
-        (["train/2019", "train/2020", "bus", "car"], "is train a split, or a class like bus, car beside it"),
+        (["train/2019", "train/2020", "bus", "car"], "is train a split, or a class like bus, car next to it"),
         (["ant/train", "ant/test", "bee"], "ant holds a training split, .*bee does not"),
         (["fold1/ant", "fold1/bee", "fold2/ant", "fold2/bee"], "fold1, fold2 all hold the folders ant, bee; those look like"),
         (["cat/2019", "cat/2020"], r"only one class folder, cat; did you mean .*cat\?"),
@@ -117,9 +117,9 @@ def test_what_lies_beside_is_named(tmp_path, capsys):
     read = load(tmp_path)  # an unlabelled test folder: the labelled val judges
     assert len(read.train) == len(read.test) == 6
     said = capsys.readouterr().err
-    assert "test: not used: 3 images without class folders" in said and "not used: extra, beside" in said
+    assert "test: not used: 3 images without class folders" in said and "not used: extra, next to" in said
     assert "seg_pred: not used: 3 images without class folders" in said
-    assert "train: not used: 2 images beside the class folders, of no class" in said
+    assert "train: not used: 2 images next to the class folders, without a class" in said
     assert said.splitlines() == [f"numnet: {line}" for line in read.said]
 
 

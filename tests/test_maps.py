@@ -139,7 +139,7 @@ def test_predict_draws_maps(tmp_path):
         ([one, two, "--maps", drawn], "expected one image file, got 2"),
         ([one, "--maps", drawn, "--layers", "blok"], "no layer 'blok'"),
         ([one, "--maps", "maps.txt"], "--maps: expected a name that ends in"),
-        ([one, "--layers", "stem"], "expected --maps FILE beside it"),
+        ([one, "--layers", "stem"], "needs --maps FILE as well"),
     ):
         code, _, err = command("predict", *wrong)
         assert code == 2 and words in err and len(err.splitlines()) == 1, err

@@ -89,7 +89,7 @@ def test_the_batch_size_changes_nothing_but_rounding():
 def test_errors():
     with pytest.raises(NumnetError, match="no images to evaluate"):
         evaluate(Fixed(np.eye(3)), ArraySplit(images(0), []), SCALING)
-    with pytest.raises(NumnetError, match="the images have 4 classes, the net tells 3 apart"):
+    with pytest.raises(NumnetError, match="the images have 4 classes, the net has 3 output classes"):
         evaluate(Fixed(np.eye(3)), ArraySplit(images(1), [3]), SCALING)
 
 

@@ -97,7 +97,7 @@ def test_run_directories_are_numbered():
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(NumnetError, match="tells 3 classes apart, quarters has 4"):
+    with pytest.raises(NumnetError, match="has 3 output classes, quarters has 4"):
         run.train("shapes", flags={**FAST, "model": {"classes": 3}}, progress=False)
     with pytest.raises(NumnetError, match="no such checkpoint"):
         run.resume("nowhere")

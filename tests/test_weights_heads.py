@@ -114,7 +114,7 @@ def test_a_net_without_its_top(model, tmp_path):
     net = random_net(model)
     write_legacy(tmp_path / "no_top.h5", body_of(net))
     again = weights.import_file(tmp_path / "no_top.h5", resolution=32, bn_eps=1e-3)
-    assert again.document["untrained"] == ["logits"] and "starts anew" in "".join(again.notes)
+    assert again.document["untrained"] == ["logits"] and "is untrained" in "".join(again.notes)
     own = {
         name: array
         for name, array in net.state().items()
@@ -135,7 +135,7 @@ def test_the_commands_with_a_net_without_its_top(tmp_path):
     code, _, error = run(
         "import", tmp_path / "no_top.h5", "-o", tmp_path / "start.safetensors", "--resolution", "32"
     )
-    assert code == 0 and "starts anew" in error
+    assert code == 0 and "is untrained" in error
     image = folder / "test" / "red" / "0.png"
     start = tmp_path / "start.safetensors"
     for command in (
@@ -189,7 +189,7 @@ def test_a_head_of_one_s_own_comes_in_whole(model, hidden, tmp_path):
         again = weights.import_file(tmp_path / file, resolution=32)
         assert same(net, again) and again.config["head"] == hidden and again.classes == 7, file
         assert "untrained" not in again.document and again.config["bn_eps"] == 0.001
-        assert "a head of one's own" in again.notes[0]
+        assert "a custom head" in again.notes[0]
     x = images(net)
     assert np.array_equal(again.forward(x), net.forward(x))
     again.save(tmp_path / "mine.safetensors")

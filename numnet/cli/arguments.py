@@ -162,7 +162,7 @@ def add_model_options(parser, classes=True):
         "--width",
         type=number(above=0, most=8),
         metavar="W",
-        help="times as many channels in every layer (1.0)",
+        help="width multiplier: scales the channels of every layer (1.0)",
     )
     add(
         "--resolution",
@@ -177,13 +177,13 @@ def add_model_options(parser, classes=True):
         "--padding",
         type=choice("same", "symmetric"),
         metavar="same|symmetric",
-        help="TensorFlow's or PyTorch's way",
+        help="padding as in TensorFlow (same) or PyTorch (symmetric)",
     )
     add("--strides", type=choice("imagenet", "cifar"), metavar="imagenet|cifar",
         help="cifar: 32×32 inputs keep their size in the first layers")  # fmt: skip
     add("--variant", type=choice("keras", "torch", "paddle"), metavar="keras|torch|paddle",
-        help="whose details: rounding of widths, batch norm's settings, activations (keras)")  # fmt: skip
-    add("--dropout", type=number(least=0, below=1), metavar="P", help="rate before the last layer")
+        help="details as in this framework: rounding of widths, batch norm, activations (keras)")  # fmt: skip
+    add("--dropout", type=number(least=0, below=1), metavar="P", help="dropout rate before the last layer")
     group.add_argument(
         "--set",
         type=assignment,
@@ -236,9 +236,7 @@ def described_or_saved(model, **options):
 def require_dataset(dataset, data=None) -> None:
     """Raise NumnetError if that is neither a built-in data set nor a path; ``data``: where --data says that it lies."""
     if data is not None and dataset not in BUILT_IN:
-        raise NumnetError(
-            f"--data: says where CIFAR-10 lies; {dataset} is a path itself, expected no --data beside it"
-        )
+        raise NumnetError(f"--data: says where CIFAR-10 lies; {dataset} is a path itself, expected no --data")
     if dataset not in BUILT_IN and not os.path.exists(dataset):
         words = f"expected {', '.join(BUILT_IN)} or the path of an image folder"
         raise NumnetError(f"data set: {words}, got {dataset!r}{nearest(dataset, BUILT_IN)}")

@@ -56,7 +56,7 @@ def bench(arguments):
     sides = _sides(arguments)
     chosen = [_changed(workload, arguments) for workload in workloads.find(arguments.workloads)]
     if arguments.values and not arguments.sweep:
-        raise NumnetError("--values: expected --sweep beside it")
+        raise NumnetError("--values: needs --sweep as well")
     if arguments.sweep:
         if any(workload.mode in workloads.KERNELS for workload in chosen):
             raise NumnetError("--sweep: expected workloads of training or inference, not of kernels alone")

@@ -26,17 +26,17 @@ COMMANDS = {
     "models": Command("nets", "the nets that numnet builds"),
     "summary": Command("nets", "a net layer by layer: output shapes, parameters, multiply-accumulates"),
     "draw": Command("nets", "a net as a picture on one page"),
-    "cost": Command("nets", "what nets cost, layer by layer and by layer type; several side by side"),
+    "cost": Command("nets", "cost of nets, layer by layer and by type of layer; several side by side"),
     "train": Command("train", "train a net on CIFAR-10, the built-in shapes or a folder of images"),
     "sweep": Command("train", "do the trainings that a file lists, one after another"),
     "eval": Command("evaluate", "accuracy and loss of a trained net on a test set"),
-    "predict": Command("predict", "what a trained net sees in image files"),
+    "predict": Command("predict", "classify image files with a trained net"),
     "probe": Command("probe", "a linear classifier on a net's features: what they know of other classes"),
-    "data": Command("data", "fetch CIFAR-10, or check a copy of your own, and say where it lies"),
+    "data": Command("data", "fetch CIFAR-10, or check your own copy, and say where it is"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
-    "scale": Command("scale", "how long a step would take on many ranks (MPI), and what more of them bring"),
-    "bench": Command("bench", "speed and memory beside PyTorch and ONNX Runtime"),
+    "scale": Command("scale", "predict the time of a step on many ranks (MPI), and the speed-up"),
+    "bench": Command("bench", "speed and memory, compared with PyTorch and ONNX Runtime"),
     "course": Command("course", "the notebooks without and with solutions, for teaching; and their points"),
     "info": Command("info", "versions, threads, lanes, cache; or the settings of a run"),
 }
@@ -78,8 +78,8 @@ def main(argv=None) -> int:
 class Leave:
     """A handler that ends the command as Ctrl-C does: half-written files are removed on the way out.
 
-    It raises, and remembers in ``heard`` that it did: a signal may come while Python runs a callback of a
-    library written in C, whose exceptions are printed and lost. Whoever asks later still sees it.
+    It raises, and stores the signal in ``heard``: a signal may come while Python runs a callback of a library
+    written in C, whose exceptions are printed and lost. ``end`` still finds it there.
     """
 
     heard = None  # the number of the signal
@@ -98,7 +98,7 @@ class Leave:
 
 @contextmanager
 def _ended_by_signals():
-    """Inside, Ctrl-C, SIGTERM and SIGHUP end the command. A training has handlers of its own, which save first."""
+    """Inside, Ctrl-C, SIGTERM and SIGHUP end the command. A training has its own handlers, which save first."""
     before, leave = {}, Leave()
     if threading.current_thread() is threading.main_thread():
         for name, usual in (
@@ -168,7 +168,7 @@ def _fail(error) -> int:
 
 
 def _drop_output() -> None:
-    """Nobody takes standard output: send what is left nowhere, or Python complains once more when it ends."""
+    """Standard output is closed: discard what is left, or Python reports the error again when it ends."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

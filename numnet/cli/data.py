@@ -1,4 +1,4 @@
-"""``numnet data``: fetch CIFAR-10, or look at a copy of one's own, and say what it is and where it lies."""
+"""``numnet data``: fetch CIFAR-10, or check a copy that you have, and say what it is and where it is."""
 
 import hashlib
 

@@ -35,18 +35,18 @@ def eval_arguments(parser):
     parser.add_argument(
         "--per-class",
         action="store_true",
-        help="recall, precision and F1 of each class, and who is taken for whom",
+        help="recall, precision and F1 of each class, and its confusions",
     )
     about = (
         "train, validation, test, or all (test where the folder names test images; a folder without splits is used "
         "whole, but for the one that the net was trained on)"
     )
     parser.add_argument("--split", type=choice(*PARTS), metavar="NAME", help=about)
-    about = "the first class of the data set is the net's first, and so on, whatever their names"
+    about = "match classes by position: the data set's first is the net's first, whatever their names"
     parser.add_argument("--by-position", action="store_true", help=about)
     parser.add_argument("--figure", metavar="FILE", help="draw the confusion matrix (.png, .pdf, .svg)")
     parser.add_argument(
-        "--flip", action="store_true", help="also the accuracy of each image and its mirror image together"
+        "--flip", action="store_true", help="also the accuracy from each image together with its mirror image"
     )
     parser.add_argument("--batch-size", type=count(), default=256, metavar="B", help="images at a time (256)")
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)")

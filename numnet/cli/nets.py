@@ -177,11 +177,11 @@ def _time(net) -> str:
 
 
 def _blocks(arguments):
-    """Single blocks, each beside the first."""
+    """Single blocks, each compared with the first."""
     if arguments.models:
         raise NumnetError(f"--block: expected blocks alone, got the model {arguments.models[0]}")
     if arguments.csv or arguments.plot or arguments.batch_size != 1 or model_options(arguments):
-        raise NumnetError("--block: costs one image and one block; expected no option beside it but --json")
+        raise NumnetError("--block: costs one image and one block; the only other option can be --json")
     found = costs.blocks(arguments.block)
     if arguments.json:
         print_json(found)

@@ -50,26 +50,26 @@ def predict_arguments(parser):
         "folders of them or patterns like 'photos/*.jpg'"
     )
     parser.add_argument("files", nargs="*", metavar="[CHECKPOINT] IMAGE|FOLDER", help=about)
-    about = "also the images that this text file names, a line each; - reads them from standard input"
+    about = "also the images that this text file lists, one in a line; - reads standard input"
     parser.add_argument("--list", metavar="FILE", help=about)
-    parser.add_argument("--top", type=count(), default=5, metavar="K", help="classes to name (5)")
+    parser.add_argument("--top", type=count(), default=5, metavar="K", help="number of classes to print (5)")
     parser.add_argument("--figure", metavar="FILE", help="draw images and bars (.png, .pdf, .svg)")
-    about = f"draw over each image what speaks for its first class (into --figure, or {EXPLAINED})"
+    about = f"draw over each image which pixels support its first class (into --figure, or {EXPLAINED})"
     parser.add_argument("--explain", action="store_true", help=about)
-    about = "draw what the net's layers make of one photograph, block by block (.png, .pdf, .svg)"
+    about = "draw the maps of the net's layers for one photograph, block by block (.png, .pdf, .svg)"
     parser.add_argument("--maps", metavar="FILE", help=about)
-    about = "layers for --maps, by name or pattern, apart by commas: block3, block*.depthwise (all blocks)"
+    about = "layers for --maps: names or patterns, separated by commas: block3, block*.depthwise (all blocks)"
     parser.add_argument("--layers", metavar="NAMES", help=about)
     add_input_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
-    about = f"as a table for programs: {','.join(COLUMNS)}"
+    about = f"as CSV: {','.join(COLUMNS)}"
     parser.add_argument("--csv", action="store_true", help=about)
 
 
 def predict(arguments):
     set_threads(arguments.threads)
     if arguments.json and arguments.csv:
-        raise NumnetError("--csv: cannot stand beside --json")
+        raise NumnetError("--csv: cannot be used with --json")
     first, images = _checkpoint(arguments.files)
     images = _images(images, arguments.list)
     if not images:
@@ -84,7 +84,7 @@ def predict(arguments):
         if len(images) != 1:
             raise NumnetError(f"--maps: draws one photograph; expected one image file, got {len(images)}")
     elif arguments.layers:
-        raise NumnetError("--layers: says which maps to draw; expected --maps FILE beside it")
+        raise NumnetError("--layers: chooses the maps to draw; needs --maps FILE as well")
     net = trained_net(first or PACKAGED, "predict")
     read = partial(
         _read, net=net, scaling=input_scaling(net, arguments), preset=input_preset(net, arguments),

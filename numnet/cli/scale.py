@@ -23,17 +23,24 @@ MEASURED = 64  # images at most that compute is measured with; more are on the l
 
 def scale_arguments(parser):
     parser.epilog = (
-        "Alone: with the link that is given. Under mpiexec the link between the ranks is measured."
+        "Without mpiexec the link is assumed as given. With mpiexec the link between the ranks is measured."
     )
     parser.add_argument("model", metavar="MODEL", help="one of those that `numnet models` lists")
-    parser.add_argument("--batch", type=count(), default=128, metavar="B", help="images a step (128)")
-    parser.add_argument("--ranks", type=count(), default=1024, metavar="R", help="at most (1,024)")
-    parser.add_argument("--latency", type=number(least=0), metavar="µs", help="of a message, microseconds")
+    parser.add_argument("--batch", type=count(), default=128, metavar="B", help="images in a step (128)")
     parser.add_argument(
-        "--bandwidth", type=number(above=0), metavar="GB/s", help="of a link, 10⁹ bytes a second"
+        "--ranks", type=count(), default=1024, metavar="R", help="largest number of ranks (1,024)"
     )
     parser.add_argument(
-        "--hidden", type=number(least=0, most=1), metavar="PART", help="of it that passes beside computing"
+        "--latency", type=number(least=0), metavar="µs", help="latency of a message, in microseconds"
+    )
+    parser.add_argument(
+        "--bandwidth", type=number(above=0), metavar="GB/s", help="bandwidth of a link, in 10⁹ bytes a second"
+    )
+    parser.add_argument(
+        "--hidden",
+        type=number(least=0, most=1),
+        metavar="PART",
+        help="part of the communication that overlaps with computing",
     )
     parser.add_argument(
         "--algorithm",

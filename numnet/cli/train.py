@@ -31,50 +31,53 @@ from numnet.training.schedules import OPTIONS as SCHEDULES
 
 # The recipe's keys as options: (metavar, what --help says). A key that is not here gets an option too.
 FLAGS = {
-    "epochs": ("E", "the recipe's warm-up keeps its share of them"),
-    "batch_size": ("B", "images a step"),
-    "lr": ("LR", "learning rate at its highest"),
+    "epochs": ("E", "epochs; the recipe's warm-up is scaled with them"),
+    "batch_size": ("B", "images in a step"),
+    "lr": ("LR", "highest learning rate"),
     "optimiser": ("NAME", ", ".join(OPTIMISERS)),
     "schedule": ("NAME", ", ".join(SCHEDULES)),
-    "warmup": ("EPOCHS", "how long the learning rate climbs"),
-    "seed": ("S", "of weights, order, augmentation, dropout and the validation images"),
+    "warmup": ("EPOCHS", "epochs in which the learning rate rises"),
+    "seed": (
+        "S",
+        "seed of the weights, the order of images, augmentation, dropout and the validation images",
+    ),
     "validation": (
         "N|test",
         "training images to hold back; they choose best.safetensors. test: the test images choose it, "
         "and its test accuracy is no test",
     ),
-    "weight_decay": ("D", "on weights, not on biases, gamma and beta"),
+    "weight_decay": ("D", "weight decay; on weights, not on biases, gamma and beta"),
     "decay_depthwise": ("", "weight decay on depthwise weights too"),
-    "label_smoothing": ("P", "probability that is spread over all classes"),
-    "ema": ("M", "decay of the averaged weights, which are evaluated and saved beside"),
-    "clip_norm": ("N", "the longest gradient"),
-    "accumulate": ("PARTS", "parts in which a batch goes through the net, to save memory"),
-    "scaling": ("NAME", "of the input: dataset, imagenet, keras, unit"),
-    "preset": ("NAME", "how photographs are brought to the resolution: torchvision, stretch, keras"),
-    "class_weights": ("W", "of the loss: balanced, or cat=2,dog=0.5"),
-    "sampling": ("NAME", "shuffled, or balanced: in every epoch as many images of each class"),
-    "patience": ("E", "end after so many epochs that were no better than the best (needs validation images)"),
-    "background": ("NAME", "what is seen through transparent pixels: white, black, grey"),
-    "freeze": ("BLOCK", "leave this block and all before it as they are"),
-    "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's share"),
-    "exact": ("", "with mpiexec: the same bits on 1, 2, 4 and 8 ranks; slow"),
-    "checkpoint_every": ("MINUTES", "save within an epoch too"),
-    "keep_every": ("E", "keep the checkpoint of every so many epochs: epoch-5.safetensors …"),
-    "momentum": ("M", "of sgd, muon and rmsprop"),
-    "nesterov": ("", "of sgd and muon"),
+    "label_smoothing": ("P", "label smoothing: the probability that is spread over all classes"),
+    "ema": ("M", "decay of the averaged weights, which are evaluated and saved too"),
+    "clip_norm": ("N", "clip the gradient to this L2 norm"),
+    "accumulate": ("PARTS", "split each batch into this many parts, to save memory"),
+    "scaling": ("NAME", "input scaling: dataset, imagenet, keras, unit"),
+    "preset": ("NAME", "how photographs are resized: torchvision, stretch, keras"),
+    "class_weights": ("W", "class weights in the loss: balanced, or cat=2,dog=0.5"),
+    "sampling": ("NAME", "shuffled, or balanced: every epoch has the same number of images of each class"),
+    "patience": ("E", "end after E epochs without a better result (needs validation images)"),
+    "background": ("NAME", "colour behind transparent pixels: white, black, grey"),
+    "freeze": ("BLOCK", "do not train this block and those before it"),
+    "sync_bn": ("", "with mpiexec: batch norm over the whole batch, not over each rank's part"),
+    "exact": ("", "with mpiexec: bit-identical results on 1, 2, 4 and 8 ranks; slow"),
+    "checkpoint_every": ("MINUTES", "save within an epoch too, with this many minutes between"),
+    "keep_every": ("E", "keep a checkpoint every E epochs: epoch-5.safetensors …"),
+    "momentum": ("M", "momentum of sgd, muon and rmsprop"),
+    "nesterov": ("", "Nesterov's momentum, for sgd and muon"),
     "ratio": (
         "PART",
-        "of muon: what a matrix moves by in a step, in parts of its own length, over the learning rate",
+        "muon: length of a step in parts of the matrix's own length, divided by the learning rate",
     ),
-    "rho": ("M", "of rmsprop: memory of the squares"),
-    "beta1": ("M", "of adam"),
-    "beta2": ("M", "of adam"),
-    "epsilon": ("X", "of rmsprop and adam"),
-    "style": ("NAME", "of rmsprop: where epsilon stands, pytorch or tensorflow"),
-    "final": ("PART", "of the learning rate that is left at the end (linear, cosine, one_cycle)"),
-    "gamma": ("FACTOR", "of the schedules step and exponential"),
+    "rho": ("M", "rmsprop: decay of the mean of squares"),
+    "beta1": ("M", "adam: decay of the mean of gradients"),
+    "beta2": ("M", "adam: decay of the mean of squares"),
+    "epsilon": ("X", "rmsprop and adam: added to the denominator"),
+    "style": ("NAME", "rmsprop: the place of epsilon, as in pytorch or tensorflow"),
+    "final": ("PART", "fraction of the learning rate at the end (linear, cosine, one_cycle)"),
+    "gamma": ("FACTOR", "factor of the schedules step and exponential"),
     "milestones": ("E,E,…", "epochs after which the schedule step multiplies by gamma"),
-    "every": ("EPOCHS", "between two factors of the schedule exponential"),
+    "every": ("EPOCHS", "epochs between two factors of the schedule exponential"),
 }
 NO_FLAG = ("about", "augment", "progressive")
 FREE_TO_RESUME = (
@@ -89,7 +92,7 @@ FREE_TO_RESUME = (
     "json",
     "threads",
     "quiet",
-)  # may stand beside --resume
+)  # may be used with --resume
 
 
 # ----------------------------------------------------------------------------------------- train
@@ -113,13 +116,11 @@ def train_arguments(parser):
     about = "start from this net's weights; another number of classes gets a new last layer"
     parser.add_argument("--init", metavar="CHECKPOINT", help=about, **hidden)
     about = (
-        "go on with a run that was stopped; beside it only --data (where the images lie now), --epochs and --patience "
-        "(another end), --memory"
+        "continue a run that was stopped; the only other options are --data (where the images are now), --epochs "
+        "and --patience (another end), --memory"
     )
     parser.add_argument("--resume", metavar="RUN_DIR", help=about)
-    about = (
-        "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and on from there"
-    )
+    about = "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and continue from there"
     parser.add_argument("--epoch", type=count(), metavar="E", dest="from_epoch", help=about, **hidden)
     add_threads(parser)
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)", **hidden)
@@ -139,23 +140,25 @@ def train_arguments(parser):
             group.add_argument(*names, action=argparse.BooleanOptionalAction, help=about, **hidden)
         else:
             group.add_argument(*names, dest=key, type=_setting(key), metavar=metavar, help=about, **hidden)
-    about = "the learning rate is for the recipe's batch size: times as much for a batch so much larger"
+    about = "scale the learning rate linearly with the batch size: the recipe's is for its own batch size"
     group.add_argument("--scale-lr", action="store_true", help=about, **hidden)
     group = parser.add_argument_group("augmentation (part of the recipe)")
     group.add_argument(
-        "--crop", type=_pixels, metavar="PIXELS", help="shift by up to so many pixels", **hidden
+        "--crop", type=_pixels, metavar="PIXELS", help="shift each image by up to this many pixels", **hidden
     )
     group.add_argument(
         "--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images", **hidden
     )
-    group.add_argument("--cutout", type=_pixels, metavar="SIDE", help="cover a square of that side", **hidden)
+    group.add_argument(
+        "--cutout", type=_pixels, metavar="SIDE", help="cover a square with this side", **hidden
+    )
     for name, what in (
         ("mixup", "blend every image with another one"),
         ("cutmix", "put a part of another image in"),
     ):
         about = f"{what}, and their labels: α of the Beta distribution, 0 to 1"
         group.add_argument(f"--{name}", type=number(least=0, most=1), metavar="ALPHA", help=about, **hidden)
-    group.add_argument("--no-augment", action="store_true", help="none at all", **hidden)
+    group.add_argument("--no-augment", action="store_true", help="no augmentation", **hidden)
 
 
 def _pixels(text):
@@ -211,7 +214,7 @@ def _start(arguments, team):
     given = vars(arguments)
     if "from_epoch" in given:
         raise NumnetError(
-            "--epoch: goes back in a run that was kept; expected --resume RUN_DIR beside it, or --epochs"
+            "--epoch: goes back in an earlier run; needs --resume RUN_DIR as well, or did you mean --epochs?"
         )
     flags, recipe = _flags(arguments), given.get("recipe")
     # What can be known to be wrong is said before the data is read, or even downloaded.
@@ -274,7 +277,7 @@ def _flags(arguments) -> dict:
     augment = {key: given[key] for key in ("crop", "flip", "cutout", "mixup", "cutmix") if key in given}
     if given.get("no_augment"):
         if augment:
-            raise NumnetError(f"--no-augment: cannot stand beside --{next(iter(augment))}")
+            raise NumnetError(f"--no-augment: cannot be used with --{next(iter(augment))}")
         flags["augment"] = None
     elif augment:
         flags["augment"] = augment
@@ -285,7 +288,7 @@ def _resume(arguments, team):
     for name, value in vars(arguments).items():
         if name not in FREE_TO_RESUME or (name in ("dataset", "set") and value):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
-            raise NumnetError(f"--resume goes on as the run was started: expected no {what} beside it")
+            raise NumnetError(f"--resume continues the run with its own settings: expected no {what}")
     folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
     given = vars(arguments)
     epoch, changes = (

@@ -16,11 +16,11 @@ from numnet.training.console import Compiling
 
 
 def add_input_options(parser):
-    about = f"of the input, instead of the checkpoint's: {', '.join(SCALINGS)}"
+    about = f"input scaling, instead of the checkpoint's: {', '.join(SCALINGS)}"
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
-    about = f"how photographs are brought to the resolution: {', '.join(PRESETS)}, bicubic/0.9"
+    about = f"how photographs are resized: {', '.join(PRESETS)}, bicubic/0.9"
     parser.add_argument("--preset", type=_preset, metavar="NAME", help=about)
-    about = "what is seen through transparent pixels: white, black, grey (what lies hidden there)"
+    about = "colour behind transparent pixels: white, black, grey (default: their hidden colour)"
     parser.add_argument("--background", type=choice(*BACKGROUNDS), metavar="NAME", help=about)
     add_threads(parser)
 

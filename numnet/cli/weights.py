@@ -24,11 +24,11 @@ def import_arguments(parser):
         "-o", "--out", required=True, metavar="CHECKPOINT", help="file to write (.safetensors)"
     )
     parser.add_argument("--model", metavar="M", help="one of those that `numnet models` lists (recognised)")
-    about = "of several sets of weights in a PyTorch file: averaged (if there are any), raw, or a set's name there"
+    about = "which set of weights, if a PyTorch file has several: averaged (default, if there is one), raw, or its name"
     parser.add_argument("--take", metavar="averaged|raw|NAME", help=about)
-    about = "the net's name at timm, for what no tensor says (padding, epsilon, scaling): tf_mobilenetv3_large_100"
+    about = "the net's name at timm, for facts that are in no tensor (padding, epsilon, scaling): tf_mobilenetv3_large_100"
     parser.add_argument("--published", metavar="NAME", help=about)
-    about = f"of the input, instead of the published one: {', '.join(SCALINGS)}"
+    about = f"input scaling, instead of the published one: {', '.join(SCALINGS)}"
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -78,7 +78,7 @@ def export_arguments(parser):
         "or numnet for a checkpoint without the training's state, its weights in half precision"
     )
     parser.add_argument("--layout", type=choice(*LAYOUTS), metavar="|".join(LAYOUTS), help=about)
-    parser.add_argument("--fold", action="store_true", help=".onnx: batch norm inside the convolutions")
+    parser.add_argument("--fold", action="store_true", help=".onnx: fold batch norm into the convolutions")
     parser.add_argument(
         "--preprocess", action="store_true",
         help=".onnx: the graph takes bytes (N, H, W, 3) and scales them; else floats (N, 3, H, W)",
@@ -89,9 +89,9 @@ def export_arguments(parser):
         help=".onnx: images of any height and width, not the net's own only",
     )
     parser.add_argument(
-        "--softmax", action="store_true", help=".onnx: probabilities come out of the graph, not logits"
+        "--softmax", action="store_true", help=".onnx: the graph returns probabilities, not logits"
     )
-    about = ".onnx: the graph returns the maps of these layers too; names or patterns, apart by commas: stem,block*"
+    about = ".onnx: the graph returns the maps of these layers too; names or patterns, separated by commas: stem,block*"
     parser.add_argument("--layers", metavar="NAMES", help=about)
 
 

@@ -4,7 +4,7 @@
     cost.summary(net)    the familiar table as a dict, ``cost.table(net)`` as text
     cost.report(net)     everything: per layer, per type, in sum; see ``report``
     cost.csv(reports)    the layers of some reports as CSV
-    cost.block(text)     one layer or block, written like "conv:7x7x3:128": formula, numbers; ``cost.blocks`` beside others
+    cost.block(text)     one layer or block, written like "conv:7x7x3:128": formula, numbers; ``cost.blocks`` compares several
 
 MACs, not FLOPs: one MAC is one multiplication and one addition. ``macs`` counts as the papers count: convolutions and
 dense layers, taps on the padding included; bias, batch norm, activation and pooling count no MAC.

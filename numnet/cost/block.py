@@ -1,7 +1,7 @@
-"""What one layer or block costs, as a formula, as numbers and beside others: no net is needed.
+"""The cost of one layer or block, as a formula and as numbers, and compared with others. No net is needed.
 
     cost.block("conv:7x7x3:128:p0")                  a convolution from 7×7×3 to 128 channels without padding
-    cost.blocks(["conv:7x7x3:128:p0", "separable:7x7x3:128:p0"])      the second beside the first
+    cost.blocks(["conv:7x7x3:128:p0", "separable:7x7x3:128:p0"])      the second compared with the first
 
 A block is written KIND:HxWxC:F, the shape of its input and its output channels, and behind that, in any order,
 
@@ -20,7 +20,7 @@ from numnet.errors import NumnetError
 from numnet.layers import Dense
 
 FORM = "KIND:HxWxC:F, like conv:7x7x3:128 or inverted:56x56x24:24:t6:s2"
-KINDS = {  # kind: the options that it takes beside HxWxC and F
+KINDS = {  # kind: its options besides HxWxC and F
     "conv": ("k", "s", "p"),
     "depthwise": ("k", "s", "p"),
     "pointwise": (),

@@ -32,7 +32,7 @@ SUMS = (
 
 
 def report(net, batch_size=1) -> dict:
-    """Everything that is known of a net or of its description, for a batch of so many images. Allocates no array.
+    """All costs of a net or of its description, for a batch of this many images. Allocates no array.
 
     A line of "layers" has name, type, output_shape (of one image) and the numbers of SUMS:
 
@@ -47,7 +47,7 @@ def report(net, batch_size=1) -> dict:
                            norm and activation
     intensity              operations (2 · MACs) a byte moved
 
-    "types" adds the lines up by type; the sums of all stand beside "flops" (multiplications and additions of forward),
+    "types" adds the lines up by type; the sums of all are next to "flops" (multiplications and additions of forward),
     "peak_inference_bytes", "peak_training_bytes" and "tools": what PyTorch's counters print.
     """
     readers = readers_of(net)

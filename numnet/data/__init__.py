@@ -38,15 +38,15 @@ def load(
     """Read a data set.
 
     ``dataset``        "cifar10", "shapes", or the path of an image folder (see ``numnet.data.folder``)
-    ``data_dir``       where CIFAR-10 lies; None: $NUMNET_DATA, the cache, or a download if ``download``
+    ``data_dir``       where CIFAR-10 is; None: $NUMNET_DATA, the cache, or a download if ``download``
     ``validation``     training images to hold back, drawn by ``seed``, of folders by classes; not where the folder has
                        its own.
-                       "test": the test images in their place (also where the folder has its own): whatever is
-                       then chosen by them has seen the test
+                       "test": the test images in their place (also where the folder has its own): what is
+                       chosen by them has then seen the test
     ``resolution``     side of the images in pixels, or (height, width); None: 32, for folders 224
-    ``preset``         how an image of a folder is brought to it: "torchvision" (None), "stretch", "keras"
+    ``preset``         how an image of a folder is resized to it: "torchvision" (None), "stretch", "keras"
     ``memory``         bytes of images to keep, an integer or "500M", "4G"; None: 2 GiB
-    ``background``     what is seen through transparent pixels: "white", "black", "grey"; None: what lies hidden there
+    ``background``     colour behind transparent pixels: "white", "black", "grey"; None: their hidden colour
     ``input_scaling``  a name in ``numnet.data.transforms.SCALINGS``, or {"mean", "std"}, instead of the data set's own
 
     Raises NumnetError, one line, for everything that a user can get wrong.

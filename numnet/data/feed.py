@@ -56,8 +56,8 @@ def batches(
     ``take``      function(number, images of batch ``number``) -> the places in it that are wanted here, an array or a
                   slice, or None for no such batch; where several share the work, each reads its own images only
     ``sampling``  "shuffled": every image once. "balanced": as many images of each class, as many as there are images in
-                  all: those of small classes several times, each time augmented anew, of large ones a part, drawn
-                  in each epoch anew
+                  all: those of small classes several times, each time with another augmentation, of large ones
+                  a part, another one in each epoch
     ``channels``  what the net takes: 3, or 1 for the luminance of the scaled images, x then (B, H, W, 1)
 
     Batch number i depends on the arguments and on i alone, never on what was read before or on how many

@@ -7,7 +7,7 @@ ten without a word:
     hidden    images in hidden folders (thumbnails, checkpoints of notebooks, bins): copies, as a rule
     again     links to folders and images that are there already
 
-Files that lie beside images everywhere (notes, tables, a system's own) are no loss and not counted.
+Files that are often found among images (notes, tables, those of the system) are not counted as lost.
 """
 
 import os

@@ -5,7 +5,7 @@ that afterwards nothing is missing in the middle of an epoch. Images that fit in
 more images only the names are, and they are decoded again whenever they are asked for. Both ways give the
 same batches. Only what is asked for is read: an evaluation decodes no training image.
 
-Where nobody says which images are for testing, a fifth of each class, drawn once and for all, is the test set:
+If no folder says which images are for testing, a fifth of each class is the test set, always the same one:
 it never depends on a seed, so no checkpoint is tested on its own images.
 """
 

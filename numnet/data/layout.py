@@ -1,12 +1,12 @@
 """How a folder is laid out: where its training, validation and test images are, and what its classes are called.
 
-    DIR/train/CLASS/*, DIR/test/CLASS/*      a folder for validation beside them holds the validation images;
+    DIR/train/CLASS/*, DIR/test/CLASS/*      a folder for validation next to them holds the validation images;
                                              without one for tests it is the test set
     DIR/CLASS/train/*, DIR/CLASS/test/*      the same the other way round
     DIR/CLASS/*                              classes alone
 
 The folders of splits may be called as people call them: Train, training_set, val, Validation, Testing Data, seg_test …
-(``role``). Where it cannot be told whether such a folder is a split or a class, NumnetError asks: a net must never learn
+(``role``). If it is not clear whether such a folder is a split or a class, NumnetError asks: a net must never learn
 to tell training images from test images.
 """
 
@@ -194,7 +194,7 @@ def _places(folder, training, said) -> dict:
         count = len(images_below(folder / name).images)
         said.append(f"{folder / name}: not used: {_counted(count, 'image')} without class folders")
     if others:
-        said.append(f"{folder}: not used: {', '.join(others)}, beside the folders of splits")
+        said.append(f"{folder}: not used: {', '.join(others)}, next to the folders of the splits")
     if training and set(places) == {"train"}:
         said.append(
             f"{folder}: no labelled images for testing: a fifth of each class's training images is the test set"
@@ -203,7 +203,7 @@ def _places(folder, training, said) -> dict:
 
 
 def _as_test(places) -> dict:
-    """Validation images beside training images are the test set where there is no other."""
+    """If there are validation images and no test images, the validation images are the test set."""
     if "train" in places and "validation" in places and "test" not in places:
         places["test"] = places.pop("validation")
     order = ("train", "test", "validation")
@@ -211,13 +211,13 @@ def _as_test(places) -> dict:
 
 
 def _unclear(roles, flat, others) -> bool:
-    """True if it cannot be told whether the flat folders with a split's name are classes as the others are."""
+    """True if it is not clear whether the flat folders with a split's name are classes as the others are."""
     kinds = {roles[name] for name in flat}
     return len(kinds) > 1 or (kinds != {"train"} and len(others) > 1)
 
 
 def _ask(folder, training, roles, labelled, flat, others, trains) -> None:
-    """Raise NumnetError where a folder's name says split and what lies beside it says class."""
+    """Raise NumnetError if a folder's name is that of a split and its neighbours look like classes."""
     rename = "if they are classes, give them other names"
     if not labelled:
         raise NumnetError(
@@ -231,7 +231,7 @@ def _ask(folder, training, roles, labelled, flat, others, trains) -> None:
         )
     if training and len(others) > 1 and set(roles[name] for name in labelled + flat) == {"train"}:
         raise NumnetError(
-            f"{folder}: is {trains[0]} a split, or a class like {listed(others)} beside it? "
+            f"{folder}: is {trains[0]} a split, or a class like {listed(others)} next to it? "
             f"expected train/CLASS/* alone, or another name for the class"
         )
 
@@ -241,14 +241,16 @@ def _and(names) -> str:
 
 
 def _beside(others) -> str:
-    return f", beside {listed(others)}" if others else ""
+    return f", next to {listed(others)}" if others else ""
 
 
 def _classes(folder: Path, said) -> list:
     names = subfolders(folder)
     if names and holds_images(folder):
         loose = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-        said.append(f"{folder}: not used: {_counted(loose, 'image')} beside the class folders, of no class")
+        said.append(
+            f"{folder}: not used: {_counted(loose, 'image')} next to the class folders, without a class"
+        )
     _ask_about_folds(folder, names, said)
     return [(name, folder / name) for name in names]
 

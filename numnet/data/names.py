@@ -63,7 +63,7 @@ def assign(split, classes, known, outputs, *, where, by_position=False) -> Assig
     """Give the images of ``split``, whose labels number ``classes``, the labels of a net. Raises NumnetError.
 
     known        the names of the net's classes, or None: then, or ``by_position``, label n is the net's class n
-    outputs      how many classes the net tells apart
+    outputs      how many output classes the net has
     where        the data set's name, for messages
 
     Classes that are numbers (of lists without names) are the numbers of the net's classes, if those have names.
@@ -96,7 +96,7 @@ def _places(classes, known, outputs, where, by_position):
     """(the net's class of each of ``classes`` or None, by what, lines to say)."""
     if by_position or known is None:
         if len(classes) > outputs:
-            raise NumnetError(f"the net tells {outputs} classes apart, {where} has {len(classes)}")
+            raise NumnetError(f"the net has {outputs} output classes, {where} has {len(classes)}")
         if not by_position and len(classes) < outputs:
             raise NumnetError(
                 f"the net has {outputs} classes without names, {where} has {len(classes)}; which is which? "

@@ -1,9 +1,9 @@
 """The built-in data set ``shapes``: ten kinds of figure, drawn when they are asked for (``kernels.draw``).
 
 20,000 training and 4,000 test images, 32×32 in colour, every class equally often; always the same ones.
-Place, size, turn, colours and clutter are drawn without regard to the class, so neither one pixel nor any
-colour tells anything: a linear classifier hardly beats guessing, while a small convolutional net learns the
-set in a minute or two. It needs no network and no disk.
+Place, size, rotation, colours and clutter do not depend on the class, so no single pixel and no colour
+shows the class: a linear classifier is hardly better than guessing, while a small convolutional net learns
+the set in a minute or two. It needs no network and no disk.
 """
 
 import numpy as np

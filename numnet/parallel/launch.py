@@ -40,7 +40,7 @@ def world():
     if comm.size == 1 and launched() and not any(name in os.environ for name in NAMES):
         raise NumnetError(
             "started as one of several ranks, but the MPI library of mpi4py knows of one: it is not the launcher's; "
-            "use the mpiexec that lies beside it (srun: another --mpi)"
+            "use the mpiexec in the same folder (srun: another --mpi)"
         )
     return None if comm.size == 1 else comm
 

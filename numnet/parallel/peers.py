@@ -129,5 +129,5 @@ def require_exact(net, batches, accumulate, size) -> None:
     for path, layer in net.walk():
         if (layer.specs or layer.buffer_specs) and not isinstance(layer, (Unit, Dense)):
             raise NumnetError(
-                f"exact: the layer {path} adds up in a way of its own; expected numnet's layers"
+                f"exact: the layer {path} sums in a way that is not known here; expected numnet's layers"
             )

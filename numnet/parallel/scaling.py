@@ -14,7 +14,7 @@ Rings are best for long vectors on few ranks, trees for short ones on many; ``be
 MPI libraries do. Adding up counts as part of 1/β.
 
 **Overlap.** A bucket (``exchange``) starts when backward has finished its layers and the buckets before it are
-through. A part ``hidden`` of its time passes beside the computation, the rest takes the processor from it: 1 where a
+through. A part ``hidden`` of its time overlaps with the computation, the rest takes the processor from it: 1 where a
 network card does the work, near 0 where ranks on the same cores copy through memory. It is measured too.
 """
 
@@ -208,11 +208,11 @@ def _sum_of(size, comm):
 
 
 def _hidden(comm, alone, repeats) -> float:
-    """The part of a 4 MiB all-reduction that passes beside as long a computation with ``Test`` every so often.
+    """The part of a 4 MiB all-reduction that overlaps with a computation of the same length, with ``Test`` every so often.
 
     It computes as a layer does, with a kernel and as many threads as this rank has. (A product by NumPy would have a
     thread for each core of the machine: those of all ranks of a machine together are more than its cores, and nothing
-    passes beside them.)
+    overlaps with them.)
     """
     x, w = np.ones((1, 16, 32, 256), np.float32), np.full((256, 256), 1 / 256, np.float32)
     y, send = np.empty_like(x), _sum_of(SIZES[-1], comm)
@@ -322,7 +322,7 @@ def assumptions(link, algorithm, measured_link) -> list[str]:
     )
     return [
         f"a message takes {1e6 * link.latency:,.1f} µs and {link.bandwidth / 1e9:.3g} GB/s: {how}",
-        f"{100 * link.hidden:.0f} % of an all-reduction passes beside the computation",
+        f"{100 * link.hidden:.0f} % of an all-reduction overlaps with the computation",
         f"all-reduction: {'the quicker of ring and tree' if algorithm == 'best' else algorithm}, on links that do not "
         "disturb each other and are equal between all ranks",
         "every rank computes as fast as the slowest one here; none is late",

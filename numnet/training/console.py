@@ -1,6 +1,6 @@
 """What a training says on standard error, and what it hears: the progress bar; Ctrl-C, SIGTERM and SIGHUP.
 
-A night of training outlives its terminal: when nobody takes standard error any more, it goes on in silence.
+If the terminal is closed, the training goes on without output.
 """
 
 import os
@@ -75,7 +75,7 @@ class Bar:
 
     @contextmanager
     def _heard(self):
-        """Inside something is written; if nobody takes it, nothing ever is again."""
+        """For writing to standard error: after the first error nothing is written any more."""
         try:
             yield
         except (OSError, ValueError):  # ValueError: the stream is closed on our side
@@ -158,4 +158,4 @@ class Compiling:
             if done >= missing:
                 self.bar.close()
         except (OSError, ValueError):
-            self.shown = False  # nobody takes standard error any more
+            self.shown = False  # standard error is closed

@@ -30,7 +30,7 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
         raise NumnetError("there are no images to evaluate")
     if split.labels.max() >= net.classes:
         raise NumnetError(
-            f"the images have {split.labels.max() + 1} classes, the net tells {net.classes} apart"
+            f"the images have {split.labels.max() + 1} classes, the net has {net.classes} output classes"
         )
     team = team or Team()
     plain, mirrored = _Score(net.classes), _Score(net.classes)

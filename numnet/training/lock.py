@@ -62,7 +62,7 @@ class Lock:
                 if not _lock(file):
                     self._refuse(file)
         except OSError:
-            pass  # no such file, or none that we may read: nobody says that he has it
+            pass  # no such file, or one that we may not read: no process claims the lock
 
     def _refuse(self, file) -> None:
         holder = _holder(file)
@@ -72,7 +72,7 @@ class Lock:
         )
 
     def free(self) -> None:
-        """Take the file away and let go, in this order: nobody may lock a file that is about to vanish unnoticed."""
+        """Remove the file, then unlock it, in this order: no process may lock a file that is about to be removed."""
         if self._file is None:
             return
         file, self._file = self._file, None
@@ -80,7 +80,7 @@ class Lock:
             if os.name != "nt":  # which removes no open file; an empty one stays
                 self.path.unlink(missing_ok=True)
         except OSError:
-            pass  # a folder that has become read-only; a lock that nobody holds is no obstacle
+            pass  # the folder has become read-only; a lock that no process holds does no harm
         file.close()
 
 

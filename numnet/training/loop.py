@@ -1,13 +1,13 @@
 """The training loop, ``fit``: batches in, steps of the optimiser, validation, checkpoints, metrics.
 
-Nothing here draws from a generator that has a state. The order of the images, their augmentation and
-dropout's masks are functions of the seed and of the position, so a checkpoint holds the position and the
-vectors, and a resumed run computes the same bits as one that was never stopped.
+No random generator here has a state. The order of the images, their augmentation and dropout's masks are
+functions of the seed and of the position. So a checkpoint holds the position and the vectors, and a resumed
+run gives bit-identical results to one that was never stopped.
 
 A run directory holds
 
-    last.safetensors     all that going on needs; written before the first step, after every epoch, every
-                         ``checkpoint_every`` minutes and when the run is told to stop
+    last.safetensors     all that is needed to continue; written before the first step, after every epoch, every
+                         ``checkpoint_every`` minutes and when the run is asked to stop
     best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without
                          validation images: the latest epoch); with ``ema`` its averaged weights
     epoch-5.safetensors  with ``keep_every``: last.safetensors as it was after epoch 5, and the best net by then,
@@ -119,31 +119,31 @@ def fit(
     accumulate        parts in which a batch goes through the net, one after another: the memory of a part,
                       the gradient of the batch. Equal up to rounding, dropout included, where images do not
                       meet in the net. In batch normalisation they do: its statistics are those of a part
-    optimiser, lr     "sgd", "muon", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. What they have besides
+    optimiser, lr     "sgd", "muon", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. Their further options
                       (momentum, nesterov, ratio, rho, beta1, beta2, epsilon, style) are ``options``
     weight_decay      on weights, not biases, gamma, beta; ``decay_depthwise=False``: nor on depthwise ones
     schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
-                      None: 30 % of a one_cycle, else 0. What they have besides (final, gamma, milestones,
+                      None: 30 % of a one_cycle, else 0. Their further options (final, gamma, milestones,
                       every) are ``options``
     augment           {"crop": pixels, "flip": True or "alternate", "cutout": side} or None;
-                      beside them "mixup" and "cutmix": α, see ``numnet.data.mixing``
+                      also "mixup" and "cutmix": α, see ``numnet.data.mixing``
     progressive       smaller images first: [[part of the net's side, part of the epochs], …], the rest at the
                       net's own side. [[0.5, 0.4], [0.75, 0.3]]: of 10 epochs four at half the side, a quarter of
                       the work, and three at three quarters. Validation is at the net's own side always
     scaling           of x/255: "dataset" takes off the training set's mean and divides by its deviation;
                       "unit" leaves it, "keras" makes it −1 … 1, "imagenet": see ``numnet.data.transforms``
-    clip_norm         the longest gradient
-    ema               decay of the averaged weights, which are evaluated and saved beside the others
+    clip_norm         the gradient is clipped to this L2 norm
+    ema               decay of the averaged weights, which are evaluated and saved too
     freeze            name of a block: it and all before it run as in inference, and no bit of them changes
     class_weights     of the loss of each image, by its class: "balanced" (one over the number of its images) or
                       {"cat": 2, …} (those not named: 1); scaled so that their mean over the training images is 1.
                       Validation is not weighted
     sampling          "shuffled": each image once an epoch; "balanced": as many of each class (``numnet.data.batches``)
-    patience          epochs: the training ends when so many in a row were no better than the best (a higher validation
+    patience          epochs: the training ends after this many in a row without a better result (a higher validation
                       accuracy, or the same and a smaller loss); the schedule is still that of all ``epochs``
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
-    keep_every        epochs between checkpoints that stay beside the last: see the module
+    keep_every        epochs between checkpoints that are kept: see the module
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
     team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
     sync_bn, exact    concerns a team only: see ``numnet.parallel``
@@ -206,7 +206,7 @@ class Run:
         self.weights = self._class_weights()
         if self.settings["patience"] is not None and not self._validates():
             raise NumnetError(
-                f"patience: {data.name} has no validation images, by which to tell whether an epoch was better; "
+                f"patience: {data.name} has no validation images to judge an epoch by; "
                 "--validation N holds some back"
             )
         self.optimiser = self._optimiser()
@@ -658,7 +658,7 @@ class Run:
         )
 
     def _leave_if_told(self) -> None:
-        """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end as a process does that was told to."""
+        """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end the process with the signal's exit code."""
         told = self._signals.received if self.team.size == 1 else self._told
         if told is None:
             return

@@ -148,7 +148,7 @@ class Adam(Optimiser):
 
 
 class AdamW(Adam):
-    """Adam with weight decay beside the gradient instead of in it."""
+    """Adam with decoupled weight decay: it is not part of the gradient."""
 
     DECOUPLED = True
 

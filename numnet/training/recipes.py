@@ -102,7 +102,7 @@ EPOCH_LIST = (
     "a list of epochs",
 )
 
-# What may stand in a recipe beside "model": key -> (check, what it expects).
+# The keys of a recipe besides "model": key -> (check, what it expects).
 SETTINGS = {
     "about": TEXT,
     "epochs": integer(1),

@@ -1,4 +1,4 @@
-"""The results of a sweep: for every run the mean over its seeds ± standard deviation, beside what its net costs.
+"""The results of a sweep: for every run the mean over its seeds ± standard deviation, and the cost of its net.
 
 What a training came to is read from its run directory, or from the log alone that was kept of it (about.json), and
 must be of the settings that the sweep's file asks for. ``collect`` makes the table of whatever is finished; nothing
@@ -32,7 +32,7 @@ COLUMNS = (
     "accuracies",  # the test accuracy of each seed
     "validation_accuracy",
     "train_seconds",
-    "microseconds",  # of processor time for a training image; None if nobody measured it
+    "microseconds",  # of processor time for a training image; None if it was not measured
 )
 MEANS = ("test_accuracy", "validation_accuracy", "train_seconds")
 FREE = ("about", "checkpoint_every")  # keys of a recipe that change nothing about what comes out
@@ -42,7 +42,7 @@ TIMES = "times.json"
 def collect(sweep, *, say=print) -> list[dict]:
     """The table of a sweep's finished trainings: its rows, as ``COLUMNS``, which are written to its folder too.
 
-    sweep: what ``sweep.read`` returns. ``say`` is told which trainings are not there. Raises NumnetError if none is,
+    sweep: what ``sweep.read`` returns. ``say`` is called with the names of missing trainings. Raises NumnetError if none is,
     or if one is of other settings than the file's.
     """
     rows = []
@@ -95,7 +95,7 @@ def require(folder, wanted, recipe) -> None:
 
 
 def _flat(recipe) -> dict:
-    """A recipe with "model.width" and so on beside its other keys, and with what "augment" leaves out."""
+    """A recipe with "model.width" and so on as keys of their own, and with what "augment" leaves out."""
     if recipe.get("augment"):
         recipe = {**recipe, "augment": {**AUGMENT, **recipe["augment"]}}
     model = {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
@@ -173,7 +173,7 @@ def percent(part) -> str:
 
 
 def least_significant_difference(rows) -> dict | None:
-    """From what difference on two rows of a table can be told apart (Fisher's LSD); None if no row has two seeds.
+    """The smallest significant difference between two rows of a table (Fisher's LSD); None if no row has two seeds.
 
     A deviation of two seeds says next to nothing, that of all rows together a little: the variance is taken to be
     the same in all of them and pooled, s² = ∑ (nᵢ − 1) sᵢ² / ∑ (nᵢ − 1). Two means of n seeds then differ by chance

@@ -39,7 +39,7 @@ def train(
     """Train by the data set's default recipe, ``recipe`` (a name or file) and ``flags``, the later winning.
 
     dataset             "cifar10", "shapes" or the path of an image folder
-    flags               a recipe of its own: {"epochs": 3, "model": {"width": 0.5}}
+    flags               changes of the recipe: {"epochs": 3, "model": {"width": 0.5}}
     init                a checkpoint to start from: its net and its input scaling instead of the recipe's; a net for
                         another number of classes gets a new last layer
     out                 run directory; None makes ``runs/<data set>-<number>``
@@ -89,7 +89,7 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
 def resume(
     run_dir, *, epoch=None, data=None, memory=None, changes=None, callbacks=(), progress=True, team=None
 ) -> dict:
-    """Go on with the run in this directory; a finished one is left alone. Returns what ``train`` returns.
+    """Go on with the run in this directory; a finished one is not changed. Returns what ``train`` returns.
 
     epoch      go back to the checkpoint that was kept after this epoch, and on from there; what came after is done again
     data       where the images lie now, if not where they lay: they must be the same files, or CIFAR-10
@@ -114,7 +114,7 @@ def resume(
     dataset = source["dataset"]
     if data is not None:
         if dataset == "shapes":
-            raise NumnetError("--data: the built-in shapes lie nowhere; expected no --data")
+            raise NumnetError("--data: the built-in shapes are in no file; expected no --data")
         if dataset in datasets.BUILT_IN:
             options["data_dir"] = data
         else:
@@ -127,7 +127,7 @@ def resume(
                 tell(f"{path}: by an older numnet: whether {data} holds the same images cannot be checked")
     elif dataset not in datasets.BUILT_IN and not Path(dataset).exists():
         raise NumnetError(
-            f"{path}: the images lay in {dataset}, which is not there; --data DIR says where they are now"
+            f"{path}: the images were in {dataset}, which is missing; give their new place with --data DIR"
         )
     if memory is not None:
         options["memory"] = memory
@@ -173,7 +173,7 @@ def _run(
     classes = model.setdefault("classes", len(data.classes))
     if classes < len(data.classes):
         raise NumnetError(
-            f"the recipe's model tells {classes} classes apart, {data.name} has {len(data.classes)}"
+            f"the recipe's model has {classes} output classes, {data.name} has {len(data.classes)}"
         )
     net = build(**model)
     if start is not None:

@@ -24,7 +24,7 @@ from math import cos, floor, pi
 from numnet.errors import NumnetError
 
 DIVISOR = 25.0  # one_cycle begins at lr / DIVISOR
-# Options a schedule takes beside lr and warmup, with their values if not given.
+# Options of a schedule besides lr and warmup, with their values if not given.
 OPTIONS = {
     "constant": {},
     "linear": {"final": 0.0},

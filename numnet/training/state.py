@@ -1,6 +1,6 @@
 """A training run on disk: what its checkpoints hold, and how a run becomes the one that wrote them.
 
-last.safetensors holds, beside the net's own tensors ("params/…", "buffers/…"), the optimiser's vectors
+last.safetensors holds, besides the net's tensors ("params/…", "buffers/…"), the optimiser's vectors
 ("optimiser/…"), the averages ("ema/params", "ema/buffers"), and in its document under "training" the position
 and all sums that are under way. Nothing else is needed: random numbers come from counters. best.safetensors
 is the net alone. The rest of the document is the same in both:
@@ -110,7 +110,7 @@ def level(run) -> None:
 
 
 def keep(run) -> None:
-    """Write the checkpoint that stays, and beside it the best net by then, which a later one may replace."""
+    """Write the checkpoint that is kept, and next to it the best net so far, which a later one may replace."""
     name = f"epoch-{run.epoch}"
     save(run, f"{name}.safetensors")
     _copy(run.out / "best.safetensors", run.out / f"{name}.best.safetensors")
@@ -203,7 +203,7 @@ def _write(run, name, tensors, training) -> None:
     checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
 
 
-# What "training" says of a run, beside its history.
+# What "training" says of a run, besides its history.
 KEPT = ("epoch", "batch", "steps", "passes", "images", "best", "sums", "busy", "seconds", "history")
 
 
@@ -342,12 +342,12 @@ def _require_data(run, document) -> None:
         and not finished
     ):
         raise NumnetError(
-            f"{run.out}: was started by an older numnet, which held back other validation images; start it anew"
+            f"{run.out}: was started by an older numnet, which held back other validation images; start a new run"
         )
 
 
 def _clear_up(out, *more) -> None:
-    """Remove what a process that was killed was writing, and the files ``more``, if nobody is at work there."""
+    """Remove the unfinished files of a killed process, and the files ``more``, if no process trains there."""
     if more:
         lock.Lock(out).require_free()
     for left in (*out.glob(".*.tmp"), *(out / name for name in more)):

@@ -5,14 +5,14 @@ run has
 
     "name"       its folder's name, and its row's in the table
     "dataset"    "cifar10", "shapes" or a folder
-    "data"       where the data lies, if not where it is looked for anyway
+    "data"       where the data is, if not in the usual place
     "recipe"     a recipe's name or file
     "seeds"      a list: the run is done once for each, and the row is their mean ± standard deviation
     "group"      a text: in the figure a line joins the runs that have the same
     and whatever a recipe may have: "epochs", "model": {…}, …
 
-``train`` does them all. Stopped in the middle and started again it leaves finished trainings alone, resumes the one
-that was under way, and goes on. ``measure`` trains nothing, and times a training step of every run's net.
+``train`` does them all. If it is stopped and started again, it keeps finished trainings, resumes the one that was
+running, and goes on. ``measure`` trains nothing, and times a training step of every run's net.
 """
 
 import json
@@ -58,7 +58,7 @@ class Sweep(NamedTuple):
 def read(file, out=None) -> Sweep:
     """A sweep from its file, ``common`` merged into the runs; raises NumnetError naming the file and the run.
 
-    out: the folder, if not the one beside the file that is named as it is, without .json.
+    out: the folder; None: the file's path without .json.
     """
     file = Path(file)
     try:

@@ -1,7 +1,7 @@
 """Weights from and to other frameworks: Keras, PyTorch (torchvision, timm), PaddleClas; ONNX outwards.
 
     net = numnet.weights.import_file("mobilenet_v2.safetensors")     # a net as its authors published it
-    numnet.load_weights(net, "weights.h5")                           # the same numbers into a net of one's own settings
+    numnet.load_weights(net, "weights.h5")                           # the same numbers into a net with other settings
     numnet.weights.export_torch(net, "mine.safetensors", "timm")
     numnet.weights.export_onnx(net, "mine.onnx", folded=True)
 
@@ -42,7 +42,7 @@ def import_file(
     ε, padding, the convention of the running variance (the variant) and batch norm's momentum come from the file where
     it states them, else as published; ``options``, keywords of ``numnet.build``, win over both, for what no tensor can
     say (``resolution``, ``padding``, ``bn_eps`` …). All of it stands in ``net.config``, so that a checkpoint of the net
-    rebuilds it. Beside, as ``numnet.load`` does:
+    rebuilds it. The net also has, as after ``numnet.load``:
 
     net.scaling       {"mean", "std"} of x/255 that the net was trained with; images are red, green, blue
     net.class_names   a list with a text for each class where the file names them, or None

@@ -1,8 +1,8 @@
-"""Files without the net's last layers, or with others than its authors': the start of a training, or a net of one's own.
+"""Files without the net's last layers, or with other ones: the start of a training, or a custom net.
 
-``include_top=False`` in Keras, ``num_classes=0`` in timm: all up to the pooling is there. A head of one's own is a chain of
+``include_top=False`` in Keras, ``num_classes=0`` in timm: all up to the pooling is there. A custom head is a chain of
 dense layers after the pooling; it becomes the net's option ``head``. Where something else stands there (batch norm, a
-flattened map), or nothing, the last layer starts anew and the net says which of its layers nobody has trained.
+flattened map), or nothing, the last layer is new, and the net says which of its layers are untrained.
 """
 
 from typing import NamedTuple
@@ -111,7 +111,7 @@ def _whole(source, candidate, keywords, body, layers, given):
     if not np.isfinite(net.flat).all():
         raise NumnetError(f"{source.path}: its dense layers have numbers that are not finite")
     names = ", ".join(layer.name for layer in layers)
-    notes.insert(0, f"a head of one's own after the pooling: {names}")
+    notes.insert(0, f"a custom head after the pooling: {names}")
     return net, [], notes
 
 
@@ -124,7 +124,7 @@ def _start(source, candidate, keywords, body, rest):
     ]
     what = "without its last layers" if not rest else "with a head that numnet has no layers for"
     notes = [
-        f"a net {what}: {', '.join(untrained)} starts anew; train it with `numnet train DATASET --init`, or take net.features"
+        f"a net {what}: {', '.join(untrained)} is untrained; use `numnet train DATASET --init`, or net.features"
     ]
     if rest:
         some = ", ".join(list(rest)[:MOST]) + (", …" if len(rest) > MOST else "")

@@ -20,7 +20,7 @@ OTHERS = {
     ".npz": ("arrays of NumPy, which say of no net", f"a file of {READ}"),
     ".mlmodel": ("a Core ML model, which numnet does not read", "the weights that it was made from"),
     ".caffemodel": ("a Caffe model, which numnet does not read", f"a file of {READ}"),
-    ".pdmodel": ("a Paddle graph without weights", "the .pdparams beside it"),
+    ".pdmodel": ("a Paddle graph without weights", "the .pdparams next to it"),
 }  # fmt: skip
 FOLDER = ("model.safetensors", "pytorch_model.bin")  # of a net as the Hugging Face hub has it
 

@@ -1,8 +1,8 @@
-"""Files of ``torch.save``, read without PyTorch and without running anything: their tensors and what stands beside them.
+"""Files of ``torch.save``, read without PyTorch and without running anything: their tensors and what else they hold.
 
 Such a file is a pickle, a program that names functions and classes of installed packages, and the tensors' bytes. This
 reader knows the few functions that make tensors and carries them out itself. Every other name gets a stand-in that
-stores what it is handed: the arguments that a training script saves beside its weights (``argparse.Namespace``, paths,
+stores what it is handed: the arguments that a training script saves with its weights (``argparse.Namespace``, paths,
 NumPy's numbers), its optimiser, even a module that was saved whole. None of that is imported, made or called.
 
     zip       since PyTorch 1.6: <name>/data.pkl, and <name>/data/<key> for each storage; TorchScript's too
@@ -200,7 +200,7 @@ class _Reader(pickle.Unpickler):
         return self.classes[full]
 
     def persistent_load(self, said):
-        if isinstance(said, tuple) and len(said) > 1 and said[0] == "module":  # a class, its source beside it
+        if isinstance(said, tuple) and len(said) > 1 and said[0] == "module":  # a class and its source
             return said[1]
         if not isinstance(said, tuple) or len(said) < 5 or said[0] not in ("storage", b"storage"):
             raise pickle.UnpicklingError("it refers to something that is no storage")

@@ -1,4 +1,4 @@
-"""What no tensor says of a PyTorch net, from the names and files beside it: padding, ε, scaling, how images are resized.
+"""Facts of a PyTorch net that are in no tensor, from its names and the files next to it: padding, ε, scaling, resizing.
 
 timm's nets whose names begin with ``tf_`` have TensorFlow's conventions (padding "same", ε 1e-3) and the very same
 tensors as those without. So a name is looked for, in this order:
@@ -30,7 +30,7 @@ CONFIG_LIMIT = 4_000_000  # bytes
 
 
 class Facts(dict):
-    """Keywords of numnet.build under "options"; "scaling", "preset", "classes", "name" and "where" beside them."""
+    """Keywords of numnet.build under "options"; "scaling", "preset", "classes", "name" and "where"."""
 
 
 def of_timm(name: str, where: str) -> Facts:
@@ -62,7 +62,7 @@ def name_in(text) -> str | None:
 
 
 def facts(path, published=None, inside=None) -> Facts:
-    """What is known of the net in this file. ``inside``: values by dotted name that stand beside its tensors."""
+    """What is known of the net in this file. ``inside``: values by dotted name that the file has besides its tensors."""
     inside = inside or {}
     config = _config(path.parent / "config.json")
     found = Facts(options={})
@@ -170,7 +170,7 @@ def _three(values, above=None):
 
 
 def _classes(inside):
-    """Names of the classes that a script saved beside the weights, or None."""
+    """Names of the classes that a script saved with the weights, or None."""
     for key, value in inside.items():
         leaf = key.rpartition(".")[2]
         if leaf in ("classes", "class_names", "label_names", "labels") and isinstance(value, (list, tuple)):

@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file that was read: its tensors, and what it says of its net beside them."""
+    """A file that was read: its tensors, and what else it says of its net."""
 
     framework: str
     path: Path
@@ -139,7 +139,7 @@ def _by_names(framework, source, model, given) -> list:
         strangers.append(len(keys.symmetric_difference(source.tensors)))
     if not possible:
         raise NumnetError(
-            f"{source.path}: {source.framework} has no names for this {model} of one's own blocks"
+            f"{source.path}: {source.framework} has no names for this {model} with custom blocks"
         )
     fewest = min(strangers)
     if model is None and 2 * fewest > len(source.tensors):

@@ -155,7 +155,7 @@ def _sets(tensors, expected):
         {prefix for prefix in prefixes if hits[prefix] > 2 and 2 * hits[prefix] > max(hits.values())},
     )
     for prefix in (prefix for prefix in prefixes if prefix in likely):
-        # Of two sets the one with the longer prefix has its tensors for itself: "model_ema.module." beside "".
+        # Of two sets the one with the longer prefix keeps its tensors: "model_ema.module." against "".
         longer = tuple(p for p in likely if p != prefix and p.startswith(prefix))
         good[prefix] = {
             name[len(prefix) :]: array
@@ -167,7 +167,7 @@ def _sets(tensors, expected):
 
 
 def _merged(prefix, table, tensors, expected):
-    """The set, and what a net of its kind has beside it: a head under a shorter prefix than "backbone."."""
+    """The set, and what belongs to it elsewhere in the file: a head under a shorter prefix than "backbone."."""
     names = max(expected, key=lambda names: len(table.keys() & names))
     parts = prefix.rstrip(".").split(".") if prefix else []
     for length in range(len(parts) - 1, -1, -1):

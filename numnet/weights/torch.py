@@ -450,9 +450,7 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
 
     model = (net.config or {}).get("model")
     if model is None:
-        raise NumnetError(
-            "export: a net of one's own has no PyTorch counterpart; expected one of numnet.models()"
-        )
+        raise NumnetError("export: a custom net has no PyTorch counterpart; expected one of numnet.models()")
     known = [name for name, models in LAYOUTS.items() if model in models]
     if layout is None:
         layout = known[0]
