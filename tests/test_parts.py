@@ -340,3 +340,39 @@ def test_what_cannot_be_exported_with_free_sides(tmp_path, capsys):
     assert graph.input[0].type.tensor_type.shape.dim[2].dim_param == "height"
     assert main(["export", tmp_path / "net.safetensors", tmp_path / "n.safetensors", "--free-sides"]) == 2
     assert "--free-sides" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- in commands
+
+
+def test_a_body_is_the_start_of_a_training():
+    from numnet.training import run
+
+    body = numnet.with_head(numnet.build("mobilenet_v1", **V1), 0)
+    body.path, body.class_names = "body.safetensors", None
+    net, said = numnet.build("mobilenet_v1", **{**V1, "classes": 3}, seed=9), []
+    fresh = net.params["logits.weight"].copy()
+    run._require_fit(net.config, body)
+    run._take_over(net, body, ["a", "b", "c"], said.append)
+    np.testing.assert_array_equal(net.params["stem.weight"], body.params["stem.weight"])
+    np.testing.assert_array_equal(net.params["logits.weight"], fresh)
+
+
+def test_predict_shows_a_grey_net_the_luminance(tmp_path, capsys):
+    """A red and a grey photograph of one luminance, up to a rounded byte: nearly the same probabilities."""
+    import json
+
+    from PIL import Image
+
+    grey = numnet.with_channels(trained(), 1)
+    grey.save(tmp_path / "grey.safetensors", input={"mean": [0.5] * 3, "std": [0.5] * 3})
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "red.png")
+    Image.new("RGB", (40, 40), (60, 60, 60)).save(tmp_path / "grey.png")  # 0.299 · 200 = 59.8
+    assert (
+        main(
+            ["predict", tmp_path / "grey.safetensors", tmp_path / "red.png", tmp_path / "grey.png", "--json"]
+        )
+        == 0
+    )
+    red, plain = (row["top"][0] for row in json.loads(capsys.readouterr().out))
+    assert red["class"] == plain["class"] and abs(red["probability"] - plain["probability"]) < 0.01
