@@ -52,7 +52,9 @@ def test_nets_layers_and_activations_of_ones_own(monkeypatch):
         assert max(check(layer, x[:2, :4, :4]).values()) < 1e-6
 
 
-@pytest.mark.parametrize("factor, steps", [("0.999", 25), ("0.999", 850), ("0.999", 2302), ("0.999", 2500), ("0.9", 25)])
+@pytest.mark.parametrize(
+    "factor, steps", [("0.999", 25), ("0.999", 850), ("0.999", 2302), ("0.999", 2500), ("0.9", 25)]
+)
 def test_the_share_that_running_statistics_have_learned(factor, steps):
     page = (DOCS / "learn" / "questions.md").read_text("utf-8")
     row = re.search(rf"\| {re.escape(factor)} \| {steps:,}\b.*\| ([\d.]+) % \|", page)
