@@ -22,7 +22,7 @@ import zipfile
 
 import numpy as np
 
-COMPUTING = 1.0, 10e6  # s, bytes per further s
+COMPUTING = 5.0, 10e6  # s, bytes per further s: five times what a slow machine needs
 WAITING = 60.0, 5e6
 MEMORY = 256 << 20
 ATTRIBUTES = ("layer_names", "weight_names", "name", "model_config")  # those that are read
