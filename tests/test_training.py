@@ -321,14 +321,14 @@ def test_train_seconds_add_up(tmp_path):
 
     with pytest.raises(StopAt.Killed):
         run(tmp_path / "run", callbacks=[Slow(), StopAt(10)], checkpoint_every=0)
-    time.sleep(0.5)  # time between two processes is nobody's
+    time.sleep(2)  # time between two processes is nobody's
     run(tmp_path / "run", resume=True, callbacks=[Slow()])
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     seconds = [
         json.loads(line)["seconds"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
     assert 20 * 0.02 <= result["train_seconds"] and result["train_seconds"] == pytest.approx(
-        sum(seconds), abs=0.2
+        sum(seconds), abs=1
     )
 
 
