@@ -24,6 +24,7 @@ ROOMS = [  # from the top of the house down
     "cost",
     "inference",
     "checkpoint",
+    "quantised",
     "net",
     "gradients",
     "models",

@@ -32,6 +32,7 @@ COMMANDS = {
     "eval": Command("evaluate", "accuracy and loss of a trained net on a test set"),
     "predict": Command("predict", "what a trained net sees in image files"),
     "probe": Command("probe", "a linear classifier on a net's features: what they know of other classes"),
+    "quantise": Command("quantise", "a trained net in eight bits, and what that does to each layer"),
     "data": Command("data", "fetch CIFAR-10, or check a copy of your own, and say where it lies"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
