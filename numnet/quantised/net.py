@@ -46,7 +46,7 @@ class QuantisedNet:
         return {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("_ready", "_buffers", "_lock")
+            if name not in ("_ready", "_joined", "_buffers", "_lock")
         }
 
     def __setstate__(self, state):
@@ -128,8 +128,11 @@ class QuantisedNet:
         """The output of bytes q (N, H, W, C): uint8 on its grid, or int32 sums. Buffers are used again: copy what stays."""
         self._prepare()
         last, maps = self._last, {0: self._room(q)}
-        free, taken = [], {}
+        free, taken, joined = [], {}, self._joined
         for number, step in enumerate(self.steps):
+            if number - 1 in joined:  # a table that the step before has applied
+                maps[number + 1], taken[number + 1] = maps.pop(number), taken.pop(number)
+                continue
             inputs = [maps[i] for i in step.reads]
             out = len(self.steps) == number + 1
             dtype = np.uint8 if step.grid is not None else np.int32
@@ -143,7 +146,7 @@ class QuantisedNet:
                 place = free.pop() if free else len(taken)
                 taken[number + 1] = place
                 y = self._map(1 + place, len(q), step.shape)
-            maps[number + 1] = self._step(number, step, inputs, y)
+            maps[number + 1] = self._step(number, step, inputs, y, joined.get(number))
             for i in set(step.reads):
                 if last[i] == number and taken.get(i) is not None:
                     shared = [k for k in maps if k != i and taken.get(k) == taken[i] and last[k] > number]
@@ -218,6 +221,20 @@ class QuantisedNet:
         if self._ready is None:
             self._last = last_readers(self.steps)
             self._ready = [self._packed(step) for step in self.steps]
+            self._joined = dict(self._with_tables())
+
+    def _with_tables(self):
+        """(number, packed weights with the table of the step behind) of each step whose map only a table reads.
+
+        A pass looks its numbers up while they are hot; ``maps`` still makes both maps.
+        """
+        readers = [i for step in self.steps for i in step.reads]
+        for number, (step, after) in enumerate(zip(self.steps, self.steps[1:])):
+            packed = self._ready[number]
+            alone = after.kind == "table" and after.reads == (number + 1,) and readers.count(number + 1) == 1
+            last = number + 2 == len(self.steps)  # the output, which has an array of its own
+            if step.kind in SUMS and packed is not None and alone and not last:
+                yield number, packed._replace(table=self._ready[number + 1])
 
     def _fixed(self, step):
         """Equation (6) of a step with weights, or of an average or excitation."""
@@ -252,8 +269,8 @@ class QuantisedNet:
             return table_of(step, self._grids[step.reads[0]])
         return None if step.kind == "flatten" else self._fixed(step)
 
-    def _step(self, number, step, inputs, y):
-        packed = self._ready[number]
+    def _step(self, number, step, inputs, y, packed=None):
+        packed = self._ready[number] if packed is None else packed
         if packed is None:
             return self._by_definition(step, inputs, y)
         x, grid = inputs[0], self._grids[step.reads[0]]
