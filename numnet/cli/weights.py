@@ -155,7 +155,9 @@ def export(arguments):
     file = Path(arguments.file)
     require_folder(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
-    for name in ("fold", "preprocess", "free_sides", "softmax", "layers", "unsigned") if not onnx else ("layout",):
+    for name in (
+        ("fold", "preprocess", "free_sides", "softmax", "layers", "unsigned") if not onnx else ("layout",)
+    ):
         if getattr(arguments, name):
             option = f"--{name.replace('_', '-')}"
             raise NumnetError(f"{option}: is for {'.safetensors' if onnx else '.onnx'}, got {file.name}")
