@@ -241,7 +241,8 @@ def definition_add(x1, x2, numbers, y):
 
 def definition_average(x, zero, fixed, y):
     """(9): y (N, C) of x (N, H, W, C)."""
-    _definition_average(x.reshape(len(x), -1, x.shape[-1]), np.int64(zero), _longs(fixed), y)
+    flat = y.reshape(len(x), x.shape[-1])  # some nets keep (N, 1, 1, C)
+    _definition_average(x.reshape(len(x), -1, x.shape[-1]), np.int64(zero), _longs(fixed), flat)
     return y
 
 

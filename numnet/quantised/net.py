@@ -459,7 +459,7 @@ def check(net) -> None:
             fits &= all(shape == step.shape for shape in inputs)
             fits &= bool(np.isfinite(step.line).all())
         elif step.kind == "average":
-            fits &= step.shape == (x[-1],)
+            fits &= step.shape in ((x[-1],), (1, 1, x[-1]))
         elif step.kind == "excite":
             fits &= step.shape == x and len(x) == 3 and inputs[1] == (x[-1],)
         else:

@@ -190,7 +190,8 @@ def step_in_reals(step, inputs) -> np.ndarray:
         low, high = CUTS[step.code]
         return np.clip(x + inputs[1], low, high) if step.code != IDENTITY else x + inputs[1]
     if step.kind == "average":
-        return x.reshape(len(x), -1, x.shape[-1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        y = x.reshape(len(x), -1, x.shape[-1]).mean(axis=1, dtype=np.float64).astype(np.float32)
+        return y.reshape(len(x), *step.shape)
     if step.kind == "table":
         return table_function(step)(np.ascontiguousarray(x))
     if step.kind == "excite":

@@ -125,7 +125,8 @@ class _Graph(Graph):
         elif step.kind == "add":
             y = self.node("Add", *inputs)
         elif step.kind == "average":
-            y = self.node("Flatten", self.node("GlobalAveragePool", x))
+            y = self.node("GlobalAveragePool", x)
+            y = self.node("Flatten", y) if len(step.shape) == 1 else y
         elif step.kind == "excite":
             gates = self.node("Unsqueeze", inputs[1], self.constant(f"{name}.axes", [2, 3], np.int64))
             y = self.node("Mul", x, gates)
