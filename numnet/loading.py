@@ -8,15 +8,20 @@ from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import build, describe
 from numnet.net import Net
+from numnet.quantised import QuantisedNet
+from numnet.quantised import net as eights
 from numnet.weights import import_file, is_foreign
 
 PACKAGED = (
     Path(__file__).parent / "trained" / "cifar10.safetensors"
 )  # a small net for `numnet predict photo.jpg`
-FORMAT = 1  # of the document in a checkpoint; a larger number comes from a later numnet
+PACKAGED_INT8 = PACKAGED.with_name("cifar10_int8.safetensors")  # the same in eight bits
+FORMAT = (
+    eights.FORMAT
+)  # of the document in a checkpoint: 1 of floats, 2 of eight bits; later numnets go on counting
 
 
-def load(path: str | os.PathLike[str]) -> Net:
+def load(path: str | os.PathLike[str]) -> Net | QuantisedNet:
     """The net in a checkpoint, or in a run directory's best one, with what the file says about its use:
 
     net.config        the keywords of ``numnet.build``
@@ -28,11 +33,13 @@ def load(path: str | os.PathLike[str]) -> Net:
     ``net.save(path, input=net.scaling, classes=net.class_names)`` writes such a file again.
 
     Raises NumnetError, one line, for a file that is missing, damaged, no checkpoint of numnet, or of a net
-    that ``numnet.build`` did not make.
+    that ``numnet.build`` did not make. A file that ``numnet quantise`` wrote gives a ``numnet.quantised.QuantisedNet``.
     """
     refuse_foreign(path)
     path = checkpoint.find(path, "best")
     document = read_document(path)
+    if eights.is_quantised(document):
+        return _load_eights(path, document)
     description = _description(path, document)  # a small file must not have a large net made
     description.require(checkpoint.read_shapes(path), str(path))
     tensors, _ = checkpoint.read(path)
@@ -48,6 +55,15 @@ def load(path: str | os.PathLike[str]) -> Net:
     return net
 
 
+def _load_eights(path, document) -> QuantisedNet:
+    """The net in eight bits of a checkpoint."""
+    _known_format(path, document)
+    net = eights.load(path, document, checkpoint.read(path)[0])
+    if net.class_names is not None and len(net.class_names) > net.classes:
+        raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
+    return net
+
+
 def refuse_foreign(path) -> None:
     """Raise NumnetError for another framework's file; it says which commands read it."""
     if is_foreign(path):
@@ -60,6 +76,14 @@ def refuse_foreign(path) -> None:
 def load_any(path) -> Net:
     """``load``, or for another framework's file ``numnet.weights.import_file``; then ``net.notes`` says what was assumed."""
     return import_file(path) if is_foreign(path) else load(path)
+
+
+def require_floats(net, what) -> None:
+    """Raise NumnetError for a net in eight bits, where a float one is needed."""
+    if isinstance(net, QuantisedNet):
+        raise NumnetError(
+            f"{net.path}: a net in eight bits; {what} needs the float net that it was made from"
+        )
 
 
 def require_trained(net, what) -> None:
@@ -85,7 +109,14 @@ def describe_checkpoint(path, /, **options) -> Net:
     if is_foreign(path):
         return import_file(path, **options)
     path = checkpoint.find(path, "best")
-    return _description(path, read_document(path), **options)
+    document = read_document(path)
+    if eights.is_quantised(document):
+        if options:
+            raise NumnetError(
+                f"{path}: a net in eight bits is what it is; expected no options of a net beside it"
+            )
+        return _load_eights(path, document)
+    return _description(path, document, **options)
 
 
 def _description(path, document, /, **options) -> Net:
@@ -169,6 +200,7 @@ DOCUMENT = {
     ),
     "source": (_object, "an object"),
     "training": (_object, "an object"),
+    "quantised": (_object, "an object"),
 }
 TRAINING = {
     **dict.fromkeys(("epoch", "batch", "steps", "passes", "images"), (_count, "an integer of at least 0")),
@@ -189,15 +221,20 @@ def _require(path, document, kinds, prefix=""):
 
 
 def _config(path, document) -> dict:
-    version, config = document.get("format"), document.get("config")
+    _known_format(path, document)
+    config = document.get("config")
+    if not isinstance(config, dict) or "model" not in config:
+        raise NumnetError(
+            f"{path}: a custom net; build it as its author did, then call net.restore(its arrays)"
+        )
+    return config
+
+
+def _known_format(path, document) -> None:
+    version = document.get("format")
     if not isinstance(version, int) or version < 1:
         raise NumnetError(f"{path}: a file of numnet's, but no checkpoint of a net (it has no format number)")
     if version > FORMAT:
         raise NumnetError(
             f"{path}: has format {version}, this numnet reads up to {FORMAT}; install a newer one"
         )
-    if not isinstance(config, dict) or "model" not in config:
-        raise NumnetError(
-            f"{path}: a custom net; build it as its author did, then call net.restore(its arrays)"
-        )
-    return config

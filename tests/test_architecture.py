@@ -24,6 +24,7 @@ ROOMS = [  # the parts of the package, from the top down
     "cost",
     "inference",
     "checkpoint",
+    "quantised",
     "net",
     "gradients",
     "models",

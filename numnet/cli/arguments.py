@@ -15,7 +15,7 @@ from numnet.cli import elsewhere
 from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
-from numnet.loading import describe_checkpoint
+from numnet.loading import describe_checkpoint, require_floats
 from numnet.models import describe, models
 from numnet.models.names import hint
 
@@ -223,12 +223,17 @@ def _counted(make, model, options):
 MODEL = "one of those that `numnet models` lists, or a checkpoint, run directory or another framework's file"
 
 
-def described_or_saved(model, **options):
-    """``described``, or the net of a checkpoint with ``options`` in place of its own."""
+def described_or_saved(model, *, eights=None, **options):
+    """``described``, or the net of a checkpoint with ``options`` in place of its own.
+
+    ``eights``: what to do with a net in eight bits; None is what needs floats and refuses it.
+    """
     saved = model not in models() and (
         model.endswith(".safetensors") or os.sep in model or os.path.exists(model)
     )
     net = _counted(describe_checkpoint if saved else describe, model, options)
+    if eights is None:
+        require_floats(net, "this command")
     say_notes(net)
     return net
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": Command("predict", "classify image files with a trained net"),
     "probe": Command("probe", "a linear classifier on a net's features: what they know of other classes"),
     "data": Command("data", "fetch CIFAR-10, or check your own copy, and say where it is"),
+    "quantise": Command("quantise", "a trained net in eight bits, and what that does to each layer"),
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "scale": Command("scale", "predict the time of a step on many ranks (MPI), and the speed-up"),

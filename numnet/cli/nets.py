@@ -16,6 +16,7 @@ from numnet.cli.arguments import (
 )
 from numnet.errors import NumnetError
 from numnet.models import MODELS, describe
+from numnet.quantised import QuantisedNet
 
 # ----------------------------------------------------------------------------------------- models
 
@@ -59,11 +60,30 @@ def summary_arguments(parser):
 
 
 def summary(arguments):
-    net = described_or_saved(arguments.model, **model_options(arguments))
-    if arguments.json:
+    net = described_or_saved(arguments.model, eights=True, **model_options(arguments))
+    if isinstance(net, QuantisedNet):
+        _summary_of_eights(net, arguments.json)
+    elif arguments.json:
         print_json(costs.summary(net))
     else:
         print(costs.table(net))
+
+
+def _summary_of_eights(net, as_json):
+    """The summary of a net in eight bits: weights and bytes of each step."""
+    facts = net.summary()
+    if as_json:
+        print_json(facts)
+        return
+    lines = [("step", "type", "output", "weights, biases", "bytes", "MACs"), None]
+    for row in facts["layers"]:
+        shape = "×".join(map(str, row["output_shape"]))
+        lines.append(
+            (row["name"], row["type"], shape, *(f"{row[key]:,}" for key in ("params", "bytes", "macs")))
+        )
+    totals = (f"{facts[key]:,}" for key in ("total_params", "bytes", "macs"))
+    lines += [None, ("all, in eight bits", "", "", *totals)]
+    print(columns(lines, right=(3, 4, 5)))
 
 
 # ----------------------------------------------------------------------------------------- draw

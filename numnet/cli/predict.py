@@ -32,7 +32,7 @@ from numnet.data.transforms import as_channels
 from numnet.errors import NumnetError
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
-from numnet.loading import PACKAGED
+from numnet.loading import PACKAGED, PACKAGED_INT8, require_floats
 from numnet.texts import printable
 from numnet.weights import is_foreign
 from numnet.weights.kinds import ENDINGS
@@ -60,6 +60,8 @@ def predict_arguments(parser):
     parser.add_argument("--maps", metavar="FILE", help=about)
     about = "layers for --maps: names or patterns, separated by commas: block3, block*.depthwise (all blocks)"
     parser.add_argument("--layers", metavar="NAMES", help=about)
+    about = "without CHECKPOINT: the net that comes with numnet in eight bits, half the file"
+    parser.add_argument("--int8", action="store_true", help=about)
     add_input_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     about = f"as CSV: {','.join(COLUMNS)}"
@@ -85,7 +87,14 @@ def predict(arguments):
             raise NumnetError(f"--maps: draws one photograph; expected one image file, got {len(images)}")
     elif arguments.layers:
         raise NumnetError("--layers: chooses the maps to draw; needs --maps FILE as well")
-    net = trained_net(first or PACKAGED, "predict")
+    if first is not None and arguments.int8:
+        raise NumnetError(
+            f"--int8: chooses between the nets that come with numnet; got the checkpoint {first}"
+        )
+    net = trained_net(first or (PACKAGED_INT8 if arguments.int8 else PACKAGED), "predict")
+    for option in ("explain", "maps"):
+        if getattr(arguments, option):
+            require_floats(net, f"--{option}")
     read = partial(
         _read, net=net, scaling=input_scaling(net, arguments), preset=input_preset(net, arguments),
         background=input_background(net, arguments), notes=Counter(),

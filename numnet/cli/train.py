@@ -23,7 +23,7 @@ from numnet.cli.arguments import (
     set_threads,
 )
 from numnet.errors import NumnetError
-from numnet.loading import load_any
+from numnet.loading import load_any, require_floats
 from numnet.training import recipes, run, state
 from numnet.training.loop import DEFAULTS
 from numnet.training.optimisers import OPTIMISERS
@@ -221,6 +221,8 @@ def _start(arguments, team):
     require_dataset(arguments.dataset, given.get("data"))
     init = given.get("init")
     start = None if init is None else load_any(init)
+    if start is not None:
+        require_floats(start, "train --init")
     if start is not None and not arguments.quiet:
         say_notes(start)
     if given.get("scale_lr"):

@@ -22,6 +22,8 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
+| word | four bytes in one lane (page ``words``) |
+| grid | where the 256 numbers of eight bits stand: a scale and a zero point (page ``eight_bits``) |
 | window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
 | ring, slot | the last few rows of an image, finished and framed; a slot holds one (page ``depthwise``) |
 
@@ -36,6 +38,7 @@ learned something whole. The first two need no other page: begin anywhere, say w
     maps → rows → padding → exponential → activations → product → batchnorm → pointwise → dense → depthwise → conv
     → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     folding → inverted                                          inference
+    words → eight_bits → quantised                              inference on whole numbers of eight bits
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers
     random → dropout → augment → draw                           chance
     _jit      how all of them are compiled and kept

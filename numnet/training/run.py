@@ -7,7 +7,7 @@ from numnet import checkpoint
 from numnet import data as datasets
 from numnet.data import names as class_names
 from numnet.errors import NumnetError, tell
-from numnet.loading import load_any, read_document
+from numnet.loading import load_any, read_document, require_floats
 from numnet.models import build, describe
 from numnet.models.common import Settings
 from numnet.training import recipes, state
@@ -49,6 +49,8 @@ def train(
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
     start = None if init is None else load_any(init)
+    if start is not None:
+        require_floats(start, "training")
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling

@@ -20,8 +20,10 @@ from numnet.net import Net
 from numnet.weights import keras, kinds, paddle, torch
 from numnet.weights.kinds import is_foreign as is_foreign
 from numnet.weights.onnx import export_onnx as export_onnx
+from numnet.weights.onnx_eights import export_quantised as export_quantised
 from numnet.weights.slots import fill, misfits
 from numnet.weights.source import SCALINGS, match
+from numnet.weights.tflite import import_tflite as import_tflite
 from numnet.weights.torch import export_torch as export_torch
 
 FRAMEWORKS = {"keras": keras, "torch": torch, "paddle": paddle}

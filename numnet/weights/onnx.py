@@ -68,20 +68,16 @@ def export_onnx(
     map, whose weights fit one size only, and without the package onnx, for weights that are not finite, for a layer
     that ONNX has no node for here, and for a name in ``maps`` that fits nothing.
     """
-    try:
-        import onnx
-        from onnx import helper
-    except ImportError:
-        raise NumnetError(
-            'export: .onnx needs the package onnx: pip install "numnet[weights]" or onnx'
-        ) from None
+    onnx = require_onnx()
+    from onnx import helper
+
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
         raise NumnetError("export: the net has weights that are not finite numbers")
     if softmax and not net.classes:
         raise NumnetError("export: softmax is for a net with a classifier, this one has none (classes=0)")
     if free_sides:
         _require_free(net)
-    graph = _Graph(folded, free_sides)
+    graph = Graph(folded, free_sides)
     inner = matching([name for name, _ in net.walk()], maps) if maps else []
     output = "probabilities" if softmax else "logits" if net.classes else "features"
     inner = [name for name in inner if name != output]
@@ -97,19 +93,33 @@ def export_onnx(
     graph.node("Softmax", x, output=output, axis=1) if softmax else graph.node("Identity", x, output=output)
     outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", *net.output_shape])]
     outputs += [graph.map(name, layer.output_shape) for name, layer in net.walk() if name in inner]
+    facts = {"config": net.config, "input": scaling or getattr(net, "scaling", None), "classes": class_names}
+    return write(graph, helper.make_tensor_value_info("images", kind, shape), outputs, facts, path)
+
+
+def require_onnx():
+    """The package onnx. Raises NumnetError, which says how to install it."""
+    try:
+        import onnx
+    except ImportError:
+        raise NumnetError(
+            'export: .onnx needs the package onnx: pip install "numnet[weights]" or onnx'
+        ) from None
+    return onnx
+
+
+def write(graph, images, outputs, facts, path=None):
+    """The model of a ``Graph``, checked; ``facts`` go into its metadata as JSON. Written to ``path`` if one is given."""
+    onnx = require_onnx()
+    from onnx import helper
+
+    name = (facts.get("config") or {}).get("model", "net")
     model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            (net.config or {}).get("model", "net"),
-            [helper.make_tensor_value_info("images", kind, shape)],
-            outputs,
-            graph.constants,
-        ),
+        helper.make_graph(graph.nodes, name, [images], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
         producer_name="numnet",
     )
-    facts = {"config": net.config, "input": scaling or getattr(net, "scaling", None), "classes": class_names}
     helper.set_model_props(
         model, {key: json.dumps(value) for key, value in facts.items() if value is not None}
     )
@@ -119,7 +129,7 @@ def export_onnx(
     return model
 
 
-class _Graph:
+class Graph:
     """Nodes and constants, and a method for each kind of layer; names of maps are made from those of the layers."""
 
     def __init__(self, folded, free=False):

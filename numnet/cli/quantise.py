@@ -1,0 +1,118 @@
+"""``numnet quantise``: a trained net in eight bits, and what that did to each of its layers."""
+
+from pathlib import Path
+
+import numpy as np
+
+from numnet.cli.arguments import (
+    choice,
+    columns,
+    count,
+    print_json,
+    require_dataset,
+    say,
+    set_threads,
+)
+from numnet.cli.use import add_input_options, input_background, input_preset, input_scaling, trained_net
+from numnet.cli.weights import require_folder
+from numnet.loading import require_floats
+from numnet.quantised.make import LEAST
+from numnet.quantised.ranges import METHODS
+
+IMAGES = 256
+
+
+def quantise_arguments(parser):
+    about = "a .safetensors file, a run directory for its best, or another framework's file"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=about)
+    about = "cifar10, shapes, or an image folder: where the images come from that ranges are taken from"
+    parser.add_argument("dataset", metavar="DATASET", help=about)
+    about = "file to write (.safetensors)"
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help=about)
+    parser.add_argument("--data", metavar="DIR", help="where CIFAR-10 lies: a folder or its archive")
+    about = f"training images to take ranges from ({IMAGES})"
+    parser.add_argument("--images", type=count(LEAST), default=IMAGES, metavar="N", help=about)
+    about = f"how ranges are chosen: {', '.join(METHODS)} (output: by the least noise there)"
+    parser.add_argument("--ranges", type=choice(*METHODS), default=METHODS[0], metavar="NAME", help=about)
+    about = "one scale for all filters of a layer instead of one for each: to see what that ruins"
+    parser.add_argument("--per-tensor", action="store_true", help=about)
+    about = "also count the test images, by both nets, and keep the result in the file"
+    parser.add_argument("--test", action="store_true", help=about)
+    parser.add_argument("--seed", type=count(0), default=0, metavar="S", help="which images (0)")
+    add_input_options(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def quantise(arguments):
+    from numnet import data as datasets
+    from numnet import quantised
+
+    set_threads(arguments.threads)
+    require_folder(arguments.out, (".safetensors",))
+    require_dataset(arguments.dataset, arguments.data)
+    net = trained_net(arguments.checkpoint, "quantise")
+    require_floats(net, "quantise")
+    scaling = input_scaling(net, arguments)
+    data = datasets.load(
+        arguments.dataset, data_dir=arguments.data, resolution=net.input_shape[0], preset=input_preset(net, arguments),
+        background=input_background(net, arguments), input_scaling=scaling,
+    )  # fmt: skip
+    found = datasets.batches(data.train, batch_size=arguments.images, scaling=scaling, seed=arguments.seed)
+    images = next(iter(found), (np.empty((0, *net.input_shape), np.float32), None))[0]
+    if len(images) < arguments.images:
+        say(f"numnet: {data.name} has {len(images):,} training images; ranges are taken from these")
+    net.scaling = scaling
+    whole = quantised.quantise(net, images, method=arguments.ranges, per_tensor=arguments.per_tensor)
+    rows = quantised.report(net, whole, images)
+    how = {
+        "dataset": data.name, "images": len(images), "ranges": arguments.ranges, "per_tensor": arguments.per_tensor
+    }  # fmt: skip
+    result = None
+    if arguments.test:
+        before, result = (_tested(each, data, scaling) for each in (net, whole))
+        how |= {"float_accuracy": before["test_accuracy"]}
+    whole.save(arguments.out, made=how, result=result)
+    floats = sum(a.nbytes for a in net.state().values())
+    facts = {"checkpoint": arguments.out, **how, "bytes": whole.nbytes, "float_bytes": floats}
+    facts |= result or {}
+    facts["file_bytes"] = Path(arguments.out).stat().st_size
+    if arguments.json:
+        print_json({**facts, "steps": rows})
+    else:
+        print(_text(facts, rows))
+
+
+def _tested(net, data, scaling) -> dict:
+    """What ``result.json`` of a training says of the test images."""
+    from numnet.training.evaluate import evaluate
+
+    found = evaluate(net, data.test, scaling)
+    return {"test_accuracy": found["accuracy"], "test_top5": found["top5"], "test_loss": found["loss"]}
+
+
+def _text(facts, rows) -> str:
+    lines = [("step", "kind", "range", "cut", "signal", "hurt"), None]
+    for row in rows:
+        ends = "sums of 32 bits" if row["range"] is None else "{:.3g} … {:.3g}".format(*row["range"])
+        signal = "exact" if row["signal_db"] is None else f"{row['signal_db']:.1f} dB"
+        cells = (row["name"], row["kind"], ends, f"{100 * row['cut']:.2f} %", signal)
+        lines.append((*cells, f"{100 * row['hurt']:.2f} %"))
+    worst = sorted(rows, key=lambda row: -row["hurt"])[:3]
+    size = (
+        f"{facts['file_bytes']:,} bytes; its numbers {facts['bytes']:,}, of float32 {facts['float_bytes']:,}"
+    )
+    said = [
+        ("hurt most", ", ".join(f"{row['name']} {100 * row['hurt']:.1f} %" for row in worst)),
+        ("ranges", f"of {facts['images']:,} images of {facts['dataset']}, by {facts['ranges']}"),
+        ("written", f"{facts['checkpoint']}: {size}"),
+    ]
+    if "test_accuracy" in facts:
+        before, after = 100 * facts["float_accuracy"], 100 * facts["test_accuracy"]
+        said.insert(
+            0, ("test images right", f"{after:.2f} %, in floats {before:.2f} %: {after - before:+.2f} points")
+        )
+    about = (
+        "cut: numbers outside of the range. signal: to noise, all errors before included. "
+        "hurt: noise in the output, of its size, if this step alone is in eight bits"
+    )
+    return "\n\n".join([columns(lines, right=(3, 4, 5)), columns(said), about])

@@ -1,0 +1,468 @@
+"""A net in eight bits: its steps, what they weigh, and how they run on whole numbers alone.
+
+Images come in as real numbers, logits go out as such; in between there is no float. ``predict`` is what a ``Net``'s is.
+The file is a checkpoint like any other: int8 weights, int32 biases, float32 scales, and the steps as JSON.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from numnet import checkpoint
+from numnet.errors import NumnetError
+from numnet.kernels import eight_bits, quantised
+from numnet.kernels.activations import CODES
+from numnet.kernels.eight_bits import Grid
+from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, table_function
+
+FORMAT = 2  # of a checkpoint's document; readers of floats know 1
+KINDS = (*SUMS, "add", "average", "table", "excite", "flatten")
+
+
+class QuantisedNet:
+    """Eight-bit steps in a row. ``grid``: of the input; ``facts``: config, scaling, names of classes … of the float net.
+
+    Like a net: ``predict``, ``input_shape``, ``classes``, ``dtype``, ``config``, ``scaling``, ``class_names``,
+    ``document``, ``path``, ``notes``. ``steps`` are read-only: packed weights are made of them once.
+    """
+
+    def __init__(
+        self, steps, grid, input_shape, *, config=None, scaling=None, class_names=None, document=None
+    ):
+        self.steps, self.grid, self.input_shape = list(steps), Grid(*grid), tuple(input_shape)
+        self.config, self.scaling, self.class_names = config, scaling, class_names
+        self.document, self.path, self.notes = dict(document or {}), None, []
+        self.dtype = np.dtype(np.float32)
+        self.output_shape = tuple(self.steps[-1].shape)
+        self._grids = [self.grid, *(step.grid for step in self.steps)]
+        self._start()
+
+    def _start(self):
+        """What no copy shares: packed weights, buffers, and who is at work."""
+        self._ready, self._buffers, self._lock = None, {}, threading.RLock()
+
+    def __getstate__(self):
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_ready", "_joined", "_buffers", "_lock")
+        }
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._start()
+
+    @property
+    def classes(self) -> int:
+        return self.output_shape[-1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights, biases and scales."""
+        arrays = (a for step in self.steps for a in (step.weight, step.bias, step.scales))
+        return sum(a.nbytes for a in arrays if a is not None)
+
+    def cost(self):
+        """What ``summary`` counts."""
+        return self.summary()
+
+    def summary(self) -> dict:
+        """As a float net's summary, with bytes: totals and a list of steps. Scales count as bytes only."""
+        rows = []
+        for step in self.steps:
+            arrays = [a for a in (step.weight, step.bias, step.scales) if a is not None]
+            rows.append(
+                {
+                    "name": step.name,
+                    "type": step.kind if step.kind != "table" else NAMES[step.code],
+                    "output_shape": list(step.shape),
+                    "params": sum(a.size for a in arrays[:2]),
+                    "macs": step.macs(),
+                    "bytes": sum(a.nbytes for a in arrays),
+                }
+            )
+        totals = {key: sum(row[key] for row in rows) for key in ("params", "macs", "bytes")}
+        return {
+            "model": (self.config or {}).get("model"), "input_shape": list(self.input_shape),
+            "total_params": totals["params"], "trainable_params": 0, "non_trainable_params": totals["params"],
+            "macs": totals["macs"], "bytes": totals["bytes"], "layers": rows,
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------ running
+
+    def predict(self, x, batch_size=256):
+        """Logits (N, classes), float32, of images x (N, H, W, C) that are scaled already.
+
+        Raises ValueError for another shape or dtype and for NaN; RuntimeError while another thread uses the net.
+        """
+        x = np.asarray(x)
+        if x.ndim != 4 or x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"x: expected images (N, {expected}), got shape {x.shape}")
+        if x.dtype.kind != "f":
+            raise ValueError(
+                f"x: expected scaled floats (float32), got {x.dtype}; see numnet.data for the scaling"
+            )
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
+        if not len(x):
+            return np.empty((0, *self.output_shape), np.float32)
+        parts = []
+        for lo in range(0, len(x), batch_size):
+            part = np.ascontiguousarray(x[lo : lo + batch_size], np.float32)
+            with self._alone():
+                q = quantised.to_bytes(part, self.grid, self._map(0, len(part), self.input_shape))
+                parts.append(self.reals(self.run(q), len(self.steps)))
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def reals(self, q, number) -> np.ndarray:
+        """The real numbers that map ``number`` stands for, float32."""
+        grid = self._grids[number]
+        if grid is not None:
+            return eight_bits.dequantise(q, grid)
+        step = self.steps[number - 1]
+        return (q * (step.scales.astype(np.float64) * self._grids[step.reads[0]].scale)).astype(np.float32)
+
+    def run(self, q):
+        """The output of bytes q (N, H, W, C): uint8 on its grid, or int32 sums. Buffers are used again: copy what stays."""
+        self._prepare()
+        last, maps = self._last, {0: self._room(q)}
+        free, taken, joined = [], {}, self._joined
+        for number, step in enumerate(self.steps):
+            if number - 1 in joined:  # a table that the step before has applied
+                maps[number + 1], taken[number + 1] = maps.pop(number), taken.pop(number)
+                continue
+            inputs = [maps[i] for i in step.reads]
+            out = len(self.steps) == number + 1
+            dtype = np.uint8 if step.grid is not None else np.int32
+            if out:
+                y = quantised.empty((len(q), *step.shape), dtype)
+            elif step.kind == "flatten":
+                maps[number + 1] = inputs[0].reshape(len(q), *step.shape)
+                taken[number + 1] = taken.get(step.reads[0])
+                continue
+            else:
+                place = free.pop() if free else len(taken)
+                taken[number + 1] = place
+                y = self._map(1 + place, len(q), step.shape)
+            maps[number + 1] = self._step(number, step, inputs, y, joined.get(number))
+            for i in set(step.reads):
+                if last[i] == number and taken.get(i) is not None:
+                    shared = [k for k in maps if k != i and taken.get(k) == taken[i] and last[k] > number]
+                    if not shared:
+                        free.append(taken[i])
+                    del maps[i]
+        return maps[len(self.steps)]
+
+    def maps(self, q) -> list:
+        """All maps of bytes q, each an array of its own: of the input, then of every step."""
+        self._prepare()
+        maps = [self._room(q)]
+        for number, step in enumerate(self.steps):
+            dtype = np.uint8 if step.grid is not None else np.int32
+            y = quantised.empty((len(q), *step.shape), dtype)
+            maps.append(self._step(number, step, [maps[i] for i in step.reads], y))
+        return maps
+
+    def definition_maps(self, q) -> list:
+        """The same by the definitions, in plain loops."""
+        self._prepare()
+        maps = [q]
+        for step in self.steps:
+            dtype = np.uint8 if step.grid is not None else np.int32
+            y = np.empty((len(q), *step.shape), dtype)
+            maps.append(self._by_definition(step, [maps[i] for i in step.reads], y))
+        return maps
+
+    def dequantised(self) -> list[Step]:
+        """Steps in real numbers with the weights that the whole ones stand for."""
+        found = []
+        for step in self.steps:
+            more = {"grid": None, "scales": None}
+            if step.weight is not None:
+                x = self._grids[step.reads[0]].scale
+                scales = step.scales.astype(np.float64)
+                by = scales.reshape(step.weight.shape[2:]) if step.kind == "depthwise" else scales
+                more |= {"weight": step.weight * by, "bias": step.bias * scales * x}
+            found.append(Step(**{**step.__dict__, **more}))
+        return found
+
+    def in_reals(self, x) -> list:
+        """All maps of scaled images by ``dequantised`` weights, in float32."""
+        return run(self.dequantised(), x)
+
+    def _alone(self):
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "predict: this net is at work in another thread; expected a net for each, or a lock around it"
+            )
+        return _Release(self._lock)
+
+    def _room(self, q):
+        """q with the slack behind it that the passes ask for."""
+        if q.base is not None and q.base.nbytes >= q.nbytes + quantised.SLACK and q.flags.c_contiguous:
+            return q
+        copy = quantised.empty(q.shape)
+        copy[...] = q
+        return copy
+
+    def _map(self, place, images, shape):
+        """The buffer number ``place``, as a map of this shape; it grows to the largest that it ever was."""
+        size = images * int(np.prod(shape, dtype=np.int64))
+        held = self._buffers.get(place)
+        if held is None or held.size < size + quantised.SLACK:
+            held = self._buffers[place] = quantised.empty(size + quantised.SLACK)
+        return held[:size].reshape(images, *shape)
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def _prepare(self):
+        if self._ready is None:
+            self._last = last_readers(self.steps)
+            self._ready = [self._packed(step) for step in self.steps]
+            self._joined = dict(self._with_tables())
+
+    def _with_tables(self):
+        """(number, packed weights with the table of the step behind) of each step whose map only a table reads.
+
+        A pass looks its numbers up while they are hot; ``maps`` still makes both maps.
+        """
+        readers = [i for step in self.steps for i in step.reads]
+        for number, (step, after) in enumerate(zip(self.steps, self.steps[1:])):
+            packed = self._ready[number]
+            alone = after.kind == "table" and after.reads == (number + 1,) and readers.count(number + 1) == 1
+            last = number + 2 == len(self.steps)  # the output, which has an array of its own
+            if step.kind in SUMS and packed is not None and alone and not last:
+                yield number, packed._replace(table=self._ready[number + 1])
+
+    def _fixed(self, step):
+        """Equation (6) of a step with weights, or of an average or excitation."""
+        x = self._grids[step.reads[0]]
+        if step.kind in SUMS:
+            if step.grid is None:
+                return eight_bits.sums_only(step.bias)
+            reals = x.scale * step.scales.astype(np.float64) / step.grid.scale
+            return _fixed(step, reals, step.bias)
+        if step.kind == "average":
+            size = int(np.prod(self._shape(step.reads[0])[:-1]))
+            return _fixed(step, [x.scale / step.grid.scale / size], [0])
+        gates = self._grids[step.reads[1]]
+        return _fixed(step, [x.scale * gates.scale / step.grid.scale], [0])
+
+    def _shape(self, number):
+        return self.input_shape if number == 0 else self.steps[number - 1].shape
+
+    def _packed(self, step):
+        """What the step's pass takes beside maps."""
+        if step.kind in SUMS:
+            fixed, zero = self._fixed(step), self._grids[step.reads[0]].zero
+            if step.weight.dtype != np.int8 or (step.kind == "depthwise" and step.weight.shape[3] > 1):
+                return None  # by the definition
+            if step.kind == "depthwise":
+                return quantised.pack_depthwise(step.weight[..., 0], zero, fixed)
+            return quantised.pack(step.weight.reshape(step.weight.shape[0], -1, step.filters), zero, fixed)
+        if step.kind == "add":
+            first, second = (self._grids[i] for i in step.reads)
+            return eight_bits.addition_of(first, second, step.grid, *step.bounds)
+        if step.kind == "table":
+            return table_of(step, self._grids[step.reads[0]])
+        return None if step.kind == "flatten" else self._fixed(step)
+
+    def _step(self, number, step, inputs, y, packed=None):
+        packed = self._ready[number] if packed is None else packed
+        if packed is None:
+            return self._by_definition(step, inputs, y)
+        x, grid = inputs[0], self._grids[step.reads[0]]
+        if step.kind in ("conv", "depthwise"):
+            k, stride, pads = step.frame
+            frame = quantised.Frame(k, stride, pads[0][0], pads[1][0])
+            return (quantised.depthwise if step.kind == "depthwise" else quantised.conv)(x, packed, frame, y)
+        if step.kind == "dense":
+            rows = len(x), 1, 1
+            quantised.conv(x.reshape(*rows, -1), packed, quantised.Frame(1, 1, 0, 0), y.reshape(*rows, -1))
+            return y
+        if step.kind == "add":
+            return quantised.add(x, inputs[1], packed, y)
+        if step.kind == "table":
+            return quantised.look_up(x, packed, y)
+        if step.kind == "average":
+            return quantised.average(x, grid.zero, packed, y)
+        gates = self._grids[step.reads[1]].zero
+        return quantised.excite(x, grid.zero, inputs[1], gates, packed, y)
+
+    def _by_definition(self, step, inputs, y):
+        x, grid = inputs[0], self._grids[step.reads[0]]
+        if step.kind == "flatten":
+            return x.reshape(y.shape)
+        if step.kind == "table":
+            y[...] = table_of(step, grid)[x]
+            return y
+        if step.kind == "add":
+            first, second = (self._grids[i] for i in step.reads)
+            numbers = eight_bits.addition_of(first, second, step.grid, *step.bounds)
+            return eight_bits.definition_add(
+                np.ascontiguousarray(x), np.ascontiguousarray(inputs[1]), numbers, y
+            )
+        fixed = self._fixed(step)
+        if step.kind == "average":
+            return eight_bits.definition_average(x, grid.zero, fixed, y)
+        if step.kind == "excite":
+            gates = self._grids[step.reads[1]].zero
+            return eight_bits.definition_excite(x, grid.zero, inputs[1], gates, fixed, y)
+        _, stride, pads = step.frame
+        window = stride, pads[0][0], pads[1][0]
+        if step.kind == "depthwise":
+            return eight_bits.definition_depthwise(x, step.weight, grid.zero, window, fixed, y)
+        rows = (len(x), 1, 1) if step.kind == "dense" else x.shape[:3]
+        shape = (len(x), 1, 1, step.filters) if step.kind == "dense" else y.shape
+        eight_bits.definition(x.reshape(*rows, -1), step.weight, grid.zero, window, fixed, y.reshape(shape))
+        return y
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def save(self, path, **meta):
+        """One file that ``numnet.load`` reads: int8 weights, int32 biases, scales, and as JSON all the rest."""
+        tensors, rows = {}, []
+        for step in self.steps:
+            row = {"kind": step.kind, "name": step.name, "reads": list(step.reads), "shape": list(step.shape)}
+            if step.kind in ("conv", "depthwise"):
+                row["frame"] = [step.frame[0], step.frame[1], [list(pad) for pad in step.frame[2]]]
+            if step.code:
+                row["activation"] = NAMES[step.code]
+            if step.beta != 1:
+                row["beta"] = step.beta
+            if step.grid is not None:
+                row["grid"] = list(step.grid)
+                if tuple(step.bounds) != (0, 255):
+                    row["bounds"] = list(step.bounds)
+            if step.weight is not None:
+                for key in ("weight", "bias", "scales"):
+                    tensors[f"{step.name}.{key}"] = getattr(step, key)
+            if step.line:
+                row["line"] = list(step.line)
+            rows.append(row)
+        document = {**self.document, "format": FORMAT, "config": self.config, "input": self.scaling}
+        document |= {"classes": self.class_names, **meta}
+        document["quantised"] = {
+            "grid": list(self.grid), "input_shape": list(self.input_shape), "steps": rows
+        }  # fmt: skip
+        checkpoint.write(path, tensors, {key: value for key, value in document.items() if value is not None})
+
+
+class _Release:
+    def __init__(self, lock):
+        self.lock = lock
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.lock.release()
+
+
+def _fixed(step, reals, biases):
+    try:
+        return eight_bits.fixed_of(reals, biases, step.grid.zero, *step.bounds)
+    except ValueError as error:
+        raise NumnetError(f"{step.name}: scales that do not go together ({error})") from None
+
+
+def table_of(step, grid) -> np.ndarray:
+    """The 256 numbers of a step of kind table."""
+    return eight_bits.table_of(table_function(step), grid, step.grid)
+
+
+# ---------------------------------------------------------------------------------------------- from a file
+
+
+def is_quantised(document) -> bool:
+    """Whether a checkpoint's document is that of a net in eight bits."""
+    return isinstance(document.get("quantised"), dict)
+
+
+def load(path, document, tensors) -> QuantisedNet:
+    """The net of a checkpoint's document and arrays. Raises NumnetError for one that is damaged."""
+    facts = document["quantised"]
+    try:
+        net = QuantisedNet(
+            [_read_step(row, tensors, number) for number, row in enumerate(facts["steps"])],
+            _read_grid(facts["grid"]), [int(n) for n in facts["input_shape"]], config=document.get("config"),
+            scaling=document.get("input"), class_names=document.get("classes"), document=document,
+        )  # fmt: skip
+        check(net)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        words = " ".join(str(error).split())
+        raise NumnetError(f"{path}: damaged checkpoint of a net in eight bits ({words})") from None
+    net.path = Path(path)
+    return net
+
+
+def _read_grid(pair) -> Grid:
+    grid = Grid(float(pair[0]), int(pair[1]))
+    if not (0 < grid.scale < 1e30 and 0 <= grid.zero <= 255):
+        raise ValueError(f"a grid {pair}")
+    return grid
+
+
+def _read_step(row, tensors, number) -> Step:
+    if row["kind"] not in KINDS:
+        raise ValueError(f"a step of kind {row['kind']!r}")
+    reads, shape = tuple(map(int, row["reads"])), tuple(map(int, row["shape"]))
+    if any(not 0 <= i <= number for i in reads) or any(n < 1 for n in shape):
+        raise ValueError(f"step {row['name']!r} reads {reads}")
+    step = Step(row["kind"], str(row["name"]), reads, shape, beta=float(row.get("beta", 1.0)))
+    if "frame" in row:
+        k, stride, pads = row["frame"]
+        step.frame = int(k), int(stride), tuple(tuple(map(int, pad)) for pad in pads)
+    step.code = CODES[row.get("activation", "identity")]
+    if "grid" in row:
+        step.grid, step.bounds = _read_grid(row["grid"]), tuple(map(int, row.get("bounds", (0, 255))))
+    elif step.kind not in SUMS:
+        raise ValueError(f"step {step.name!r} has no grid")
+    if step.kind in SUMS:
+        step.weight, step.bias, step.scales = (
+            tensors[f"{step.name}.{key}"] for key in ("weight", "bias", "scales")
+        )
+    elif step.kind == "table" and "line" in row:
+        slope, shift = row["line"]
+        step.line = float(slope), float(shift)
+    return step
+
+
+def check(net) -> None:
+    """Shapes that fit each other, or ValueError: the passes read memory by them."""
+    shapes = [net.input_shape, *(step.shape for step in net.steps)]
+    for step in net.steps:
+        inputs = [shapes[i] for i in step.reads]
+        if any(net._grids[i] is None for i in step.reads):
+            raise ValueError(f"step {step.name!r} reads a map without a grid")
+        fits = len(inputs) == (2 if step.kind in ("add", "excite") else 1)
+        x = inputs[0]
+        if step.kind in SUMS:
+            w, f = step.weight, step.filters
+            kinds = w.dtype in (np.int8, np.int16) and step.bias.dtype == np.int32
+            fits &= kinds and step.scales.dtype == np.float32 and step.bias.shape == step.scales.shape == (f,)
+            fits &= bool((step.scales > 0).all() and np.isfinite(step.scales).all())
+            k, stride, pads = step.frame
+            if step.kind == "dense":
+                fits &= len(x) == 1 and w.shape == (1, 1, x[0], f)
+            else:
+                sides = [(n + sum(pad) - k) // stride + 1 for n, pad in zip(x[:2], pads)]
+                fits &= len(x) == 3 and k >= 1 and stride >= 1 and list(step.shape[:2]) == sides
+                fits &= all(0 <= edge <= k for pad in pads for edge in pad)
+                if step.kind == "conv":
+                    fits &= w.shape == (k, k, x[2], f)
+                else:
+                    fits &= w.shape[:3] == (k, k, x[2]) and w.ndim == 4 and f == x[2] * w.shape[3]
+        elif step.kind in ("add", "table"):
+            fits &= all(shape == step.shape for shape in inputs)
+            fits &= bool(np.isfinite(step.line).all())
+        elif step.kind == "average":
+            fits &= step.shape in ((x[-1],), (1, 1, x[-1]))
+        elif step.kind == "excite":
+            fits &= step.shape == x and len(x) == 3 and inputs[1] == (x[-1],)
+        else:
+            fits &= int(np.prod(x)) == int(np.prod(step.shape))
+        if not fits:
+            raise ValueError(f"step {step.name!r} does not fit what it reads")

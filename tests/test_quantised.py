@@ -1,0 +1,363 @@
+"""Nets in eight bits: fast steps against definitions, files, the report, the command, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_tools import CLASSES, numnet, works, write_images
+from test_weights import images, random_net
+
+import numnet as library
+from numnet import checkpoint, quantised
+from numnet.errors import NumnetError
+from numnet.kernels import eight_bits
+from numnet.kernels.eight_bits import Grid
+from numnet.quantised.ranges import METHODS, Histogram, choose
+from numnet.quantised.steps import CUTS, run, trace
+
+HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+MODELS = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_small", "mnasnet_a1"]
+
+
+def some(net, count=16, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *net.input_shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def v3():
+    """(float net, the same in eight bits, its images)."""
+    net = random_net("mobilenet_v3_small")
+    net.scaling, net.class_names = HALF, list("abcdefg")
+    x = some(net)
+    return net, quantised.quantise(net, x), x
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_steps_are_the_net(model):
+    net = random_net(model)
+    x = images(net, 2)
+    maps = run(trace(net), x)
+    want = net.forward(x)
+    assert np.abs(maps[-1] - want).max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_fast_steps_are_their_definitions_bit_for_bit(model):
+    net = random_net(model)
+    x = some(net)
+    whole = quantised.quantise(net, x, method="squares")
+    q = eight_bits.quantise(x[:2], whole.grid)
+    fast, slow = whole.maps(q), whole.definition_maps(q)
+    for number, (a, b) in enumerate(zip(fast, slow, strict=True)):
+        assert a.dtype == b.dtype and (a == b).all(), whole.steps[number - 1].name
+    assert (whole.run(q) == fast[-1]).all(), "buffers that are used again change nothing"
+    got, want = whole.predict(x), net.predict(x)
+    assert (got[:2] == whole.reals(fast[-1], len(whole.steps))).all()
+    assert np.linalg.norm(got - want) <= 0.35 * np.linalg.norm(want)
+    assert (whole.predict(x, batch_size=5) == got).all()
+
+
+def test_other_forms_of_nets():
+    """Depth multipliers go by the definition; skips over activations; an activation after the addition's parts."""
+    for options in ({"depth_multiplier": 2}, {"skip": True, "activation": "hswish"}, {"activation": "swish"}):
+        net = random_net("mobilenet_v1", **options)
+        x = some(net)
+        whole = quantised.quantise(net, x, method="minmax")
+        want = net.predict(x)
+        assert np.linalg.norm(whole.predict(x) - want) <= 0.3 * np.linalg.norm(want)
+
+
+def test_relu6_cuts_at_its_own_places():
+    net = random_net("mobilenet_v2")
+    whole = quantised.quantise(net, some(net))
+    step = whole.steps[0]
+    assert step.code and CUTS[step.code] == (0, 6)
+    low, high = step.bounds
+    assert low == step.grid.zero and (
+        high == 255 or abs((high - step.grid.zero) * step.grid.scale - 6) < step.grid.scale
+    )
+
+
+def test_a_dead_filter_keeps_its_bias():
+    """Weights of 0 have no scale of their own; the bias, however large, must fit."""
+    net = random_net("mobilenet_v1", bn_eps=1e-3)
+    unit = net.layers[0]
+    unit.params["weight"][..., 0] = 0
+    unit.buffers["bn.mean"][0], unit.params["bn.beta"][0] = 0, 4.0
+    whole = quantised.quantise(net, some(net))
+    q = eight_bits.quantise(some(net)[:1], whole.grid)
+    assert np.abs(whole.reals(whole.maps(q)[1], 1)[..., 0] - 4.0).max() <= whole.steps[0].grid.scale
+
+
+# --- ranges -------------------------------------------------------------------------------------------------
+
+
+def histogram_of(x):
+    found = Histogram()
+    found.widen(x)
+    found.count(x)
+    return found
+
+
+def test_how_ranges_are_chosen():
+    x = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    x[0] = 1000.0
+    found = histogram_of(x)
+    ends = {way: 255 * choose(found, way, "x").scale for way in METHODS if way != "output"}
+    assert ends["minmax"] > 1000 and ends["percentile"] < 20 and ends["squares"] < 1000
+    told = choose(found, "minmax", "x", (-3.0, 3.0))
+    assert abs(255 * told.scale - 6) < 0.1
+    with pytest.raises(NumnetError, match="expected one of"):
+        choose(found, "median", "x")
+    with pytest.raises(NumnetError, match="is 0 for all"):
+        choose(histogram_of(np.zeros(9, np.float32)), "squares", "x")
+
+
+def test_least_squares_is_the_least():
+    """Beside all ranges of a fine mesh, for numbers of a long tail."""
+    x = np.random.default_rng(0).standard_t(3, size=20_000).astype(np.float32)
+
+    def error(grid):
+        return ((eight_bits.dequantise(eight_bits.quantise(x, grid), grid) - x) ** 2).sum()
+
+    got = error(choose(histogram_of(x), "squares", "x"))
+    mesh = [
+        error(eight_bits.grid_of(low, high))
+        for low in -np.linspace(3, 40, 20)
+        for high in np.linspace(3, 40, 20)
+    ]
+    assert got <= 1.05 * min(mesh) and got < error(choose(histogram_of(x), "minmax", "x"))
+
+
+def test_one_scale_for_all_filters_is_worse():
+    net = random_net("mobilenet_v2")
+    for unit in (layer for _, layer in net.walk() if layer.kind == "depthwise"):
+        unit.params["bn.gamma"][:] *= np.geomspace(0.02, 2, unit.params["bn.gamma"].size).astype(np.float32)
+    x = some(net)
+    want = net.predict(x)
+    far = [
+        np.linalg.norm(quantised.quantise(net, x, method="minmax", per_tensor=way).predict(x) - want)
+        for way in (False, True)
+    ]
+    assert far[1] > 1.5 * far[0]
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+
+def test_the_report(v3):
+    net, whole, x = v3
+    rows = quantised.report(net, whole, x)
+    assert [row["name"] for row in rows] == [step.name for step in whole.steps]
+    maps = run(trace(net), x)
+    for row in rows:
+        assert row["hurt"] >= 0 and 0 <= row["cut"] <= 1
+        if row["range"]:
+            assert row["range"][0] <= 0 <= row["range"][1]
+    logits = whole.predict(x)
+    noise = ((maps[-1] - logits).astype(np.float64) ** 2).sum()
+    want = 10 * np.log10((maps[-1].astype(np.float64) ** 2).sum() / noise)
+    assert rows[-1]["signal_db"] == pytest.approx(want, abs=0.05)
+
+
+def test_a_step_that_is_spoilt_hurts_and_no_other_does(v3):
+    net, whole, x = v3
+    steps = list(whole.steps)
+    at = next(i for i, step in enumerate(steps) if step.kind == "conv" and i > 3)
+    spoilt = type(steps[at])(**{**steps[at].__dict__, "scales": steps[at].scales * np.float32(30)})
+    steps[at] = spoilt
+    bad = quantised.QuantisedNet(steps, whole.grid, whole.input_shape)
+    before, after = (quantised.report(net, each, x) for each in (whole, bad))
+    assert after[at]["hurt"] > 3 * before[at]["hurt"] and after[at]["signal_db"] < before[at]["signal_db"] - 6
+    others = [i for i in range(len(steps)) if i != at]
+    assert [after[i]["hurt"] for i in others] == [before[i]["hurt"] for i in others]
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_gives_the_same_net_again(v3, tmp_path):
+    net, whole, x = v3
+    whole.save(tmp_path / "a.safetensors")
+    again = library.load(tmp_path / "a.safetensors")
+    assert isinstance(again, quantised.QuantisedNet) and again.class_names == net.class_names
+    assert again.scaling == HALF and again.config == net.config and again.nbytes == whole.nbytes
+    assert (again.predict(x) == whole.predict(x)).all()
+    again.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    tensors, document = checkpoint.read(tmp_path / "a.safetensors")
+    assert document["format"] == 2 and {array.dtype.name for array in tensors.values()} == {
+        "int8",
+        "int32",
+        "float32",
+    }
+
+
+def test_copies_and_threads(v3):
+    """A copy has memory of its own; two threads in one net are told so."""
+    import copy
+    import pickle
+    import threading
+
+    whole, x = v3[1], v3[2]
+    want = whole.predict(x)
+    for other in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))):
+        assert (other.predict(x) == want).all() and other._lock is not whole._lock
+    caught = []
+
+    def work():
+        try:
+            whole.predict(x)
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    with whole._alone():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert len(caught) == 1 and "another thread" in caught[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t, d: t.pop("stem.weight"),
+        lambda t, d: t.update({"stem.weight": t["stem.weight"][..., :-1].copy()}),
+        lambda t, d: t.update({"stem.scales": -t["stem.scales"]}),
+        lambda t, d: t.update({"stem.bias": t["stem.bias"].astype(np.float32)}),
+        lambda t, d: d["quantised"]["steps"][0].update(kind="fft"),
+        lambda t, d: d["quantised"]["steps"][0].update(reads=[9]),
+        lambda t, d: d["quantised"]["steps"][0].update(frame=[3, 0, [[0, 1], [0, 1]]]),
+        lambda t, d: d["quantised"]["steps"][0].update(shape=[999, 8, 16]),
+        lambda t, d: d["quantised"]["steps"][0].update(grid=[0.1, 300]),
+        lambda t, d: d["quantised"]["steps"][0].pop("grid"),
+        lambda t, d: d["quantised"].update(steps=[]),
+        lambda t, d: d["quantised"].update(input_shape="wide"),
+        lambda t, d: d.update(format=99),
+    ],
+)
+def test_damaged_files_are_one_line(v3, tmp_path, change):
+    file = tmp_path / "net.safetensors"
+    v3[1].save(file)
+    tensors, document = checkpoint.read(file)
+    change(tensors, document)
+    checkpoint.write(file, tensors, document)
+    with pytest.raises(NumnetError, match=r"damaged|format 99") as caught:
+        library.load(file)
+    assert "\n" not in str(caught.value) and str(file) in str(caught.value)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+def test_what_is_refused(v3):
+    net, whole, x = v3
+    for bad, words in (
+        (x[:3], "at least 16 images, got 3"), (x[:, :5], "expected scaled images"), (x.astype(int), "floats, got int"),
+        (np.where(x > 3, np.nan, x).astype(np.float32), "not finite"), (0 * x, "is 0 for all"),
+    ):  # fmt: skip
+        with pytest.raises(NumnetError, match=words):
+            quantised.quantise(net, bad)
+    with pytest.raises(NumnetError, match="expected one of output, squares"):
+        quantised.quantise(net, x, method="best")
+    with pytest.raises(NumnetError, match="max pool"):
+        other = random_net("googlenet", resolution=64)
+        quantised.quantise(other, some(other))
+    broken = random_net("mobilenet_v1")
+    broken.flat[0] = np.nan
+    with pytest.raises(NumnetError, match="not finite"):
+        quantised.quantise(broken, some(broken))
+    for bad in (x[0], x.astype(int), np.full_like(x, np.nan)):
+        with pytest.raises(ValueError, match="x:"):
+            whole.predict(bad)
+    with pytest.raises(ValueError, match="batch_size"):
+        whole.predict(x, batch_size=0)
+    assert whole.predict(x[:0]).shape == (0, 7)
+
+
+def test_scales_that_do_not_go_together(v3):
+    steps = list(v3[1].steps)
+    steps[0] = type(steps[0])(**{**steps[0].__dict__, "grid": Grid(1e-25, 3)})
+    with pytest.raises(NumnetError, match="stem: scales that do not go together"):
+        quantised.QuantisedNet(steps, v3[1].grid, v3[1].input_shape).predict(v3[2])
+
+
+# --- the commands -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eights")
+    write_images(folder / "photos", train=8, test=3)
+    net = random_net("mobilenet_v2", classes=3)
+    net.save(folder / "net.safetensors", input=HALF, classes=list(CLASSES))
+    out = works(
+        "quantise",
+        folder / "net.safetensors",
+        folder / "photos",
+        "-o",
+        folder / "eight.safetensors",
+        "--images",
+        20,
+    )
+    assert "hurt most" in out and "logits" in out and "20 images" in out
+    return folder
+
+
+def test_eval_predict_and_summary_take_it(place):
+    both = [
+        json.loads(works("eval", place / file, place / "photos", "--json"))
+        for file in ("net.safetensors", "eight.safetensors")
+    ]
+    assert both[0]["images"] == both[1]["images"] == 9 and abs(both[0]["loss"] - both[1]["loss"]) < 0.3
+    photo = place / "photos/test/red/0.png"
+    seen = json.loads(works("predict", place / "eight.safetensors", photo, "--json"))[0]["top"]
+    assert {row["label"] for row in seen} == set(CLASSES)
+    facts = json.loads(works("summary", place / "eight.safetensors", "--json"))
+    floats = json.loads(works("summary", place / "net.safetensors", "--json"))
+    assert facts["macs"] == floats["macs"] and facts["bytes"] < 0.5 * 4 * floats["total_params"]
+    assert facts["bytes"] == sum(row["bytes"] for row in facts["layers"])
+    assert "all, in eight bits" in works("summary", place / "eight.safetensors")
+    assert "eight.safetensors" in works("info", place / "eight.safetensors")
+
+
+def test_the_command_as_json(place):
+    out = json.loads(
+        works("quantise", place / "net.safetensors", place / "photos", "-o", place / "other.safetensors",
+              "--ranges", "minmax", "--per-tensor", "--json", "--images", 16)
+    )  # fmt: skip
+    assert out["ranges"] == "minmax" and out["per_tensor"] and len(out["steps"]) > 30
+    assert out["file_bytes"] == (place / "other.safetensors").stat().st_size
+
+
+def test_mistakes_are_one_line(place, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "few/train/red").mkdir(parents=True, exist_ok=True)
+    for arguments, words in (
+        (["quantise", "eight.safetensors", "photos", "-o", "x.safetensors"], "a net in eight bits"),
+        (["quantise", "net.safetensors", "photos", "-o", "x.onnx"], "ends in .safetensors"),
+        (["quantise", "net.safetensors", "photos"], "-o/--out is missing"),
+        (["quantise", "net.safetensors", "nowhere", "-o", "x.safetensors"], "data set"),
+        (["quantise", "net.safetensors", "photos", "-o", "x.safetensors", "--images", "3"], "at least 16"),
+        (
+            ["quantise", "net.safetensors", "photos", "-o", "x.safetensors", "--ranges", "mean"],
+            "output, squares",
+        ),
+        (["quantise", "net.safetensors", "few", "-o", "x.safetensors"], "few"),
+        (["train", "photos", "--init", "eight.safetensors"], "train --init needs the float net"),
+        (["cost", "eight.safetensors"], "a net in eight bits"),
+        (["draw", "eight.safetensors", "-o", "x.png"], "a net in eight bits"),
+        (["summary", "eight.safetensors", "--width", "2"], "a net in eight bits"),
+        (
+            ["predict", "eight.safetensors", "photos/test/red/0.png", "--explain"],
+            "--explain needs the float net",
+        ),
+        (["export", "eight.safetensors", "x.safetensors"], "export to .safetensors needs the float net"),
+    ):
+        code, out, err = numnet(*arguments)
+        assert code == 2 and out == "", (arguments, err)
+        assert err.startswith("numnet: error: ") and err.count("\n") == 1 and words in err, (arguments, err)
+        assert not (place / "x.safetensors").exists()

@@ -1,0 +1,119 @@
+"""Nets in eight bits as ONNX graphs in QDQ form: every step beside ONNX Runtime's on the same whole numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_tools import numnet, works
+from test_quantised import HALF, MODELS, some
+from test_weights import random_net
+
+from numnet import quantised, weights
+from numnet.errors import NumnetError
+from numnet.kernels import eight_bits
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+
+def session_of(model):
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = model if isinstance(model, (str, bytes)) else model.SerializeToString()
+    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run(model, x):
+    """Name -> what ONNX Runtime makes, its int8 maps as our bytes (N, P, Q, C)."""
+    session = session_of(model)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(names, {"images": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})))
+    for name, array in found.items():
+        if array.dtype in (np.int8, np.uint8):
+            array = (array.astype(np.int16) + 128).astype(np.uint8) if array.dtype == np.int8 else array
+            found[name] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_step_beside_onnx_runtime(model):
+    """On its own inputs each step is equal, or one place off: it rounds halves to even, and multiplies in float32."""
+    net = random_net(model)
+    x = some(net)
+    whole = quantised.quantise(net, x, method="squares")
+    found = run(weights.export_quantised(whole, maps=True), x[:2])
+    maps, equal, count = [eight_bits.quantise(x[:2], whole.grid)], 0, 0
+    whole._prepare()
+    for number, step in enumerate(whole.steps):
+        inputs = [whole._room(np.ascontiguousarray(maps[i])) for i in step.reads]
+        y = quantised.net.quantised.empty((2, *step.shape), np.uint8 if step.grid else np.int32)
+        ours = whole._step(number, step, inputs, y)
+        if step.grid is None:
+            ours, theirs = whole.reals(ours, number + 1), found["logits"]
+            assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+            continue
+        theirs = found[step.name]
+        distance = np.abs(ours.astype(int) - theirs)
+        assert distance.max() <= 1, step.name
+        equal, count = equal + (distance == 0).sum(), count + distance.size
+        maps.append(theirs)
+    assert equal >= 0.99 * count
+    logits = whole.predict(x[:2])
+    assert np.linalg.norm(logits - found["logits"]) <= 0.1 * np.linalg.norm(found["logits"])
+
+
+def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(tmp_path):
+    """Its optimised graph has no float ones; and the same maps come out."""
+    net = random_net("mobilenet_v2")
+    x = some(net)
+    whole = quantised.quantise(net, x, method="squares")
+    options = runtime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    content = weights.export_quantised(whole, unsigned=True).SerializeToString()
+    runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert {"QLinearConv", "QGemm"} <= kinds and not {"Conv", "Gemm"} & kinds
+    first = run(weights.export_quantised(whole, unsigned=True, maps=True), x[:2])["stem"]
+    assert np.abs(first.astype(int) - whole.maps(eight_bits.quantise(x[:2], whole.grid))[1]).max() <= 1
+
+
+def test_signed_weights_do_not_saturate():
+    """64 products of 255 · 127: a sum that 16 bits cannot hold in pairs."""
+    net = random_net("mobilenet_v1")
+    whole = quantised.quantise(net, some(net), method="minmax")
+    model = weights.export_quantised(whole)
+    kinds = {array.name: array.data_type for array in model.graph.initializer}
+    assert kinds["stem.weight"] == onnx.TensorProto.INT8 and kinds["stem.grid.zero"] == onnx.TensorProto.INT8
+
+
+def test_the_command(tmp_path):
+    net = random_net("mobilenet_v3_small")
+    net.scaling, net.class_names = HALF, list("abcdefg")
+    whole = quantised.quantise(net, some(net), method="squares")
+    file, out = tmp_path / "eight.safetensors", tmp_path / "eight.onnx"
+    whole.save(file)
+    works("export", file, out, "--preprocess", "--softmax")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *net.input_shape), dtype=np.uint8)
+    got = session_of(str(out)).run(["probabilities"], {"images": pixels})[0]
+    assert got.shape == (2, 7) and np.allclose(got.sum(1), 1, atol=1e-5)
+    logits = whole.predict(((pixels / np.float32(255)) - np.float32(0.5)) / np.float32(0.5))
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    assert np.abs(got - e / e.sum(1, keepdims=True)).max() < 0.05
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
+    assert facts["classes"] == list("abcdefg") and facts["input"] == HALF
+    for arguments, words in (
+        (["export", file, tmp_path / "x.safetensors"], "a net in eight bits"),
+        (["export", file, out, "--fold"], "--fold"),
+        (["export", file, tmp_path / "x.safetensors", "--unsigned"], "--unsigned: is for .onnx"),
+    ):
+        code, _, err = numnet(*arguments)
+        assert code == 2 and words in err and err.count("\n") == 1
+
+
+def test_weights_with_zero_points_are_refused():
+    net = random_net("mobilenet_v1")
+    whole = quantised.quantise(net, some(net), method="minmax")
+    whole.steps[0].weight = whole.steps[0].weight.astype(np.int16)
+    with pytest.raises(NumnetError, match="zero points"):
+        weights.export_quantised(whole)
