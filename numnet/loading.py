@@ -3,6 +3,7 @@
 import os
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
@@ -16,12 +17,10 @@ PACKAGED = (
     Path(__file__).parent / "trained" / "cifar10.safetensors"
 )  # a small net for `numnet predict photo.jpg`
 PACKAGED_INT8 = PACKAGED.with_name("cifar10_int8.safetensors")  # the same in eight bits
-FORMAT = (
-    eights.FORMAT
-)  # of the document in a checkpoint: 1 of floats, 2 of eight bits; later numnets go on counting
+FORMAT = eights.FORMAT  # the newest document of a checkpoint that is read: 1 has floats, 2 has eight bits
 
 
-def load(path: str | os.PathLike[str]) -> Net | QuantisedNet:
+def load(path: str | os.PathLike[str]) -> Net | Any:
     """The net in a checkpoint, or in a run directory's best one, with what the file says about its use:
 
     net.config        the keywords of ``numnet.build``
@@ -60,7 +59,9 @@ def _load_eights(path, document) -> QuantisedNet:
     _known_format(path, document)
     net = eights.load(path, document, checkpoint.read(path)[0])
     if net.class_names is not None and len(net.class_names) > net.classes:
-        raise NumnetError(f"{path}: names {len(net.class_names)} classes, its net tells {net.classes} apart")
+        raise NumnetError(
+            f"{path}: names {len(net.class_names)} classes, its net has {net.classes} output classes"
+        )
     return net
 
 
@@ -73,7 +74,7 @@ def refuse_foreign(path) -> None:
         )
 
 
-def load_any(path) -> Net:
+def load_any(path) -> Net | Any:
     """``load``, or for another framework's file ``numnet.weights.import_file``; then ``net.notes`` says what was assumed."""
     return import_file(path) if is_foreign(path) else load(path)
 
@@ -101,7 +102,7 @@ def require_trained(net, what) -> None:
         )
 
 
-def describe_checkpoint(path, /, **options) -> Net:
+def describe_checkpoint(path, /, **options) -> Net | Any:
     """The net of a checkpoint, or of a run directory's best one, without arrays; ``options``: keywords instead of its own.
 
     Another framework's file too. Raises NumnetError as ``load`` does.
@@ -112,9 +113,7 @@ def describe_checkpoint(path, /, **options) -> Net:
     document = read_document(path)
     if eights.is_quantised(document):
         if options:
-            raise NumnetError(
-                f"{path}: a net in eight bits is what it is; expected no options of a net beside it"
-            )
+            raise NumnetError(f"{path}: a net in eight bits cannot be changed; expected no options of a net")
         return _load_eights(path, document)
     return _description(path, document, **options)
 
