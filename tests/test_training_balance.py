@@ -142,7 +142,7 @@ def test_the_weighted_loss_and_its_gradient():
         (dict(class_weights={"ant": 0}), 'class_weights is .*; expected "balanced", or a number above 0'),
         (dict(class_weights="heavy"), 'class_weights is "heavy"; expected "balanced"'),
         (dict(sampling="fair"), 'sampling is "fair"; expected one of shuffled, balanced'),
-        (dict(patience=2), "patience: toy has no validation images, .*; --validation N holds some back"),
+        (dict(patience=2), "patience: toy has no validation images .*; --validation N holds some back"),
         (dict(patience=0), "patience is 0; expected an integer ≥ 1 or null"),
     ],
 )

@@ -20,6 +20,7 @@ class Fixed:
     def __init__(self, logits, mirrored=None):
         self.logits, self.mirrored = np.asarray(logits, np.float64), mirrored
         self.classes, self.dtype = self.logits.shape[1], np.dtype("float64")
+        self.input_shape = (32, 32, 3)
 
     def predict(self, x):
         left, right = (np.rint(255 * (x[:, 0, k, 0] * 0.25 + 0.4)).astype(int) for k in (0, -1))

@@ -403,7 +403,7 @@ def test_foreign_files_straight_to_the_commands(v2, tmp_path, torch, monkeypatch
     "name, content, words",
     [
         ("net.onnx", b"\x08\x08", "an ONNX model, which numnet writes but does not read"),
-        ("net.tflite", b"\x1c\0\0\0TFL3....", "a TensorFlow Lite model"),
+        ("net.tflite", b"\x1c\0\0\0TFL3....", "TensorFlow Lite"),
         ("net.pb", b"\x08\x01", "a TensorFlow graph"),
         ("net.txt", b"hello", "an unknown kind of weights"),
     ],

@@ -139,23 +139,22 @@ def sum_window(sums, like, ring, at, taps, c, q, line):
 
 @row(inline=True)
 def convolve_line(like, ring, at, taps, shift, line, y):
-    """(1) for all pixels of a line, beginning with ``shift``: four at a time, the last four over those before."""
-    v, last = line.lanes, line.pixels - 4
-    if last >= 0:
-        for four in range(0, line.pixels, 4):
-            q = min(four, last)
-            for j in range(vectors_of(line.channels, v)):
-                c = begin_of(j, line.channels, v)
-                sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
-                sums = sum_window(sums, like, ring, at, taps, c, q, line)
-                store_tile(sums, y, q * line.write + c, line.write, (0,))
-    else:
-        for q in range(line.pixels):
-            for j in range(vectors_of(line.channels, v)):
-                c = begin_of(j, line.channels, v)
-                sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
-                sums = sum_window(sums, like, ring, at, taps, c, q, line)
-                store_tile(sums, y, q * line.write + c, line.write, (0,))
+    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
+    v, fours = line.lanes, line.pixels // 4 * 4
+    for q in range(0, fours, 4):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
+            store_tile(
+                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
+            )
+    for q in range(fours, line.pixels):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
+            store_tile(
+                sum_window(sums, like, ring, at, taps, c, q, line), y, q * line.write + c, line.write, (0,)
+            )
 
 
 @row(inline=True)
