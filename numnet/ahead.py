@@ -55,13 +55,18 @@ class Call(NamedTuple):
 def prepare(work, tell=None, stopped=lambda: False) -> int:
     """Compile all kernels that ``work()`` would call; return how many were missing.
 
-    work     is called once, with kernels that do nothing: give it copies, and let it read no result
+    work     is called once, with kernels that do nothing: give it copies. If it raises, since it cannot be copied or
+             reads what a kernel did not write, nothing is compiled ahead
     tell     is called as tell(done, missing) at the start and after each kernel
     stopped  is asked between two kernels; true ends the compiling, with the rest left for later
     """
     if _jit.CACHE_FOLDER is None or not compilers():
         return 0
-    missing = [call for call in noted(work) if not call.compiled()]
+    try:
+        calls = noted(work)
+    except Exception:  # whatever it is, the work itself comes later, and says it then
+        return 0
+    missing = [call for call in calls if not call.compiled()]
     if missing:
         compile_all(missing, tell, stopped)
     return len(missing)

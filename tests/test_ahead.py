@@ -159,6 +159,23 @@ def test_left_out(monkeypatch):
     assert ahead.compilers() == 2
 
 
+def test_a_net_of_eight_bits_predicts_as_without(monkeypatch):
+    """Its tables are made of numbers that a kernel writes; while calls are noted, there are none."""
+    from numnet.cli.use import compile_net
+    from numnet.loading import PACKAGED_INT8
+
+    monkeypatch.setenv("NUMNET_COMPILERS", "1")
+    x = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    net = numnet.load(PACKAGED_INT8)
+    compile_net(net)
+    assert np.array_equal(net.predict(x), numnet.load(PACKAGED_INT8).predict(x))
+
+
+def test_work_that_raises_compiles_nothing(monkeypatch):
+    monkeypatch.setenv("NUMNET_COMPILERS", "1")
+    assert ahead.prepare(lambda: 1 / 0) == 0
+
+
 def test_a_training_is_the_same_with_and_without(monkeypatch, tmp_path):
     """Rehearsing a step and a validation changes no bit of the net, the optimiser or the averaged weights."""
     for processes in "02":
