@@ -63,3 +63,8 @@ def padded(text, columns, right=False) -> str:
     """The text with blanks up to so many columns."""
     blanks = " " * max(0, columns - width(text))
     return blanks + text if right else text + blanks
+
+
+def counted(number, what) -> str:
+    """“1 notebook”, “2 notebooks”."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

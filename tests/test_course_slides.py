@@ -83,7 +83,7 @@ def test_what_stands_on_a_slide():
 
 def test_the_command(tmp_path):
     code, out, err = numnet("course", "slides", tmp_path / "slides", "--only", "02")
-    assert code == 0 and out == "" and re.fullmatch(r"\d+ slides of 1 notebooks in .*slides\n", err)
+    assert code == 0 and out == "" and re.fullmatch(r"\d+ slides of 1 notebook in .*slides\n", err)
     code, _, err = numnet("course", "slides", tmp_path / "slides", "--only", "02")
     assert code == 2 and "02_standard_vs_separable.html is there already" in err
 

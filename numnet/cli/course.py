@@ -3,6 +3,7 @@
 from numnet.cli.arguments import choice, number, print_json, say
 from numnet.course import exercises, grading, slides, versions
 from numnet.errors import NumnetError, tell
+from numnet.texts import counted
 
 PARTS = ("student", "teacher", "grade", "slides")
 
@@ -40,11 +41,13 @@ def course(arguments):
         raise NumnetError(f"numnet course {arguments.part}: --json and --full belong to grade")
     if arguments.part == "slides":
         written = slides.write(arguments.folder, place, _words(arguments.only))
-        say(f"{sum(written.values())} slides of {len(written)} notebooks in {arguments.folder}")
+        say(
+            f"{counted(sum(written.values()), 'slide')} of {counted(len(written), 'notebook')} in {arguments.folder}"
+        )
         return
     written = versions.write(arguments.part, arguments.folder, place, _words(arguments.only))
     count = sum(len(exercises.exercises(exercises.read(place / path.name), path.stem)) for path in written)
-    say(f"{len(written)} notebooks with {count} exercises in {arguments.folder}")
+    say(f"{counted(len(written), 'notebook')} with {counted(count, 'exercise')} in {arguments.folder}")
 
 
 def _words(text):
@@ -59,7 +62,7 @@ def _grade(arguments, place):
     reports = []
     for student, paths in grading.submissions(arguments.folder).items():
         paths = [path for path in paths if grading.which(path, every) in known]
-        tell(f"grading {student}: {len(paths)} of {len(known)} notebooks")
+        tell(f"grading {student}: {len(paths)} of {counted(len(known), 'notebook')}")
         marks = grading.grade(paths, known, arguments.seconds, not arguments.full)
         reports.append(_report(student, marks))
         if not arguments.json:

@@ -8,6 +8,7 @@ from numnet.cli.arguments import (
     columns,
     model_options,
     print_json,
+    require_dataset,
     say_notes,
 )
 from numnet.data import imagenet
@@ -18,6 +19,7 @@ from numnet.errors import NumnetError
 from numnet.loading import load, require_floats, require_trained
 from numnet.quantised import QuantisedNet
 
+STATISTICS = 256  # images that batch norm's statistics are taken from
 LAYOUTS = ("torchvision", "timm", "numnet")
 # What a net for use still says of its making.
 KEPT = ("dataset", "command", "recipe", "labels", "source", "result", "preset", "untrained", "digest")
@@ -39,6 +41,9 @@ def import_arguments(parser):
     parser.add_argument("--published", metavar="NAME", help=about)
     about = f"input scaling, instead of the published one: {', '.join(SCALINGS)}"
     parser.add_argument("--scaling", type=choice(*SCALINGS), metavar="NAME", help=about)
+    parser.add_argument("--float", action="store_true", help=".tflite: as a float net, to train it further")
+    about = "with --float: take batch norm's statistics, which such a file has no more, from the images of this folder"
+    parser.add_argument("--statistics", metavar="DIR", help=about)
     add_model_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -48,13 +53,23 @@ def import_(arguments):
 
     require_folder(arguments.out, (".safetensors",))
     options = model_options(arguments)
-    if Path(arguments.file).suffix.lower() == ".tflite":
+    tflite = Path(arguments.file).suffix.lower() == ".tflite"
+    if arguments.float and not tflite:
+        raise NumnetError(
+            f"--float: is for .tflite files, whose nets are in eight bits; got {arguments.file}"
+        )
+    if arguments.statistics is not None and not arguments.float:
+        raise NumnetError("--statistics: is for --float, a net of eight bits as floats")
+    if tflite and not arguments.float:
         _import_tflite(arguments, options)
         return
-    chosen = {"take": arguments.take, "published": arguments.published}
-    net = weights.import_file(
-        arguments.file, arguments.model, options.pop("width", None), **chosen, **options
-    )
+    if tflite:
+        net = _floats(arguments, options)
+    else:
+        chosen = {"take": arguments.take, "published": arguments.published}
+        net = weights.import_file(
+            arguments.file, arguments.model, options.pop("width", None), **chosen, **options
+        )
     say_notes(net)
     if arguments.scaling is not None:
         net.scaling = scaling_named(arguments.scaling)
@@ -111,6 +126,32 @@ def _import_tflite(arguments, options):
         ("checkpoint", arguments.out),
     ]
     print(columns(lines))
+
+
+def _floats(arguments, options):
+    """A net of eight bits as a float net, with batch norm put back."""
+    from numnet import data, weights
+
+    fixed = {"--take": arguments.take, "--published": arguments.published}
+    fixed |= {f"--{name}": options.get(name) for name in ("resolution", "classes", "channels")}
+    for name, value in fixed.items():
+        if value is not None:
+            raise NumnetError(f"{name}: is settled by the .tflite file; expected no {name} beside --float")
+    if arguments.statistics is not None:
+        require_dataset(arguments.statistics)
+    whole = weights.import_tflite(arguments.file)
+    net = weights.to_floats(whole, arguments.model, options.pop("width", None), **options)
+    if arguments.statistics is not None:
+        images = data.load(
+            arguments.statistics, resolution=net.input_shape[:2], preset=net.document.get("preset")
+        )
+        part = min(STATISTICS, len(images.train))
+        x, _ = next(
+            data.batches(images.train, batch_size=part, scaling=net.scaling, channels=net.input_shape[2])
+        )
+        weights.settle(net, x)
+        net.notes[-1] = f"batch norm's statistics are those of {part} training images of {images.name}"
+    return net
 
 
 def _few(numbers) -> str:

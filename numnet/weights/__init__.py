@@ -18,6 +18,8 @@ from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.net import Net
 from numnet.weights import keras, kinds, paddle, torch
+from numnet.weights.floats import settle as settle
+from numnet.weights.floats import to_floats as to_floats
 from numnet.weights.kinds import is_foreign as is_foreign
 from numnet.weights.onnx import export_onnx as export_onnx
 from numnet.weights.onnx_eights import export_quantised as export_quantised
