@@ -283,13 +283,13 @@ def test_load(here):
 
 def test_eval(here):
     facts = json.loads(
-        works("eval", "run", "photos", "--per-class", "--flip", "--json", "--figure", "confusion.png")
+        works("eval", "run", "photos", "--per-class", "--views", 6, "--json", "--figure", "confusion.png")
     )
     net = library.load("run")
     data = library.data.load("photos", resolution=16)
-    wanted = evaluate(net, data.test, net.scaling, flip=True)
-    assert {key: facts[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "flip")} == {
-        key: wanted[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "flip")
+    wanted = evaluate(net, data.test, net.scaling, views=6)
+    assert {key: facts[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "views")} == {
+        key: wanted[key] for key in ("accuracy", "top5", "loss", "images", "confusion", "views")
     }
     assert (
         facts["accuracy"] == json.loads((here / "run.json").read_text())["test_accuracy"]
@@ -299,6 +299,7 @@ def test_eval(here):
         "images"
     ] == 4
     assert (here / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert f"with 2 views{' ' * 8}" in works("eval", "run", "photos", "--views", 2)
     brief = json.loads(works("eval", "run/best.safetensors", "photos", "--json", "--batch-size", 5))
     wanted = {"accuracy", "top5", "loss", "images", "checkpoint", "dataset", "macro", "worst", "split"}
     assert set(brief) == wanted | {"matched_by", "unknown", "skipped"}

@@ -9,7 +9,7 @@ import training_fakes as fakes
 from numnet import plotting
 from numnet.data.split import ArraySplit
 from numnet.errors import NumnetError
-from numnet.training.evaluate import evaluate
+from numnet.training.evaluate import evaluate, views_of
 
 SCALING = {"mean": [0.4] * 3, "std": [0.25] * 3}
 
@@ -63,22 +63,50 @@ def test_few_classes_have_a_top5_of_one():
     assert evaluate(Fixed(np.eye(4)), ArraySplit(images(4), np.array([1, 2, 3, 0])), SCALING)["top5"] == 1.0
 
 
-def test_flip_is_reported_apart():
+def test_views_are_reported_apart():
     """The mean of the probabilities of an image and of its mirror image."""
     rng = np.random.default_rng(4)
     logits, mirrored, labels = rng.normal(size=(20, 6)), 3 * rng.normal(size=(20, 6)), rng.integers(0, 6, 20)
     logits[0] = mirrored[0]  # image 0 is its own mirror image
     net, split = Fixed(logits, mirrored), ArraySplit(images(20), labels)
-    plain, both = evaluate(net, split, SCALING), evaluate(net, split, SCALING, flip=True)
+    plain, both = evaluate(net, split, SCALING), evaluate(net, split, SCALING, views=2)
 
     def softmax(z):
         return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
 
     p = (softmax(logits) + softmax(mirrored)) / 2
-    assert both["flip"]["accuracy"] == (p.argmax(axis=1) == labels).mean()
-    assert both["flip"]["loss"] == pytest.approx(-np.log(p[np.arange(20), labels]).mean(), rel=1e-9)
-    del both["flip"]
+    assert both["views"]["accuracy"] == (p.argmax(axis=1) == labels).mean()
+    assert both["views"]["loss"] == pytest.approx(-np.log(p[np.arange(20), labels]).mean(), rel=1e-9)
+    assert both["views"]["views"] == 2
+    del both["views"]
     assert both == plain and plain["accuracy"] != (p.argmax(axis=1) == labels).mean()
+
+
+def test_six_views():
+    """Mirror images of the image where it is, one pixel up and left, one down and right; reflected at the border."""
+    x = np.random.default_rng(5).normal(size=(4, 5, 7, 3))
+    reflected = [1, 0, 1, 2, 3, 4, 3], [1, 0, 1, 2, 3, 4, 5, 6, 5]
+    wanted = []
+    for move in (0, -1, 1):  # down and to the right
+        rows = [reflected[0][1 + i - move] for i in range(5)]
+        columns = [reflected[1][1 + j - move] for j in range(7)]
+        wanted += [x[:, rows][:, :, columns], x[:, rows][:, :, columns[::-1]]]
+    found = views_of(x, 6)
+    assert len(found) == 6 and all(np.array_equal(a, b) for a, b in zip(found, wanted))
+    assert [np.array_equal(a, b) for a, b in zip(views_of(x, 2), wanted)] == [True, True]
+    assert all(view.flags.c_contiguous for view in found)
+
+
+def test_probabilities_of_six_views_are_averaged():
+    net, split = fakes.make_net(), fakes.make_data().test
+    result = evaluate(net, split, SCALING, views=6)
+    x = (split.images / 255 - np.array(SCALING["mean"])) / np.array(SCALING["std"])
+    logits = np.array([net.predict(view.astype(np.float32)) for view in views_of(x, 6)], np.float64)
+    p = (np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)).mean(axis=0)
+    right = p[np.arange(len(p)), split.labels]
+    assert result["views"]["accuracy"] == (p.argmax(axis=1) == split.labels).mean()
+    assert result["views"]["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)
+    assert abs(result["views"]["loss"] - result["loss"]) > 1e-6
 
 
 def test_the_batch_size_changes_nothing_but_rounding():
@@ -88,6 +116,9 @@ def test_the_batch_size_changes_nothing_but_rounding():
 
 
 def test_errors():
+    for views in (3, True, "2"):
+        with pytest.raises(NumnetError, match=f"views: expected one of 1, 2, 6, got {views!r}"):
+            evaluate(Fixed(np.eye(3)), ArraySplit(images(1), [0]), SCALING, views=views)
     with pytest.raises(NumnetError, match="no images to evaluate"):
         evaluate(Fixed(np.eye(3)), ArraySplit(images(0), []), SCALING)
     with pytest.raises(NumnetError, match="the images have 4 classes, the net has 3 output classes"):

@@ -45,9 +45,10 @@ def eval_arguments(parser):
     about = "match classes by position: the data set's first is the net's first, whatever their names"
     parser.add_argument("--by-position", action="store_true", help=about)
     parser.add_argument("--figure", metavar="FILE", help="draw the confusion matrix (.png, .pdf, .svg)")
-    parser.add_argument(
-        "--flip", action="store_true", help="also the accuracy from each image together with its mirror image"
+    about = (
+        "also the accuracy from several views of each image: 2, it and its mirror image; 6, both shifted too"
     )
+    parser.add_argument("--views", type=choice("2", "6"), metavar="2|6", help=about)
     parser.add_argument("--batch-size", type=count(), default=256, metavar="B", help="images at a time (256)")
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)")
     add_input_options(parser)
@@ -76,7 +77,8 @@ def eval(arguments):
     for line in assigned.said:
         say(f"numnet: {line}")
     compile_net(net, 8)
-    result = evaluate(net, assigned.split, scaling, batch_size=arguments.batch_size, flip=arguments.flip)
+    views = int(arguments.views or 1)
+    result = evaluate(net, assigned.split, scaling, batch_size=arguments.batch_size, views=views)
     labels = list(known or data.classes)
     labels += [str(i) for i in range(len(labels), net.classes)]
     if assigned.matched == "position":
@@ -88,8 +90,8 @@ def eval(arguments):
     images = [sum(row) for row in result["confusion"]]
     facts["worst"] = {"class": worst, "label": labels[worst], "images": images[worst]}
     facts["worst"]["accuracy"] = result["per_class"][worst]
-    if arguments.flip:
-        facts["flip"] = result["flip"]
+    if views > 1:
+        facts["views"] = result["views"]
     if arguments.per_class:
         facts["classes"], facts["confusion"] = labels, result["confusion"]
         columns_ = zip(labels, images, result["per_class"], result["precision"], result["f1"])
@@ -134,10 +136,10 @@ def _evaluation(facts) -> str:
         strange = names.listed([f"{name} {count:,}" for name, count in facts["unknown"].items()])
         total = sum(facts["unknown"].values())
         lines.append(("not counted", f"{total:,} images of classes that the net does not know: {strange}"))
-    if "flip" in facts:
-        both = facts["flip"]
+    if "views" in facts:
+        both = facts["views"]
         words = f"{100 * both['accuracy']:.2f} %, top 5 {100 * both['top5']:.2f} %, loss {both['loss']:.4f}"
-        lines.insert(5, ("with mirror images", words))
+        lines.insert(5, (f"with {both['views']} views", words))
     text = columns(lines)
     if "per_class" not in facts:
         return text

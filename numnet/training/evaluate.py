@@ -7,8 +7,11 @@ from numnet.errors import NumnetError
 from numnet.kernels.loss import softmax, softmax_cross_entropy
 from numnet.training.team import Team
 
+VIEWS = (1, 2, 6)  # that evaluation may look at; see ``views_of``
+SHIFTS = ((0, 0), (-1, -1), (1, 1))  # pixels down and to the right
 
-def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict:
+
+def evaluate(net, split, scaling, batch_size=256, views=1, team=None) -> dict:
     """Run ``net.predict`` over all images of ``split``; with a ``team`` each member takes every so-many-th batch.
 
     scaling: {"mean": [3], "std": [3]} of x/255. Returns
@@ -21,11 +24,14 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
                        2·precision·recall/(precision + recall); None for a class without images
     macro              means of precision, recall and f1 over the classes that have images: each counts the same
     confusion          rows: the true class, columns: the predicted one; counts
-    flip               with ``flip``: accuracy, top5 and loss once more, for the mean of the probabilities of
-                       each image and its mirror image; the figures above are not touched by it
+    views              with ``views`` 2 or 6: their number, and accuracy, top5 and loss once more, for the mean of the
+                       probabilities of all views of an image (``views_of``); the figures above are not touched by it
 
-    Raises NumnetError for a split without images and for labels that the net does not have.
+    Raises NumnetError for a split without images and for labels that the net does not have,
+    and for another number of views.
     """
+    if views not in VIEWS or isinstance(views, bool):
+        raise NumnetError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {views!r}")
     if not len(split.labels):
         raise NumnetError("there are no images to evaluate")
     if split.labels.max() >= net.classes:
@@ -33,7 +39,7 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
             f"the images have {split.labels.max() + 1} classes, the net has {net.classes} output classes"
         )
     team = team or Team()
-    plain, mirrored = _Score(net.classes), _Score(net.classes)
+    plain, together = _Score(net.classes), _Score(net.classes)
     numbers = range(team.rank, -(-len(split.labels) // batch_size), team.size)
     batches = datasets.batches(
         split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype,
@@ -43,17 +49,33 @@ def evaluate(net, split, scaling, batch_size=256, flip=False, team=None) -> dict
     for number, (x, labels) in zip(numbers, batches):
         logits = net.predict(x)
         plain.add(number, logits, labels)
-        if flip:
-            both = softmax(logits) + softmax(net.predict(np.ascontiguousarray(x[:, :, ::-1])))
-            mirrored.add(
-                number, np.log(both / 2 + np.finfo(both.dtype).tiny), labels
-            )  # log p are logits of p
+        if views > 1:
+            total = softmax(logits)
+            for view in views_of(x, views)[1:]:
+                total += softmax(net.predict(view))
+            tiny = np.finfo(total.dtype).tiny
+            together.add(number, np.log(total / views + tiny), labels)  # log p are logits of p
     result = plain.result(team)
-    if flip:
-        result["flip"] = {
-            key: value for key, value in mirrored.result(team).items() if key in ("accuracy", "top5", "loss")
-        }
+    if views > 1:
+        both = together.result(team)
+        result["views"] = {"views": views, **{key: both[key] for key in ("accuracy", "top5", "loss")}}
     return result
+
+
+def views_of(x, views) -> list:
+    """Views of scaled images x (N, H, W, C), x itself first, each as large as x.
+
+    2: the images and their mirror images. 6: these two of the images where they are, one pixel up and to the left, and
+    one down and to the right; what comes in at the border is the image reflected at its outermost pixel (Jordan 2024,
+    section 3.5).
+    """
+    high, wide = x.shape[1:3]
+    framed = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    made = []
+    for down, right in SHIFTS[: views // 2]:
+        shifted = framed[:, 1 - down : 1 - down + high, 1 - right : 1 - right + wide]
+        made += [np.ascontiguousarray(shifted), np.ascontiguousarray(shifted[:, :, ::-1])]
+    return made
 
 
 def worst_class(result) -> int:
