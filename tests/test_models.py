@@ -107,12 +107,20 @@ PADDLE = [
     ("mobilenet_v3_small", {"width": 0.35}, 1665954, 4272, 13161528),
     ("mobilenet_v3_small", {"width": 1.25}, 3627370, 15280, 95364424),
 ]
+PLAIN = 24 * 12 + 64 * 9 * (24 + 64) + 256 * 9 * (64 + 3 * 256), 2 * (24 + 2 * 64 + 4 * 256)
 ON_CIFAR = [  # 32×32, ten classes: a stem of stride 1 and, except in V1, a first stage of stride 1
     ("mobilenet_v1", {}, 3217226, 21888, 46354432),
     ("mobilenet_v2", {"width": 0.5}, 700490, 18544, 27969024),
     ("mobilenet_v2", {"width": 0.75}, 1368234, 26640, 59310080),
     ("mobilenet_v2", {}, 2236682, 34112, 87976448),
     ("mobilenet_v2", {"width": 1.4}, 4333706, 47936, 170073344),
+    (
+        "plain_3x3",
+        {},
+        PLAIN[0] + PLAIN[1] + 2570,
+        PLAIN[1],
+        118147360,
+    ),  # by hand; no framework has published it
 ]
 ROWS = [
     *((name, {"variant": "keras", **options}, *rest) for name, options, *rest in KERAS),
@@ -653,6 +661,13 @@ def test_v1_with_squeeze_excite(skip):
         ("mnasnet_keras", {"pooling": "mean"}, "pooling: expected"),
         ("vgg16", {"width": 0.5}, "width: vgg16 has no such choice"),
         ("vgg16", {"resolution": 31}, "resolution: vgg16"),
+        ("plain_3x3", {"kernel": 5}, "kernel: plain_3x3 has no such choice"),
+        (
+            "plain_3x3",
+            {"resolution": 16},
+            "resolution: plain_3x3 of 3 stages has no room in 16, expected at least 17",
+        ),
+        ("plain_3x3", {"rows": [[64]]}, r"rows: expected a list of \\[c, n\\], got \\[64\\] as row 1"),
         ("googlenet", {"kernel": 5}, "kernel: googlenet has no such choice"),
         ("mobilenet_v2", {"initialiser": "he"}, "initialiser: expected"),
         ("mobilenet_v2", {"dropout": "a"}, "dropout: expected"),

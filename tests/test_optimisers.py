@@ -108,6 +108,40 @@ def test_clipping_equals_pytorch():
     assert np.abs(ours - free).max() > 1e-3  # the limit was felt
 
 
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_a_learning_rate_of_beta_s_own(name):
+    """``beta_rate``: the bias moves by SGD at another rate, the matrix as before in each step."""
+    problem, betas = Problem(), np.arange(21) >= 18
+    ours, _ = problem.run(name, rate, betas=betas, beta_rate=3.0)
+    if name == "sgd":
+
+        def make(optim, matrix, bias):
+            return Fast(optim.SGD(groups(matrix, bias, 0.0), lr=1.0, momentum=0.9, nesterov=True))
+
+        class Fast:
+            def __init__(self, inner):
+                self.inner, self.param_groups, self.zero_grad = inner, inner.param_groups, inner.zero_grad
+
+            def step(self):
+                self.param_groups[1]["lr"] *= 3.0
+                self.inner.step()
+
+        theirs = torch_run(problem, make)
+        assert np.abs(ours - theirs).max() <= TIGHT * np.abs(theirs).max()
+    plain, _ = problem.run(name, rate, betas=betas)
+    assert np.abs(ours - plain)[18:].max() > 1e-3  # it was felt
+    first, _ = problem.run(name, rate, steps=1, betas=betas, beta_rate=3.0)
+    slow, _ = problem.run(name, rate, steps=1, betas=betas)
+    assert np.array_equal(first[:18], slow[:18])
+    moved = first - problem.start, slow - problem.start
+    np.testing.assert_allclose(moved[0][18:], 3 * moved[1][18:], rtol=1e-12)
+
+
+def test_others_have_no_rate_for_beta():
+    with pytest.raises(NumnetError, match="adam has no option 'beta_rate'"):
+        Problem().run("adam", rate, beta_rate=3.0)
+
+
 def test_tensorflow_rmsprop():
     """tf.train.RMSPropOptimizer: ms from 1, epsilon inside the root, learning rate inside the momentum."""
     problem = Problem()

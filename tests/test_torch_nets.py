@@ -508,7 +508,8 @@ def test_every_net_runs_and_every_parameter_learns(name):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     outputs = [net.eval()(x) for net in nets]
     assert outputs[0].shape == (2, 10)
-    assert not torch.allclose(*outputs)
+    if name != "plain_3x3":  # all its padding is at stride 1, where the two agree
+        assert not torch.allclose(*outputs)
     nets[0].train()(x).pow(2).sum().backward()
     for tensor_name, p in nets[0].named_parameters():
         assert torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, tensor_name

@@ -240,6 +240,15 @@ def test_wrapped_and_half_precision_state_dicts(torch, tmp_path):
     assert np.abs(again.flat - net.flat).max() <= 2**-8 * np.abs(net.flat).max()
 
 
+def test_a_net_that_neither_layout_has(tmp_path):
+    net = random_net("plain_3x3")
+    for layout in (None, "timm"):
+        with pytest.raises(
+            NumnetError, match="neither torchvision nor timm has a plain_3x3; expected layout numnet"
+        ):
+            weights.export_torch(net, tmp_path / "net.safetensors", layout=layout)
+
+
 def test_googlenet_s_training_heads_are_left_out(tmp_path):
     def add(tensors):
         return {**tensors, "aux1.conv.conv.weight": np.zeros((3, 3), np.float32)}

@@ -64,6 +64,7 @@ EPS = {
     "mnasnet_a1": {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5},
     "mnasnet_b1": {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5},
     "mnasnet_keras": {"keras": 1e-3, "torch": 1e-3, "paddle": 1e-3},
+    "plain_3x3": {"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5},
     "vgg16": {"keras": 0.0, "torch": 0.0, "paddle": 0.0},  # has no batch norm
     "googlenet": {"keras": 1e-3, "torch": 1e-3, "paddle": 1e-3},
 }
@@ -79,6 +80,7 @@ DROPOUT = {
     "mnasnet_a1": 0.2,
     "mnasnet_b1": 0.2,
     "mnasnet_keras": 0.0,
+    "plain_3x3": 0.0,
     "vgg16": 0.5,
     "googlenet": 0.2,
 }
@@ -717,6 +719,25 @@ def vgg16(made):
     )
 
 
+def plain_3x3(made, stem=24, rows=((64, 2), (256, 2), (256, 2)), activation="relu"):
+    """2×2 filters without padding; in each stage a convolution, a max pooling, and the other convolutions."""
+    first = nn.Conv2d(3, stem, 2, made.stem_stride, bias=False)
+    layers, c_in = [first, made.norm(stem), ACTIVATIONS[activation]()], stem
+    for c, count in rows:
+        c = make_divisible(c * made.width)
+        for number in range(count):
+            layers += made.unit(c_in, c, 3, 1, activation)
+            c_in = c
+            if number == 0:
+                layers.append(nn.MaxPool2d(2))
+    return named(
+        features=nn.Sequential(*layers),
+        pool=GlobalAveragePool(),
+        dropout=nn.Dropout(made.dropout),
+        classifier=nn.Linear(c_in, made.classes),
+    )
+
+
 INCEPTIONS = {  # channels of 1×1 | 1×1, 3×3 | 1×1, 3×3 | pool, 1×1; or the kernel of a max pool
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
@@ -789,6 +810,7 @@ BUILDERS = {
     "mnasnet_a1": mnasnet_a1,
     "mnasnet_b1": mnasnet_b1,
     "mnasnet_keras": mnasnet_keras,
+    "plain_3x3": plain_3x3,
     "vgg16": vgg16,
     "googlenet": googlenet,
 }

@@ -14,6 +14,7 @@ from numnet.models import (
     mobilenet_v2,
     mobilenet_v3,
     mobilenet_v4,
+    plain_3x3,
     vgg16,
 )
 from numnet.models.common import Settings, check
@@ -33,11 +34,16 @@ MODELS = {  # name: what makes its layers, and the keywords that this name fixes
     "mnasnet_a1": (mnasnet.layers, {"table": mnasnet.A1}),
     "mnasnet_b1": (mnasnet.layers, {"table": mnasnet.B1}),
     "mnasnet_keras": (mnasnet.article, {}),
+    "plain_3x3": (plain_3x3.layers, {}),
     "vgg16": (vgg16.layers, {}),
     "googlenet": (googlenet.layers, {}),
 }
 
-NO_CHOICE = {"vgg16": vgg16.FIXED, "googlenet": googlenet.FIXED}  # options that a model refuses
+NO_CHOICE = {
+    "vgg16": vgg16.FIXED,
+    "googlenet": googlenet.FIXED,
+    "plain_3x3": plain_3x3.FIXED,
+}  # options that a model refuses
 
 # Where parameters start, unless ``initialiser`` says otherwise: the scheme of the framework whose shapes a variant has.
 INITIALISERS = {"keras": "glorot_uniform", "torch": "he_fan_out", "paddle": "he_fan_in"}

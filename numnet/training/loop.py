@@ -50,6 +50,7 @@ from numnet.training.recipes import SETTINGS, check
 from numnet.training.schedules import OPTIONS as SCHEDULES
 from numnet.training.schedules import schedule as make_schedule
 from numnet.training.team import Team
+from numnet.training.whitening import whiten
 
 EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
@@ -96,6 +97,7 @@ def fit(
     clip_norm: float | None = None,
     ema: float | None = None,
     freeze: str | None = None,
+    whiten: bool = False,
     class_weights: str | dict[str, float] | None = None,
     sampling: str = "shuffled",
     patience: int | None = None,
@@ -135,6 +137,8 @@ def fit(
     clip_norm         the gradient is clipped to this L2 norm
     ema               decay of the averaged weights, which are evaluated and saved too
     freeze            name of a block: it and all before it run as in inference, and no bit of them changes
+    whiten            the first convolution gets filters that whiten patches of the training images (``training.whitening``)
+                      and is frozen
     class_weights     of the loss of each image, by its class: "balanced" (one over the number of its images) or
                       {"cat": 2, …} (those not named: 1); scaled so that their mean over the training images is 1.
                       Validation is not weighted
@@ -196,7 +200,16 @@ class Run:
         self.batches = -(
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
-        self.frozen = (0, 0) if self.settings["freeze"] is None else net.freeze(self.settings["freeze"])
+        self.scaling = (
+            data.scaling
+            if self.settings["scaling"] == "dataset"
+            else transforms.scaling(self.settings["scaling"])
+        )
+        freeze = self.settings["freeze"]
+        if self.settings["whiten"]:
+            whiten(net, data.train, self.scaling)
+            freeze = freeze or net.layers[0].name
+        self.frozen = (0, 0) if freeze is None else net.freeze(freeze)
         known = getattr(net, "class_names", None)
         if known is not None and list(data.classes) != list(known)[: len(data.classes)] and self.team.leads:
             tell(
@@ -211,8 +224,6 @@ class Run:
             )
         self.optimiser = self._optimiser()
         self.rate = self._rate()
-        by = self.settings["scaling"]
-        self.scaling = data.scaling if by == "dataset" else transforms.scaling(by)
         ema = self.settings["ema"]
         self.average = None if ema is None else Average(ema, params=net.flat, buffers=net.flat_buffers)
         self.side = net.input_shape[0]
@@ -244,7 +255,8 @@ class Run:
             mask = mask & ~_positions(self.net, "depthwise")
         own = {key: settings[key] for key in cls.DEFAULTS if settings.get(key) is not None}
         net = self.net
-        return cls(net.flat, net.flat_grad, mask, settings["weight_decay"], net.matrices(), **own)
+        betas = _positions(net, "bn.beta")
+        return cls(net.flat, net.flat_grad, mask, settings["weight_decay"], net.matrices(), betas, **own)
 
     def _class_weights(self):
         """The weight of each class, float64; None if all are 1."""

@@ -20,17 +20,19 @@ class Optimiser:
 
     ``weights``, ``gradient``: vectors (n,) of one dtype; they are kept, not copied. ``decay_mask``: bool
     (n,), True where weight decay applies; ``matrices``: (start, C, F) of each weight that is a matrix and that batch norm
-    follows, for optimisers that treat those apart. Raises NumnetError for an option that the optimiser does not have.
+    follows, for optimisers that treat those apart; ``betas``: bool (n,), True for β of batch norm, whose steps SGD and
+    muon multiply by ``beta_rate``. Raises NumnetError for an option that the optimiser does not have.
     """
 
     DEFAULTS: dict = {}
     SLOTS: tuple = ()
 
-    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), **options):
+    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), betas=None, **options):
         for name in options:
             if name not in self.DEFAULTS:
                 raise NumnetError(f"{self.name()} has no option {name!r}; it has {', '.join(self.DEFAULTS)}")
         self.weights, self.gradient, self.matrices = weights, gradient, matrices
+        self.betas = np.zeros(0, np.int64) if betas is None else np.flatnonzero(betas)
         self.options = {**self.DEFAULTS, **options}
         self.decay = np.where(decay_mask, weight_decay, 0.0).astype(weights.dtype)
         self.slots = {slot: np.full_like(weights, self.start(slot)) for slot in self.SLOTS}
@@ -52,6 +54,11 @@ class Optimiser:
     def update(self, lr: float) -> None:
         raise NotImplementedError
 
+    def quicken(self) -> None:
+        """β's gradient times ``beta_rate``. Steps of SGD are linear in it: β then has a learning rate of its own."""
+        if self.options["beta_rate"] != 1:
+            self.gradient[self.betas] *= self.gradient.dtype.type(self.options["beta_rate"])
+
     def load(self, slots: dict, steps: int) -> None:
         """Take over the slots of an optimiser of the same kind and size; else raises NumnetError."""
         for name, slot in self.slots.items():
@@ -72,11 +79,12 @@ class Optimiser:
 class SGD(Optimiser):
     """Gradient descent with (Nesterov) momentum, as PyTorch has it: ``kernels/sgd.py``."""
 
-    DEFAULTS = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
+    DEFAULTS = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "beta_rate": 1.0}
     SLOTS = ("velocity",)
 
     def update(self, lr):
         o = self.options
+        self.quicken()
         sgd_step(
             self.weights, self.gradient, self.slots["velocity"], self.decay, lr, o["momentum"], o["nesterov"]
         )
@@ -88,17 +96,18 @@ class Muon(Optimiser):
     Such a matrix moves by ``ratio`` · lr of its own length in a step, and keeps that length.
     """
 
-    DEFAULTS = {"lr": 0.2, "momentum": 0.9, "nesterov": True, "ratio": 0.1}
+    DEFAULTS = {"lr": 0.2, "momentum": 0.9, "nesterov": True, "ratio": 0.1, "beta_rate": 1.0}
     SLOTS = ("velocity",)
 
-    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), **options):
-        super().__init__(weights, gradient, decay_mask, weight_decay, matrices, **options)
+    def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), betas=None, **options):
+        super().__init__(weights, gradient, decay_mask, weight_decay, matrices, betas, **options)
         ends = [0, *(start + channels * filters for start, channels, filters in matrices)]
         starts = [*(start for start, _, _ in matrices), weights.size]
         self.rest = [slice(lo, hi) for lo, hi in zip(ends, starts) if hi > lo]
 
     def update(self, lr):
         o, velocity = self.options, self.slots["velocity"]
+        self.quicken()
         for part in self.rest:
             sgd_step(
                 self.weights[part], self.gradient[part], velocity[part], self.decay[part], lr,

@@ -115,6 +115,7 @@ SETTINGS = {
     "momentum": number(0, below=1),
     "nesterov": SWITCH,
     "ratio": number(0, above=0),  # of muon: what a matrix moves by, in parts of its length, over lr
+    "beta_rate": number(0, above=0),  # of sgd and muon: the rate of batch norm's β, in parts of lr
     "rho": number(0, below=1),
     "beta1": number(0, below=1),
     "beta2": number(0, below=1),
@@ -145,6 +146,7 @@ SETTINGS = {
     "validation": or_word(
         integer(0), "test"
     ),  # images held back; "test": the test set, which then is no test
+    "whiten": SWITCH,  # the first convolution whitens patches of the training images, and stays as it is
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(PRESET),  # how photographs are brought to the resolution
     "background": or_none(one_of(BACKGROUNDS)),  # what is seen through transparent pixels
@@ -250,6 +252,7 @@ def merge(*layers: dict) -> dict:
             kept_keys = set(MODEL_KEPT) - set(NO_CHOICE.get(layer["model"]["model"], ()))
             model = {key: value for key, value in model.items() if key in kept_keys}
             kept.pop("progressive", None)
+            kept.pop("whiten", None)
         merged = {**kept, **layer}
         if model or "model" in layer:
             merged["model"] = {**model, **layer.get("model", {})}

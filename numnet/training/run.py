@@ -80,6 +80,7 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
             "model"
         ]:  # named again, with all its options
             flags = {**flags, "model": {k: v for k, v in flags["model"].items() if k != "model"}}
+        merged.pop("whiten", None)  # the net's own filters are what is wanted
     merged = recipes.merge(merged, recipes.check(flags or {}, "options"))
     merged.setdefault("seed", 0)
     merged["model"] = {"seed": merged["seed"], **merged["model"]}

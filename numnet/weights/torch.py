@@ -452,6 +452,11 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
     if model is None:
         raise NumnetError("export: a custom net has no PyTorch counterpart; expected one of numnet.models()")
     known = [name for name, models in LAYOUTS.items() if model in models]
+    if not known:
+        raise NumnetError(
+            f"export: neither torchvision nor timm has a {model}; expected layout numnet (`numnet export --layout numnet`), "
+            "or an ONNX file"
+        )
     if layout is None:
         layout = known[0]
     if layout not in LAYOUTS:
