@@ -667,7 +667,7 @@ def test_v1_with_squeeze_excite(skip):
             {"resolution": 16},
             "resolution: plain_3x3 of 3 stages has no room in 16, expected at least 17",
         ),
-        ("plain_3x3", {"rows": [[64]]}, r"rows: expected a list of \\[c, n\\], got \\[64\\] as row 1"),
+        ("plain_3x3", {"rows": [[64]]}, r"rows: expected a list of \[c, n\], got \[64\] as row 1"),
         ("googlenet", {"kernel": 5}, "kernel: googlenet has no such choice"),
         ("mobilenet_v2", {"initialiser": "he"}, "initialiser: expected"),
         ("mobilenet_v2", {"dropout": "a"}, "dropout: expected"),
