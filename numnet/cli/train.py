@@ -24,7 +24,7 @@ from numnet.cli.arguments import (
 )
 from numnet.errors import NumnetError
 from numnet.loading import load_any, require_floats
-from numnet.training import recipes, run, state
+from numnet.training import budget, recipes, run, state
 from numnet.training.loop import DEFAULTS
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
@@ -110,6 +110,8 @@ def train_arguments(parser):
     )
     about = "instead of the data set's own; options override it"
     parser.add_argument("--recipe", metavar="NAME|FILE", help=about, **hidden)
+    about = "as many epochs as fit this time on this machine, 90s, 15min, 1.5h; CIFAR-10's recipe is chosen by it, too"
+    parser.add_argument("--budget", metavar="TIME", help=about, **hidden)
     parser.add_argument(
         "--out", metavar="RUN_DIR", help="folder for this run (runs/DATASET-NUMBER)", **hidden
     )
@@ -229,6 +231,8 @@ def _start(arguments, team):
         flags["lr"] = _scaled_lr(
             run.plan(arguments.dataset, recipe, _without(flags, "batch_size"), start), flags
         )
+    if "budget" in given:
+        recipe, flags = _within(arguments, given, recipe, flags, start, team)
     plan = run.plan(arguments.dataset, recipe, flags, start)
     net = described(**plan["model"])
     if plan.get("freeze") is not None:
@@ -243,6 +247,25 @@ def _start(arguments, team):
     with _patience(f"reading {arguments.dataset} …", team) as callbacks:
         result = run.train(arguments.dataset, callbacks=callbacks, team=team, **keywords, **reading)
     _report(arguments, result, team)
+
+
+def _within(arguments, given, recipe, flags, start, team):
+    """The recipe and the flags with the epochs that fit --budget, chosen by a timing."""
+    limit = budget.seconds(given["budget"])
+    if "epochs" in flags:
+        raise NumnetError("--budget: chooses the number of epochs; expected no --epochs")
+    if team.size > 1:
+        raise NumnetError("--budget: times the steps of one process; expected no mpiexec, or --epochs")
+    reading = {
+        key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
+    }
+    recipe, epochs, line = budget.choose(
+        arguments.dataset, limit, recipe=recipe, flags=flags, start=start, progress=not arguments.quiet,
+        reading=reading,
+    )  # fmt: skip
+    if not arguments.quiet:
+        say(f"numnet: budget of {given['budget']}: {line}")
+    return recipe, {**flags, "epochs": epochs}
 
 
 def _scaled_lr(plan, flags) -> float:

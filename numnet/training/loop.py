@@ -306,16 +306,11 @@ class Run:
 
     def _sides(self) -> list[int]:
         """The side of the images in each epoch, even; NumnetError for one that the net cannot take."""
-        epochs, stages, sides = self.settings["epochs"], self.settings["progressive"] or (), []
-        done = 0.0
-        for part, share in stages:
-            done += share
-            side = max(round(part * self.side / 2) * 2, 2)
-            sides += [side] * (round(done * epochs) - len(sides))
+        sides = sides_of(self.settings["epochs"], self.settings["progressive"] or (), self.side)
         for side in dict.fromkeys(sides):
             with _at(self.net, side):  # refused before the first step, not in the middle
                 pass
-        return sides + [self.side] * (epochs - len(sides))
+        return sides
 
     def images_of(self, side):
         """The training images at this side; the net's own are there, others are made once and kept while needed."""
@@ -718,6 +713,16 @@ def _positions(net, word) -> np.ndarray:
             first = (parameter.__array_interface__["data"][0] - start) // net.flat.itemsize
             mask[first : first + parameter.size] = True
     return mask
+
+
+def sides_of(epochs, stages, full) -> list[int]:
+    """The side of the images in each epoch, even: what ``progressive`` says for a net of side ``full``."""
+    done, sides = 0.0, []
+    for part, share in stages:
+        done += share
+        side = max(round(part * full / 2) * 2, 2)
+        sides += [side] * (round(done * epochs) - len(sides))
+    return sides + [full] * (epochs - len(sides))
 
 
 def shrunk(augment, part):

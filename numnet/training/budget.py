@@ -1,0 +1,160 @@
+"""``numnet train --budget 15min``: how many epochs, and of which recipe, fit this machine in so much time.
+
+A few steps of the recipe's net are timed, at each size of images that it trains on, with the threads that the training
+will have, and a few batches of inference for the validation after each epoch. From these, and from nothing else, follow
+the epochs. They stand in the run's recipe from then on: a resumed run times nothing.
+
+CIFAR-10 has several recipes, each the best found for its length. A budget takes the longest of them that fits at least to
+ENOUGH of its own epochs, and as many epochs of that as fit.
+"""
+
+import re
+import time
+from statistics import median
+
+import numpy as np
+
+from numnet import ahead
+from numnet import data as datasets
+from numnet.data.split import ResizedSplit
+from numnet.errors import NumnetError
+from numnet.kernels.loss import softmax_cross_entropy
+from numnet.models import build
+from numnet.training import recipes
+from numnet.training.console import Compiling
+from numnet.training.loop import Run, shrunk, sides_of
+from numnet.training.run import plan
+
+LADDER = {"cifar10": ("cifar10_five_minutes", "cifar10", "cifar10_half_hour", "cifar10_hour")}
+ENOUGH = 0.8
+STEPS = 5  # timed at each size; their median counts
+UNITS = {"s": 1, "min": 60, "h": 3600}
+MOST = 100_000  # epochs
+
+
+def seconds(text) -> float:
+    """ "15min", "90s", "1.5h" as seconds. Raises NumnetError for anything else, and for no time at all."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h)", str(text))
+    if not found or float(found[1]) == 0:
+        raise NumnetError(f"--budget: expected a time like 90s, 15min or 1.5h, got {text!r}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=True, reading=None):
+    """(recipe, epochs, what was measured as a line) for ``budget`` seconds. Arguments as of ``run.train``.
+
+    recipe: of the user's choice, or None; then CIFAR-10's are tried from the shortest up, unless ``flags`` name a model or
+    ``start`` is a net. Raises NumnetError where not even one epoch fits.
+    """
+    names = [recipe]
+    if recipe is None and start is None and "model" not in (flags or {}).get("model", {}):
+        names = LADDER.get(str(dataset), names)
+    chosen = None
+    for name in names:
+        merged = plan(dataset, name, flags, start)
+        cost = measure(dataset, merged, progress, reading or {})
+        epochs = fitting(merged, cost, budget)
+        own = merged.get("epochs", 1)
+        if chosen is None or epochs >= ENOUGH * own:
+            chosen = name, epochs, cost
+        if epochs < ENOUGH * own:
+            break
+    name, epochs, cost = chosen
+    each = ", ".join(f"{cost[side]:.1f} s at {side}×{side}" for side in cost if side)
+    if epochs == 0:
+        raise NumnetError(
+            f"--budget: an epoch takes {each} on this machine; expected at least {longest(cost):.0f}s"
+        )
+    called = name or recipes.default(str(dataset))
+    return name, epochs, f"{epochs} epoch{'s' * (epochs > 1)} of the recipe {called}: an epoch takes {each}"
+
+
+def longest(cost) -> float:
+    """Seconds of an epoch of the largest images, validation included."""
+    return max(value for side, value in cost.items() if side) + cost[0]
+
+
+def fitting(merged, cost, budget) -> int:
+    """The largest number of epochs that take at most ``budget`` seconds. ``cost``: what ``measure`` returns."""
+    full, stages = merged["model"]["resolution"], merged.get("progressive") or ()
+    few, many = 0, MOST  # the number lies between: halve the distance until they meet
+    while few < many:
+        middle = (few + many + 1) // 2
+        if sum(cost[side] + cost[0] for side in sides_of(middle, stages, full)) <= budget:
+            few = middle
+        else:
+            many = middle - 1
+    return few
+
+
+def measure(dataset, merged, progress=True, reading=None) -> dict:
+    """{side: seconds of an epoch's training steps on images of that side, …, 0: of an epoch's validation}."""
+    model = dict(merged["model"])
+    data = datasets.load(
+        dataset,
+        validation=merged.get("validation", 0),
+        preset=merged.get("preset"),
+        background=merged.get("background"),
+        seed=merged["seed"],
+        resolution=model["resolution"],
+        **(reading or {}),
+    )
+    model.setdefault("classes", len(data.classes))
+    settings = {key: value for key, value in merged.items() if key not in (*recipes.READING, "model")}
+    run = Run(build(**model), data, settings, progress=False)
+    batch = run.settings["batch_size"]
+    few = data.train.take(np.arange(min(len(data.train), (STEPS + 1) * batch)))
+    found = {}
+    for side in sides_of(MOST, run.settings["progressive"] or (), run.side)[::-1]:
+        if side not in found:
+            found[side] = run.batches * _step_seconds(run, few, side, progress)
+    found[0] = 0.0
+    if data.validation is not None and len(data.validation):
+        found[0] = len(data.validation) * _predict_seconds(run, few)
+    return found
+
+
+def _step_seconds(run, split, side, progress) -> float:
+    """The median of a few steps, reading and augmentation included; the first one, which compiles, is not counted."""
+    net, settings = run.net, run.settings
+    if side != run.side:
+        split = ResizedSplit(split, side)
+        net.resize(side)
+    if ahead.compilers():
+        ahead.prepare(run._rehearse_a_step, Compiling(progress))
+    taken = []
+    while len(taken) <= STEPS:
+        began = time.perf_counter()
+        for x, labels in datasets.batches(
+            split, batch_size=settings["batch_size"], scaling=run.scaling, epoch=len(taken), dtype=net.dtype,
+            augment=shrunk(settings["augment"], side / run.side), channels=net.input_shape[2],
+        ):  # fmt: skip
+            logits = net.forward(x, training=True)
+            net.backward(_gradient(logits, labels, settings), input_gradient=False)
+            run.optimiser.step(0.0)
+            now = time.perf_counter()
+            taken.append(now - began)
+            began = now
+    if side != run.side:
+        net.resize(run.side)
+    return median(taken[1:])
+
+
+def _gradient(logits, labels, settings):
+    labels = getattr(labels, "labels", labels)  # of mixed images: the time is the same
+    return softmax_cross_entropy(logits, labels, settings["label_smoothing"])[1]
+
+
+def _predict_seconds(run, split) -> float:
+    """Of an image in inference."""
+    x, _ = next(
+        datasets.batches(
+            split, batch_size=256, scaling=run.scaling, dtype=run.net.dtype, channels=run.net.input_shape[2]
+        )
+    )
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        run.net.predict(x)
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:]) / len(x)

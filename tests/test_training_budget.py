@@ -1,0 +1,111 @@
+"""--budget: how many epochs, of which recipe. No time that is measured here means anything; the arithmetic does."""
+
+import json
+
+import pytest
+from cli_tools import TINY, numnet, works, write_images
+
+from numnet import checkpoint
+from numnet.errors import NumnetError
+from numnet.training import budget, recipes
+from numnet.training.loop import sides_of
+
+
+@pytest.mark.parametrize("text, wanted", [("90s", 90), ("15min", 900), ("1.5h", 5400), ("2 min", 120)])
+def test_times(text, wanted):
+    assert budget.seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "15", "min", "-1min", "0s", "15 minutes", "1e3s", "nan"])
+def test_what_is_no_time(text):
+    with pytest.raises(NumnetError, match=r"--budget: expected a time like 90s, 15min or 1.5h, got"):
+        budget.seconds(text)
+
+
+def test_sides():
+    assert sides_of(8, [[0.625, 0.5]], 32) == [20] * 4 + [32] * 4
+    assert sides_of(3, [], 32) == [32] * 3
+    assert sides_of(10, [[0.5, 0.4], [0.75, 0.3]], 32) == [16] * 4 + [24] * 3 + [32] * 3
+
+
+def test_as_many_epochs_as_fit():
+    merged = {"model": {"resolution": 32}, "progressive": [[0.625, 0.5]]}
+    cost = {32: 10.0, 20: 4.0, 0: 1.0}  # an epoch, an epoch of smaller images, its validation
+    for seconds in (10, 16, 20.9, 21, 60, 61, 500):
+        epochs = budget.fitting(merged, cost, seconds)
+
+        def total(count):
+            return sum(cost[side] + 1 for side in sides_of(count, [[0.625, 0.5]], 32))
+
+        assert total(epochs) <= seconds < total(epochs + 1)
+    assert budget.fitting(merged, cost, 3) == 0
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """An epoch takes so many seconds in each recipe; the list says which ones were timed."""
+    timed = []
+    seconds = {"cifar10_five_minutes": 10.0, "cifar10": 30.0, "cifar10_half_hour": 60.0, "cifar10_hour": 60.0}
+
+    def measure(dataset, merged, progress, reading):
+        name = next(n for n in reversed(seconds) if recipes.load(n)["epochs"] == merged["epochs"])
+        timed.append(name)
+        return {32: seconds[name], 20: seconds[name], 0: 0.0}
+
+    monkeypatch.setattr(budget, "measure", measure)
+    return timed
+
+
+def test_the_longest_recipe_that_fits(costs):
+    epochs = {name: recipes.load(name)["epochs"] for name in budget.LADDER["cifar10"]}
+    first, second, *_ = budget.LADDER["cifar10"]
+    short = budget.choose("cifar10", 10.0 * epochs[first] + 5)
+    assert short[:2] == (first, epochs[first]) and costs == [first, second]
+    assert "10.0 s at 32×32" in short[2] and first in short[2]
+    long = budget.choose("cifar10", 3 * 60.0 * epochs["cifar10_hour"])
+    assert long[:2] == ("cifar10_hour", 3 * epochs["cifar10_hour"])
+    nearly = budget.choose("cifar10", 30.0 * (0.9 * epochs[second]) + 1)  # ENOUGH of its epochs
+    assert nearly[0] == second and nearly[1] == int(0.9 * epochs[second])
+
+
+def test_little_time_shortens_the_shortest_recipe(costs):
+    name, epochs, line = budget.choose("cifar10", 25.0)
+    assert (name, epochs) == ("cifar10_five_minutes", 2) and line.startswith("2 epochs of the recipe")
+    with pytest.raises(
+        NumnetError, match=r"--budget: an epoch takes .* on this machine; expected at least 10s"
+    ):
+        budget.choose("cifar10", 9.0)
+
+
+def test_a_named_recipe_or_model_is_kept(costs):
+    assert budget.choose("cifar10", 65.0, recipe="cifar10")[:2] == ("cifar10", 2)
+    assert costs == ["cifar10"]
+
+
+def test_the_epochs_stand_in_the_run(tmp_path, monkeypatch):
+    """Timed for real, on a tiny net; the run and its resuming know the epochs, and nothing is timed again."""
+    write_images(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    common = ["train", "photos", *TINY, "--batch-size", 12, "--validation", 6, "--warmup", 0]
+    kept, fitting = [], budget.fitting
+
+    def capped(merged, cost, seconds):
+        kept.append((cost, seconds))
+        return min(fitting(merged, cost, seconds), 2)
+
+    monkeypatch.setattr(budget, "fitting", capped)
+    facts = json.loads(works(*common, "--budget", "1h", "--out", "run", "--json", "--quiet"))
+    (cost, seconds) = kept[0]
+    assert facts["epochs"] == 2 and seconds == 3600 and set(cost) == {16, 0}
+    assert 0 < cost[16] < 3600 and 0 < cost[0] < 3600
+    assert checkpoint.read_meta("run/last.safetensors")["recipe"]["epochs"] == 2
+    monkeypatch.setattr(budget, "measure", None)  # whoever calls it fails
+    assert json.loads(works("train", "--resume", "run", "--json"))["epochs"] == 2
+    for wrong, words in (
+        (["--budget", "soon"], "--budget: expected a time"),
+        (["--budget", "1h", "--epochs", 3], "--budget: chooses the number of epochs; expected no --epochs"),
+    ):
+        code, out, err = numnet(*common, *wrong)
+        assert code == 2 and words in err and not out
+    code, _, err = numnet("train", "--resume", "run", "--budget", "1h")
+    assert code == 2 and "expected no --budget" in err
