@@ -38,6 +38,7 @@ ROOMS = [  # the parts of the package, from the top down
     "plotting",
     "drawing",
     "bench",
+    "search",
     "lessons",
     "course",
     "cli",

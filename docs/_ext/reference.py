@@ -15,7 +15,7 @@ MODULES = {  # page: its title, and the modules whose public names it lists
     "numnet": ("The top level", ["numnet"]),
     "kernels": ("Kernels: functions on arrays", ["numnet.kernels"]),
     "layers": ("Layers and blocks", ["numnet.layers", "numnet.blocks", "numnet.initialisers"]),
-    "models": ("Models", ["numnet.models", "numnet.models.common"]),
+    "models": ("Models", ["numnet.models", "numnet.models.common", "numnet.models.searched"]),
     "cost": ("Costs", ["numnet.cost"]),
     "inference": ("Inference", ["numnet.inference"]),
     "data": (
@@ -41,6 +41,18 @@ MODULES = {  # page: its title, and the modules whose public names it lists
             "numnet.training.recipes",
             "numnet.training.evaluate",
             "numnet.training.sweep",
+        ],
+    ),
+    "search": (
+        "Search",
+        [
+            "numnet.search.space",
+            "numnet.search.latency",
+            "numnet.search.reward",
+            "numnet.search.evolution",
+            "numnet.search.run",
+            "numnet.search.log",
+            "numnet.search.front",
         ],
     ),
     "weights": ("Weights from and for elsewhere", ["numnet.weights", "numnet.loading", "numnet.checkpoint"]),

@@ -15,6 +15,7 @@ from numnet.models import (
     mobilenet_v3,
     mobilenet_v4,
     plain_3x3,
+    searched,
     vgg16,
 )
 from numnet.models.common import Settings, check
@@ -65,6 +66,8 @@ def models() -> list[str]:
 def build(model: str, *, dtype: DTypeLike = "float32", seed: int = 0, **options: Any) -> Net:
     """The net ``model`` with parameters, initialised from ``seed``. Options and their defaults: see ``Settings``.
 
+    model: a name of ``models()``, or a net in one line, "search:32:…" (see ``numnet.models.searched``).
+
     width, resolution (a side, or [height, width]), classes (0: a net that ends where its classifier would begin),
     channels, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel, initialiser, and what the
     model's own page adds. Raises NumnetError that names an unknown model or option and the
@@ -79,9 +82,14 @@ def describe(model: str, *, dtype: DTypeLike = "float32", seed: int = 0, **optio
 
 
 def _make(model, options, dtype, seed, allocate):
-    if not isinstance(model, str) or model not in MODELS:
+    if searched.is_written(model):
+        net = searched.parse(model)
+        model, make, fixed = str(net), searched.layers, {"text": model}
+        options = {"resolution": net.side, **options}
+    elif not isinstance(model, str) or model not in MODELS:
         raise NumnetError(f"model: expected one of {', '.join(MODELS)}, got {model!r}{hint(model, MODELS)}")
-    make, fixed = MODELS[model]
+    else:
+        make, fixed = MODELS[model]
     shared = set(Settings.__dataclass_fields__)
     own = {name for name, p in inspect.signature(make).parameters.items() if p.kind == p.KEYWORD_ONLY} - set(
         fixed

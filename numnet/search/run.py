@@ -1,0 +1,278 @@
+"""A search from its plan: net after net, each drawn, trained shortly, rewarded and written down.
+
+A search's folder holds
+
+    plan.json      all that decides what is tried; the budget in it is a number of nets and of epochs
+    latency.json   the times of the blocks that rewards are made with
+    nets.jsonl     the log: see ``log``. It depends on these two files alone
+    times.jsonl    what each training took
+    front.png      all nets, and those that no other beats
+
+The **proxy** that stands for a full training: fewer images, smaller ones, a few epochs, by the data set's own recipe;
+judged by images that are held back. It need not say how good a net gets, only which of two gets better.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+
+from numnet import checkpoint
+from numnet import data as datasets
+from numnet._version import __version__
+from numnet.errors import NumnetError
+from numnet.models import build, describe
+from numnet.search import latency, log
+from numnet.search.evolution import METHODS, propose
+from numnet.search.front import figure
+from numnet.search.reward import WEIGHTS, reward
+from numnet.search.space import space_named
+from numnet.training import recipes
+from numnet.training.lock import Lock
+from numnet.training.loop import Run
+
+FORMAT = 1
+PLAN, TABLE, FIGURE = "plan.json", "latency.json", "front.png"
+SIDES = {"32": 24, "224": 96}  # of the proxy's images
+IMAGES = {"cifar10": 10_000, "shapes": 4_000}  # of its training; of other data sets 10,000 at most
+HELD_BACK = 2_000  # images at most, a fifth of those there are
+EPOCHS = 4
+ENOUGH = 64  # nets that a budget should have room for before they are trained for more than one epoch
+MOST = 1.5  # times the time asked for: slower nets are not tried
+LEAST = 2  # nets
+
+
+def plan(
+    dataset, target, *, nets, space="32", method="evolution", kind="soft", images_at_once=1, seed=0, epochs=EPOCHS, side=None,
+    images=None, population=None, sample=None, activation=None, data_dir=None,
+) -> dict:  # fmt: skip
+    """The plan of a search, as plan.json has it. NumnetError for what no search can be.
+
+    target: seconds of inference of ``images_at_once`` images. ``kind``: the reward's. ``side``, ``images``, ``epochs``: the
+    proxy's. population, sample: P and S of evolution; None: a fifth of the nets, and a quarter of that.
+    """
+    space_named(space)
+    for name, value, known in (("method", method, METHODS), ("reward", kind, WEIGHTS)):
+        if value not in known:
+            raise NumnetError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    if not (isinstance(target, (int, float)) and math.isfinite(target) and target > 0):
+        raise NumnetError(f"latency: expected a time above 0, got {target!r}")
+    if nets < LEAST:
+        raise NumnetError(f"nets: expected at least {LEAST}, got {nets}")
+    population = population or min(max(nets // 5, 2), 100)
+    sample = sample or max(math.ceil(population / 4), 2)
+    if not 2 <= sample <= population:
+        raise NumnetError(f"sample: expected 2 to {population}, the population, got {sample}")
+    return {
+        "format": FORMAT,
+        "numnet": __version__,
+        "dataset": str(dataset),
+        "data_dir": None if data_dir is None else str(data_dir),
+        "space": str(space),
+        "method": method,
+        "reward": kind,
+        "target": float(target),
+        "mode": f"infer-{images_at_once}",
+        "seed": seed,
+        "nets": nets,
+        "population": population,
+        "sample": sample,
+        "activation": activation,
+        "proxy": {
+            "side": side or SIDES[str(space)],
+            "images": images or IMAGES.get(str(dataset), max(IMAGES.values())),
+            "recipe": _recipe(dataset, epochs, seed),
+        },
+    }
+
+
+def _recipe(dataset, epochs, seed) -> dict:
+    """The data set's recipe, cut to so many epochs; without its net, and with images of one size."""
+    own = recipes.load(recipes.default(str(dataset)))
+    short = recipes.merge(own, {"epochs": epochs, "progressive": None, "seed": seed})
+    return {key: value for key, value in short.items() if key not in ("about", "model", *recipes.READING)}
+
+
+class Proxy:
+    """The short training of a plan: the data, read once, and ``accuracy(line)``."""
+
+    def __init__(self, plan):
+        self.plan, proxy = plan, plan["proxy"]
+        where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
+        data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
+        keep = min(proxy["images"], len(data.train) * 4 // 5)
+        data.hold_back(min(HELD_BACK, len(data.train) // 5), plan["seed"], stratified=True)
+        held = data.validation
+        data.hold_back(len(data.train) - keep, plan["seed"], stratified=True)
+        data.train, data.validation = data.train, held
+        self.data, self.options = data, options(plan, len(data.classes))
+
+    def build(self, line):
+        return build(
+            line, **{**self.options, "resolution": self.plan["proxy"]["side"], "seed": self.plan["seed"]}
+        )
+
+    def accuracy(self, line) -> float:
+        """The part of the held-back images that the net gets right after its training; 0 if that diverged."""
+        run = Run(self.build(line), self.data, self.plan["proxy"]["recipe"], progress=False)
+        try:
+            run.train()
+        except NumnetError as error:
+            if "diverged" not in str(error):
+                raise
+            return 0.0
+        return float(run.history[-1]["validation_accuracy"])
+
+    def seconds(self, lines) -> float:
+        """What one such training takes on this machine, from a few steps of each of these nets."""
+        recipe, total = self.plan["proxy"]["recipe"], 0.0
+        batch = min(recipe.get("batch_size", 128), len(self.data.train))
+        for line in lines:
+            net = self.build(line)
+            step = latency.whole(net, f"train-{batch}", rounds=3)
+            look = latency.whole(net, f"infer-{batch}", rounds=3)
+            epoch = len(self.data.train) / batch * step + len(self.data.validation) / batch * look
+            total += recipe["epochs"] * epoch
+        return total / len(lines)
+
+
+def options(plan, classes) -> dict:
+    """Keywords of ``numnet.build`` for all nets of a plan."""
+    return {"classes": classes, **({} if plan["activation"] is None else {"activation": plan["activation"]})}
+
+
+def samples(plan, table, classes, count=3) -> list[str]:
+    """The first nets that the plan would try: for the timing that turns a budget into a number of nets."""
+    history = []
+    for number in range(count):
+        line, _ = propose(
+            space_named(plan["space"]), "random", history, seed=plan["seed"], population=1, sample=1,
+            fits=fits(plan, table, classes),
+        )  # fmt: skip
+        history.append({"number": number, "net": line})
+    return [record["net"] for record in history]
+
+
+def fits(plan, table, classes):
+    """A function that says whether a net is fast enough to be tried."""
+
+    def fast(line):
+        return seconds_of(plan, table, classes, line) <= MOST * plan["target"]
+
+    return fast
+
+
+def seconds_of(plan, table, classes, line) -> float:
+    """The predicted time of a net, to four digits, as the log has it."""
+    return float(f"{table.predict(describe(line, **options(plan, classes)), plan['mode']):.4g}")
+
+
+def nets_for(budget, plan, seconds) -> tuple[int, int]:
+    """(nets, epochs) that so many seconds have room for, if a training of the plan's epochs takes ``seconds``.
+
+    As many epochs as leave room for ENOUGH nets, at least one. NumnetError if there is no room for two nets.
+    """
+    each = seconds / plan["proxy"]["recipe"]["epochs"]
+    for epochs in range(plan["proxy"]["recipe"]["epochs"], 0, -1):
+        nets = int(budget / (each * epochs))
+        if nets >= ENOUGH or epochs == 1:
+            break
+    if nets < LEAST:
+        raise NumnetError(
+            f"--budget: a net takes about {each:.0f} s here, and a search needs {LEAST}; expected more, or fewer --images"
+        )
+    return nets, epochs
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def begin(folder, plan, table) -> None:
+    """Make a search's folder; NumnetError if there is one already."""
+    folder = Path(folder)
+    if (folder / PLAN).exists():
+        raise NumnetError(
+            f"{folder} holds a search already; --resume {folder} goes on with it, or name another --out"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NumnetError(f"cannot make the folder {folder}: {error.strerror}; name one with --out") from None
+    table.only(plan["mode"]).write(folder / TABLE)
+    checkpoint.replace(
+        folder / PLAN, (json.dumps(plan, indent=1) + "\n").encode()
+    )  # last: with it the folder is a search
+
+
+def read(folder) -> tuple[dict, latency.Table]:
+    """Plan and table of a search's folder. NumnetError if it holds none."""
+    path = Path(folder) / PLAN
+    try:
+        plan = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise NumnetError(f"{folder}: holds no search ({PLAN} is missing)") from None
+    except OSError as error:
+        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise NumnetError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+        raise NumnetError(f"{path}: no plan of a search that this numnet knows")
+    missing = {
+        "dataset",
+        "space",
+        "method",
+        "reward",
+        "target",
+        "mode",
+        "seed",
+        "nets",
+        "population",
+        "proxy",
+    } - set(plan)
+    if missing:
+        raise NumnetError(f"{path}: damaged: {', '.join(sorted(missing))} is missing")
+    return plan, latency.Table.read(Path(folder) / TABLE)
+
+
+def go(folder, *, make=Proxy, tell=lambda record, history: None) -> list[dict]:
+    """Do what is left of the search in this folder; return the log, a record a net.
+
+    make: of a plan an object with ``accuracy(line)`` and ``data``, the proxy. ``tell``: is called with each new record.
+    """
+    folder = Path(folder)
+    plan, table = read(folder)
+    lock = Lock(folder)
+    lock.take()
+    try:
+        log.mend(folder)
+        history = log.read_nets(folder)
+        if len(history) < plan["nets"]:
+            _go_on(folder, plan, table, history, make(plan), tell)
+        figure({plan["method"]: history}, plan["target"], folder / FIGURE)
+    finally:
+        lock.free()
+    return history
+
+
+def _go_on(folder, plan, table, history, proxy, tell) -> None:
+    space, classes = space_named(plan["space"]), len(proxy.data.classes)
+    fast = fits(plan, table, classes)
+    while len(history) < plan["nets"]:
+        line, parent = propose(
+            space, plan["method"], history, seed=plan["seed"], population=plan["population"], sample=plan["sample"], fits=fast
+        )  # fmt: skip
+        began, seconds = time.perf_counter(), seconds_of(plan, table, classes, line)
+        accuracy = proxy.accuracy(line)
+        record = {
+            "number": len(history),
+            "net": line,
+            "parent": parent,
+            "latency": seconds,
+            "accuracy": accuracy,
+            "reward": reward(accuracy, seconds, plan["target"], plan["reward"]),
+        }
+        took = {"number": len(history), "seconds": round(time.perf_counter() - began, 3)}
+        log.append(folder / log.TIMES, took)  # first: a net that is done again has two times, and one record
+        log.append(folder / log.NETS, record)
+        history.append(record)
+        tell(record, history)

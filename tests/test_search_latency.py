@@ -1,0 +1,198 @@
+"""The table of times: what its blocks are called, how a net's time is put together. No test looks at a real time."""
+
+import json
+
+import numpy as np
+import pytest
+
+import numnet
+from numnet.errors import NumnetError
+from numnet.layers.layer import Pending
+from numnet.search import latency, space
+from numnet.search.blocks import words
+from numnet.search.latency import Table, carriers, fill, measure
+from numnet.search.space import Reference, Space
+
+LINE = "search:16:8s2,sep3c8x2,inv5e3c16s2+se,conv3c16x2+noskip,conv3c16"
+SMALL = Space(8, 8, 2, (Reference(8, 1, 1), Reference(16, 2, 2)), 0)
+OPTIONS = {"classes": 3}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A space of few blocks."""
+    monkeypatch.setattr(space, "KINDS", (("sep", 1), ("inv", 3)))
+    monkeypatch.setattr(space, "KERNELS", (3,))
+    return SMALL
+
+
+def test_words_by_hand():
+    net = numnet.describe(LINE, classes=5)
+    assert words(net) == [
+        "16×16×3 conv-3s2-8-relu",
+        "8×8×8 depthwise-3-relu pointwise-8 add",
+        "8×8×8 depthwise-3-relu pointwise-8 add",
+        "8×8×8 pointwise-24-relu depthwise-5s2-relu se-2 pointwise-16",
+        "4×4×16 conv-3-16-relu",
+        "4×4×16 conv-3-16-relu",
+        "4×4×16 conv-3-16-relu add",
+        "4×4×16 global-average-16",
+        "16 dense-5",
+    ]
+    handed = [text.split(" ")[0] for text in words(net, training=True)]
+    assert handed == [
+        "finished",
+        "raw-relu",
+        "finished",
+        "finished",
+        "raw",
+        "raw-relu",
+        "raw-relu",
+        "finished",
+        "finished",
+    ]
+
+
+def test_what_words_say_is_handed_is_what_a_training_step_hands(monkeypatch):
+    net = numnet.build(LINE, classes=5)
+    seen = []
+    for layer in net.layers:
+        monkeypatch.setattr(
+            layer, "forward", lambda x, training, own=layer.forward: seen.append(x) or own(x, training)
+        )
+    net.forward(np.zeros((2, 16, 16, 3), np.float32), training=True)
+    codes = {"raw": "identity", "raw-relu": "relu"}
+    for text, x in zip(words(net, training=True), seen, strict=True):
+        handed = text.split(" ")[0]
+        assert isinstance(x, Pending) == (handed != "finished")
+        if isinstance(x, Pending):
+            assert x.code == numnet.kernels.activations.CODES[codes[handed]]
+
+
+def test_every_word_counts():
+    """Two blocks that differ in anything that takes time have other words."""
+    lines = {
+        "kernel": "search:16:8s2,sep5c8", "channels": "search:16:8s2,sep3c16", "stride": "search:16:8s2,sep3c8s2",
+        "side": "search:32:8s2,sep3c8", "se": "search:16:8s2,sep3c8+se", "skip": "search:16:8s2,sep3c8+noskip",
+        "inv": "search:16:8s2,inv3e1c8", "conv": "search:16:8s2,conv3c8", "usual": "search:16:8s2,sep3c8",
+    }  # fmt: skip
+    found = {name: words(numnet.describe(line))[1] for name, line in lines.items()}
+    found["activation"] = words(numnet.describe(lines["usual"], activation="hswish"))[1]
+    assert len(set(found.values())) == len(found), found
+    papers = [words(numnet.describe(name)) for name in numnet.models()]
+    assert all(text for each in papers for text in each)
+
+
+def machine():
+    return {"host": "h", "processor": "p", "lanes": 8, "threads": 2, "numnet": "0"}
+
+
+def made_up(net, seconds=None):
+    """(layers, whole) of a machine on which a word of n letters takes n µs, and the rest 5 µs and 1 ns a parameter."""
+    layers = [1e-6 * len(text) for text in words(net)]
+    return layers, sum(layers) + 5e-6 + 1e-9 * sum(spec.size for spec in net.specs.values())
+
+
+def test_a_net_is_the_sum_of_its_blocks_and_what_goes_with_its_parameters(few):
+    table = Table(machine())
+    for line in carriers(few, **OPTIONS):
+        table.note(line, OPTIONS, "infer-1", *made_up(numnet.describe(line, **OPTIONS)))
+    assert table.beyond("infer-1") == pytest.approx((5e-6, 1e-9), rel=0.01)
+    for number in range(10):
+        net = numnet.describe(few.draw(0, number), **OPTIONS)
+        assert table.predict(net, "infer-1") == pytest.approx(made_up(net)[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_carriers_hold_every_block_of_the_space(few, training):
+    lines = carriers(few, training, **OPTIONS)
+    held = {text for line in lines for text in words(numnet.describe(line, **OPTIONS), training)}
+    for number in range(300):
+        assert set(words(numnet.describe(few.draw(1, number), **OPTIONS), training)) <= held
+    assert lines == carriers(few, training, **OPTIONS) and len(set(lines)) == len(lines)
+
+
+def test_the_middle_of_several_nets_and_the_shorter_of_two_turns():
+    table, net = Table(machine()), numnet.describe(LINE, **OPTIONS)
+    layers = [1e-5] * len(net.layers)
+    table.note(LINE, OPTIONS, "infer-1", layers, 1e-4)
+    stem = words(net)[0]
+    for seconds, other in ((3e-5, "search:16:8s2,sep3c8"), (2e-5, "search:16:8s2,sep5c8")):
+        own = numnet.describe(other, **OPTIONS)
+        table.note(other, OPTIONS, "infer-1", [seconds] * len(own.layers), 1e-3)
+    assert table.blocks("infer-1")[stem] == 2e-5
+    table.note("search:16:8s2,sep3c8", OPTIONS, "infer-1", [4e-6, 9, 9, 9], 9)
+    assert table.blocks("infer-1")[stem] == 1e-5 and len(table.runs) == 3
+    assert table.runs[1]["layers"] == [4e-6, 3e-5, 3e-5, 3e-5] and table.runs[1]["whole"] == 1e-3
+    assert table.blocks("infer-16") == {} and stem in table.lacks(net, "infer-16")
+    with pytest.raises(
+        NumnetError, match=r"no time \(infer-16\) of \d+ of the net's blocks, such as '16×16×3 conv"
+    ):
+        table.predict(net, "infer-16")
+
+
+@pytest.mark.parametrize("mode", ["infer-1", "infer-5", "train-4"])
+def test_measuring_gives_a_time_to_every_layer_and_leaves_the_net_as_it_was(mode):
+    net = numnet.build(LINE, classes=5)
+    x = np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32)
+    before, kinds = net.predict(x), [type(layer).forward for layer in net.layers]
+    layers, whole = measure(net, mode, rounds=2)
+    assert len(layers) == len(net.layers) and min(*layers, whole) > 0
+    assert all(layer.forward.__func__ is kind for layer, kind in zip(net.layers, kinds))
+    if mode.startswith("infer"):
+        assert np.array_equal(net.predict(x), before)
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_the_marked_plan_computes_what_predict_computes(images):
+    """Else its times would be those of another net: the steps, each with its layer, give the same bits."""
+    from numnet.inference.executor import Executor
+
+    net = numnet.build(LINE, classes=5)
+    x = np.random.default_rng(0).standard_normal((images, 16, 16, 3), np.float32)
+    executor = Executor(net.layers, net.flat, net.flat_buffers)
+    plan = latency._Marked(executor, x.shape, x.dtype)
+    executor.folded.refresh()
+    for call, arguments in plan.steps_for(x):
+        call(*arguments)
+    assert np.array_equal(plan.output, net.predict(x))
+    assert list(dict.fromkeys(plan.owners)) == [id(layer) for layer in net.layers]
+
+
+def test_a_table_is_written_read_and_completed(tmp_path, few):
+    table, lines = Table.here(2), carriers(few, **OPTIONS)[:3]
+    fill(table, lines[:2], ["infer-1", "infer-2"], **OPTIONS)
+    table.write(tmp_path / "table.json")
+    again = Table.read(tmp_path / "table.json")
+    assert again.runs == table.runs and again.machine == table.machine and again.machine["threads"] == 2
+    shown = json.loads((tmp_path / "table.json").read_text())["blocks"]
+    assert again.blocks("infer-2") == table.blocks("infer-2") == shown["infer-2"]
+    count, told = len(again.runs), []
+    fill(again, lines[:2], ["infer-1", "infer-2"], told.append, **OPTIONS)
+    assert len(again.runs) == count and told == lines[:2], "nothing is timed twice"
+    assert again.only("infer-1").modes == ["infer-1"]
+
+
+RUN = {"net": "search:8:8,sep3c8", "options": {}, "mode": "infer-1", "layers": [1], "whole": 1}
+SOUND = {"format": 1, "machine": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"format": 1}']
+    + [json.dumps({**SOUND, "nets": [run]}) for run in (3, RUN, {**RUN, "net": "x"}, {**RUN, "mode": "y"})],
+)
+def test_damaged_tables_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "table.json"
+    path.write_text(content)
+    with pytest.raises(NumnetError, match=r"table\.json: (not JSON|no table of times, or a damaged one)"):
+        Table.read(path)
+    with pytest.raises(NumnetError, match="no such table; `numnet latency` makes one"):
+        Table.read(tmp_path / "none.json")
+
+
+def test_modes():
+    assert latency.mode_of("infer-16") == ("infer", 16) and latency.mode_of("train-64") == ("train", 64)
+    for wrong in ("infer-0", "test-1", "infer", "infer-1x"):
+        with pytest.raises(NumnetError, match="mode: expected infer-1"):
+            latency.mode_of(wrong)
