@@ -1,11 +1,14 @@
 """What notebook 5 shows of MobileNetV4: its block's four forms, and nets on machines of all kinds (the roofline)."""
 
+import json
+
 import numpy as np
 
 from numnet.blocks import Conv, Norm, Pointwise, Residual, UniversalBottleneck
 from numnet.lessons import SERIES, best, figure
 from numnet.lessons.display import Table
 from numnet.lessons.family import NAMES, millions
+from numnet.lessons.training import _runs_folder
 from numnet.models import describe
 from numnet.net import Net
 
@@ -94,3 +97,15 @@ def clocked(side=14, channels=160, expanded=640, run=0.5) -> Table:
         )
     heading = ("block", "MACs, M", "parameters", "MACs a byte", "µs, here", "GMAC a second")
     return Table(heading, rows)
+
+
+def beside(name="v4-or-v3") -> Table:
+    """A kept sweep's nets side by side: accuracy with its deviation over the seeds, and what each costs."""
+    rows = json.loads((_runs_folder() / name / "table.json").read_text("utf-8"))
+    lines = []
+    for row in rows:
+        accuracy = f"{100 * row['test_accuracy']:.1f} ± {100 * row['deviation']:.1f}"
+        cost = (f"{row['macs'] / 1e6:.1f}", f"{row['params']:,}", f"{row['microseconds']:,.0f}")
+        lines.append((row["name"], *cost, row["runs"], accuracy))
+    head = ("net", "MACs, M", "parameters", "µs a training image", "seeds", "test accuracy, %")
+    return Table(head, lines)
