@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import oracle
-from kernel_shapes import ORACLE, Shape, close, draw, packed
+from kernel_shapes import ORACLE, Shape, close, draw, folded, product_ends, run
 from test_kernels_fused import (
     CHAIN,
     Conv,
@@ -33,6 +33,7 @@ from numnet.kernels import (
     batchnorm,
     concat,
     conv,
+    dense,
     depthwise,
     exponential,
     folding,
@@ -45,7 +46,6 @@ from numnet.kernels import (
     vectors,
 )
 from numnet.kernels.batchnorm import source_of
-from numnet.kernels.product import Ending
 
 SMALLER = {  # constants of pages, for plain Python
     "numnet.kernels.activations": {"TILE": 8},
@@ -53,7 +53,7 @@ SMALLER = {  # constants of pages, for plain Python
     "numnet.kernels.conv": {"CACHE": 64, "TRAINING": 6, "INFERENCE": 4},
     "numnet.kernels.concat": {"TILE": 40},
     "numnet.kernels.depthwise": {"HOT": 50},
-    "numnet.kernels.pointwise": {"CACHE": 64, "LEAST": 8},
+    "numnet.kernels.pointwise": {"CACHE": 64, "LEAST": 8, "SMALL": 9},
     "numnet.kernels.product": {"TILE": 4},
     "numnet.kernels.residual": {"TILE": 40},
     "numnet.kernels.squeeze_excite": {"GROUP": 2},
@@ -141,8 +141,7 @@ def products_of_inference():
         for name in ("identity", "relu6", "hswish", "swish"):
             for more in (skip, skip[:0]):
                 y = np.full((rows, columns), np.nan)
-                ending = Ending(bias, CODES[name], more.reshape(-1))
-                pointwise.unit_inference(x.reshape(-1), packed(w, scale), ending, y.reshape(-1))
+                product_ends(x, folded(w, bias, scale), CODES[name], more, y)
                 want = oracle.activate(name, x @ w * scale + bias)
                 close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
 
@@ -235,9 +234,8 @@ def each_number_has_one_writer(kind, shape):
     op, name = kind(shape), kind.__name__.lower()
     x, w, dz, norm_x = drawn(op)
     source, y, dx = source_of(x, norm_x.pack, norm_x.code), np.zeros(op.y), np.zeros(shape.x)
-    skip = draw(op.y)[0].reshape(-1) if kind is not Depthwise else np.empty(0)
-    ending = Ending(np.zeros(op.y[3]), CODES["relu6"], skip)
-    writers([name], lambda: op.unit_inference(x, w, np.ones(op.y[3]), ending, y), y)
+    skip, unit = draw(op.y)[0].reshape(-1), folded(w, np.zeros(op.y[3]))
+    writers([name], lambda: op.inference(x, unit, CODES["relu6"], skip, y), y)
     moments, sums = np.zeros((op.parts, 3, op.y[3])), np.zeros((op.parts, 2, shape.channels))
     writers([name], lambda: op.unit_forward(source, w, y, moments), y)
     upstream, partial = batchnorm.upstream_of(dz), op.partial(np.float64)
@@ -680,78 +678,61 @@ def writers_of_maps():
 
 
 @page("folding")
-def folded_weights():
+def scales_and_shifts():
     flat, buffers = draw((20,), (20,))
     buffers[10:] **= 2
-    places = np.array([[3, 0, -1, -1], [7, 8, 0, -1], [2, 5, -1, -1], [12, 15, -1, -1]])
-    at, out = np.array([[0, 1], [5, 2], [3, 4], [7, 6]]), np.full(8, np.nan)
-    eps = np.array([0.1, 0.2, 1, 1])
-    folding.fold_all(flat, buffers, places, eps, at, out)
-    scale = flat[[3, 0]] / np.sqrt(buffers[[12, 15]] + eps[:2])
-    close(out[at[:, 0]], [*scale, 1, 1], ORACLE)
-    close(out[at[:, 1]], [*(flat[[7, 8]] - buffers[[2, 5]] * scale), flat[0], 0], ORACLE)
-    for deep, columns in ((1, 1), (3, 5), (2, 9), (4, 2), (3, 34), (5, 3)):
-        w, scale, x = draw((deep, columns), (columns,), (3, deep))
-        got = packed(w, scale)
-        assert np.isfinite(got.values).all()
-        y = np.full((3, columns), np.nan)
-        ending = Ending(np.zeros(columns), 0, y[:0].reshape(-1))
-        pointwise.unit_inference(x.reshape(-1), got, ending, y.reshape(-1))
-        close(y, x @ (w * scale), ORACLE)
-        taps = np.full((deep, columns), np.nan)
-        folding.scale_taps(w, scale, taps)
-        close(taps, w * scale, ORACLE)
+    places, eps = np.array([[2, 3, 7, 1, 12, 6], [3, 10, 14, 4, 16, 0]]), np.array([0.1, 0.2])
+    out = np.full(10, np.nan)
+    folding.fold_all(flat, buffers, places, eps, out)
+    scale = [*(flat[3:5] / np.sqrt(buffers[12:14] + 0.1)), *(flat[10:13] / np.sqrt(buffers[16:19] + 0.2))]
+    close(out[[6, 7, 0, 1, 2]], scale, ORACLE)
+    close(out[[8, 9, 3, 4, 5]], [*flat[7:9], *flat[14:17]] - buffers[[1, 2, 4, 5, 6]] * scale, ORACLE)
 
 
 @page("folding")
-def checksums():
-    """One number changed, two swapped, anywhere: another checksum."""
-    # In blocks of eight rows of 16 words each, dealt to eight parts; what is left over is kept as it is.
-    large = 3 * 8 * 8 * 16 + 5
-    for dtype, size in (
-        (np.float64, 100),
-        (np.float32, 311),
-        (np.float64, large),
-        (np.float32, 5000),
-        (np.float64, 0),
+def folded_weights():
+    for deep, columns in ((1, 1), (3, 5), (2, 9), (4, 2), (3, 34), (5, 3)):
+        w, scale, x = draw((deep, columns), (columns,), (7, deep))
+        y, taps = np.full((7, columns), np.nan), np.full(deep * columns, np.nan)
+        product_ends(x, folded(w, np.zeros(columns), scale), 0, y[:0], y)
+        close(y, x @ (w * scale), ORACLE)
+        folding.scale_taps(w.reshape(-1), scale, taps)
+        close(taps, (w * scale).reshape(-1), ORACLE)
+
+
+@page("dense")
+def a_few_images():
+    for rows, deep, columns in (
+        (1, 1, 1),
+        (3, 4, 2),
+        (2, 3, 5),
+        (1, 5, 16),
+        (2, 2, 17),
+        (1, 3, 35),
+        (4, 2, 70),
     ):
-        (x,) = draw((size,), dtype=dtype)
-        before, step = folding.checksum(x), max(size // 60, 1)
-        assert folding.checksum(x.copy()) == before
-        seen, row = set(), 16 * (8 // x.itemsize)  # numbers in a row
-        for i in range(0, size, step):
-            changed = x.copy()
-            changed[i] = np.nextafter(changed[i], dtype(9))
-            seen.add(folding.checksum(changed))
-            for other in (i + 1, i + row, i + 8 * row, i + 9 * row):
-                if other < size:
-                    changed = x.copy()
-                    changed[i], changed[other] = x[other], x[i]
-                    assert folding.checksum(changed) != before, (size, i, other)
-        assert before not in seen and len(seen) == len(range(0, size, step))
-        if size:  # a sign is the highest bit, whose sums vanish: it must count elsewhere too
-            assert (
-                len(
-                    {
-                        before,
-                        folding.checksum(-x),
-                        folding.checksum(np.ones_like(x)),
-                        folding.checksum(-np.ones_like(x)),
-                    }
-                )
-                == 4
-            )
+        x, w, scale, shift, skip = draw(
+            (rows, deep), (deep, columns), (columns,), (columns,), (rows, columns)
+        )
+        for name in ("identity", "relu6", "hswish"):
+            for more in (skip, skip[:0]):
+                y, unit = np.full((rows, columns), np.nan), folded(w, shift, scale)
+                end = functools.partial(product_ends, x, unit, CODES[name], more, y, dense)
+                writers(["dense"], end, y)
+                end()
+                want = oracle.activate(name, x @ w * scale + shift)
+                close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
 
 
 @page("inverted")
 def squeeze_excite_alone():
     for n, h, w, c, r in ((1, 1, 1, 1, 1), (3, 4, 2, 5, 3), (2, 3, 3, 10, 7)):
         x, w1, b1, w2, b2 = draw((n, h, w, c), (c, r), (r,), (r, c), (c,))
-        v, v_r = (vectors.lanes(size, np.float64) for size in (c, r))
-        excite = inverted.Excite(packed(w1).values, b1, packed(w2).values, b2, v, v_r)
+        layers, v_r = (*folded(w1, b1), *folded(w2, b2)), vectors.lanes(r, np.float64)
+        excite = inverted.Excite(*layers, v_r, CODES["hsigmoid"])
         y = np.full(x.shape, np.nan)
-        run = functools.partial(inverted.unit_squeeze_excite, source_of(x), excite, CODES["hsigmoid"], y)
-        writers(["inverted"], run, y)
+        step = inverted.squeeze_excite_step(source_of(x), excite, y)
+        writers(["inverted"], functools.partial(run, step), y)
         gate = oracle.activate("hsigmoid", np.maximum(x.mean((1, 2)) @ w1 + b1, 0) @ w2 + b2)
         close(y, x * gate[:, None, None], ORACLE)
 

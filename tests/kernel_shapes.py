@@ -10,9 +10,9 @@ import numpy as np
 import oracle
 import pytest
 
-from numnet.kernels.folding import pack_scaled
-from numnet.kernels.product import Packed
-from numnet.kernels.vectors import lanes, number_of
+from numnet.kernels import pointwise
+from numnet.kernels.maps import Folded
+from numnet.kernels.pointwise import room_of
 
 # How exact is exact: every bound is a multiple of the largest entry of what is compared with.
 ORACLE = 1e-12  # float64 against the oracle: the same sums in another order
@@ -142,14 +142,26 @@ def draw(*shapes, dtype="float64", seed=0):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
-def packed(w, scale=None):
-    """w (…, F) · scale (F,) as inference's products read it."""
-    w = w.reshape(-1, w.shape[-1])
-    v = lanes(w.shape[1], w.dtype)
-    padded = -(-w.shape[1] // number_of(v)) * number_of(v)
-    values = np.full(w.shape[0] * padded, np.nan, w.dtype)
-    pack_scaled(w, np.ones(w.shape[1], w.dtype) if scale is None else scale, values, v)
-    return Packed(values, *w.shape, v)
+def folded(w, shift, scale=None):
+    """The weights w with their scale (or 1) and shift, as inference's passes take them."""
+    return Folded(w.reshape(-1), np.ones_like(shift) if scale is None else scale.copy(), shift.copy())
+
+
+def room(*units):
+    """Scratch for the packed weights of these units, none of it a number yet."""
+    return np.full(sum(room_of(unit) for unit in units), np.nan, units[0].w.dtype)
+
+
+def run(step):
+    """Run a step of inference: a kernel and its arguments."""
+    kernel, arguments = step
+    kernel(*arguments)
+
+
+def product_ends(x, unit, code, skip, y, way=pointwise):
+    """y (…, F) = activation(x (…, C) · w · scale + shift) + skip by the pointwise page's pass, or by the dense page's."""
+    given = x.reshape(-1), unit, code, skip.reshape(-1), y.reshape(-1)
+    run(way.inference_step(*given, *([room(unit)] if way is pointwise else [])))
 
 
 def close(got, want, bound, what=""):

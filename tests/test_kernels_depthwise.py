@@ -18,7 +18,9 @@ from kernel_shapes import (
     dot_product_test,
     draw,
     each_shape,
+    folded,
     needs_float32,
+    run,
 )
 
 from numnet.kernels import (
@@ -123,9 +125,9 @@ def test_the_passes_of_a_unit_against_separate_ones(shape):
     close(dx, want_dx + more, ORACLE, "dx")
     close(x_sums.sum(axis=0), batchnorm.gradient_sums_of(dx, source).sum(axis=0), ORACLE, "sums of x")
 
-    taps, (bias,) = w.reshape(partial.shape[1:]), draw((dz.shape[3],))
-    depthwise.unit_inference(batchnorm.source_of(finished), taps, bias, RELU6, window, y)
-    want = depthwise.definition(finished, w, shape.stride, shape.padding) + bias
+    scale, shift = draw((dz.shape[3],), (dz.shape[3],))
+    run(depthwise.inference_step(batchnorm.source_of(finished), folded(w, shift, scale), RELU6, window, y))
+    want = depthwise.definition(finished, w, shape.stride, shape.padding) * scale + shift
     close(y, np.clip(want, 0, 6), ORACLE, "inference")
 
 

@@ -8,7 +8,20 @@ Each fused pass must give what the separate ones give, and all of them together 
 import numpy as np
 import oracle
 import pytest
-from kernel_shapes import ORACLE, SHAPES, TORCH, Shape, both_dtypes, close, draw, needs_float32, packed
+from kernel_shapes import (
+    ORACLE,
+    SHAPES,
+    TORCH,
+    Shape,
+    both_dtypes,
+    close,
+    draw,
+    folded,
+    needs_float32,
+    product_ends,
+    room,
+    run,
+)
 
 from numnet.kernels import (
     activation_forward,
@@ -30,7 +43,6 @@ from numnet.kernels import (
 from numnet.kernels.activations import code_of
 from numnet.kernels.batchnorm import source_of, upstream_of
 from numnet.kernels.maps import Window
-from numnet.kernels.product import Ending
 
 EPS = 1e-3
 SEPARATE = 1e-11  # fused against separate, float64: other tiles, so sums in another order, through two norms
@@ -53,8 +65,8 @@ class Pointwise:
     def unit_backward(self, upstream, source, w, dx, more, sums, partial):
         pointwise.unit_backward(upstream, source, w, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, scale, ending, y):
-        pointwise.unit_inference(x.reshape(-1), packed(w, scale), ending, y.reshape(-1))
+    def inference(self, x, unit, code, skip, y):
+        product_ends(x, unit, code, skip, y)
 
     def plain(self, x, w):
         return pointwise_forward(x, w)
@@ -89,10 +101,8 @@ class Depthwise:
     def unit_backward(self, upstream, source, w, dx, more, sums, partial):
         depthwise.unit_backward(upstream, source, w, self.window, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, scale, ending, y):
-        taps = np.full((w.shape[0] * w.shape[1], y.shape[3]), np.nan, w.dtype)
-        folding.scale_taps(w.reshape(taps.shape), scale, taps)
-        depthwise.unit_inference(source_of(x), taps, ending.bias, ending.code, self.window, y)
+    def inference(self, x, unit, code, skip, y):
+        run(depthwise.inference_step(source_of(x), unit, code, self.window, y))
 
     def plain(self, x, w):
         return depthwise_forward(x, w, self.shape.stride, self.shape.padding)
@@ -123,8 +133,8 @@ class Conv:
     def unit_backward(self, upstream, source, w, dx, more, sums, partial):
         conv.unit_backward(upstream, source, w, self.window, dx, more, sums, partial)
 
-    def unit_inference(self, x, w, scale, ending, y):
-        conv.unit_inference(source_of(x), packed(w, scale), self.window, ending, y)
+    def inference(self, x, unit, code, skip, y):
+        run(conv.inference_step(source_of(x), unit, self.window, code, skip.reshape(-1), y, room(unit)))
 
     def plain(self, x, w):
         return conv_forward(x, w, self.shape.stride, self.shape.padding)
@@ -331,7 +341,7 @@ def folded_inference(op, x, w, activation, with_skip=False):
     scale, shift, skip = draw(op.y[-1:], op.y[-1:], op.y, seed=2, dtype=x.dtype)
     skip = skip if with_skip else skip[:0]
     y = np.full(op.y, np.nan, x.dtype)
-    op.unit_inference(x, w, scale, Ending(shift, code_of(activation), skip.reshape(-1)), y)
+    op.inference(x, folded(w, shift, scale), code_of(activation), skip, y)
     want = activation_forward(op.plain(x, w) * scale + shift, activation)
     return y, want + skip if with_skip else want
 
@@ -350,18 +360,17 @@ def test_inference_with_batch_norm_folded(kind, shape):
 
 
 def test_folding_gives_scale_and_shift_of_every_channel():
-    """γ/√(variance + ε) and β − mean·scale; −1 stands for what a unit does not have."""
+    """γ/√(variance + ε) and β − mean·scale of two units, each at its places in the flat vectors."""
     flat, buffers = draw((20,), (20,))
     buffers[10:] **= 2
-    gamma, beta = np.array([3, 0, -1, -1]), np.array([7, 8, 9, -1])
-    mean, variance = np.array([2, 5, -1, -1]), np.array([12, 15, -1, -1])
-    at = np.array([[0, 1], [5, 2], [3, 4], [7, 6]])
-    out = np.full(8, np.nan)
-    folding.fold_all(flat, buffers, np.stack([gamma, beta, mean, variance]), np.full(4, EPS), at, out)
-    scale = flat[gamma[:2]] / np.sqrt(buffers[variance[:2]] + EPS)
-    want = [*scale, 1, 1], [*(flat[beta[:2]] - buffers[mean[:2]] * scale), flat[9], 0]
-    close(out[at[:, 0]], want[0], ORACLE, "scale")
-    close(out[at[:, 1]], want[1], ORACLE, "shift")
+    places = np.array([[2, 3, 7, 1, 12, 6], [3, 10, 14, 4, 16, 0]])
+    out = np.full(10, np.nan)
+    folding.fold_all(flat, buffers, places, np.array([EPS, 0.1]), out)
+    for (count, gamma, beta, mean, variance, to), eps in zip(places, (EPS, 0.1)):
+        scale = flat[gamma : gamma + count] / np.sqrt(buffers[variance : variance + count] + eps)
+        close(out[to : to + count], scale, ORACLE, "scale")
+        shift = flat[beta : beta + count] - buffers[mean : mean + count] * scale
+        close(out[to + count : to + 2 * count], shift, ORACLE, "shift")
 
 
 def test_a_shift_before_a_pointwise_convolution_is_undone_by_the_next_norm():

@@ -3,14 +3,24 @@
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, close, draw, needs_float32, packed
+from kernel_shapes import (
+    CHECKING,
+    ORACLE,
+    TORCH,
+    close,
+    draw,
+    folded,
+    needs_float32,
+    product_ends,
+    room,
+    run,
+)
 
-from numnet.kernels import depthwise, inverted, pointwise
+from numnet.kernels import depthwise, inverted
 from numnet.kernels.activations import HSIGMOID, HSWISH, IDENTITY, RELU, RELU6
 from numnet.kernels.batchnorm import source_of
-from numnet.kernels.maps import Window
+from numnet.kernels.maps import Folded, Window
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.product import Ending
 from numnet.kernels.squeeze_excite import scale_forward
 from numnet.kernels.vectors import lanes
 
@@ -44,30 +54,29 @@ def both(block, dtype="float64", cut=None):
     nothing = np.empty(0, dtype)
     fused, y = np.full((2, n, p, q, f), np.nan, dtype)
     e, z = np.empty((n, h, w, wide), dtype), np.empty((n, p, q, wide), dtype)
-    taps, window = w2.reshape(k * k, wide), Window(k, stride, pads[0][0], pads[1][0])
-    expand = (packed(w1).values, b1) if expands else (nothing, nothing)
-    squeeze = (packed(r1).values, b4, packed(r2).values, b5) if squeezed else (nothing,) * 4
-    several = (lanes(width, dtype) for width in (wide, squeezed, f))
-    steps = inverted.Steps(*expand, taps, b2, *squeeze, packed(w3).values, b3, *several)
-    codes = inverted.Codes(HSWISH, RELU6, HSIGMOID, IDENTITY, adds)
-    inverted.unit_inference(source_of(x), steps, codes, window, fused, inverted.Cut(*(cut or (1, p))))
-
-    def product(x, w, bias, code, skip, y):
-        pointwise.unit_inference(
-            x.reshape(-1), packed(w), Ending(bias, code, skip.reshape(-1)), y.reshape(-1)
-        )
-
+    window, scales = (
+        Window(k, stride, pads[0][0], pads[1][0]),
+        draw((wide,), (wide,), (f,), dtype=dtype, seed=1),
+    )
+    absent = Folded(nothing, nothing, nothing)
+    expand = folded(w1, b1, scales[0]) if expands else absent
+    depth, project = folded(w2, b2, scales[1]), folded(w3, b3, scales[2])
+    reduce, excite = (folded(r1, b4), folded(r2, b5)) if squeezed else (absent, absent)
+    squeeze = inverted.Excite(*reduce, *excite, lanes(squeezed, dtype), HSIGMOID)
+    codes = inverted.Codes(HSWISH, RELU6, IDENTITY, adds)
+    units, tile = (expand, depth, project), inverted.Cut(*(cut or (1, p)))
+    run(inverted.inference_step(source_of(x), units, squeeze, codes, window, fused, tile, room(*units)))
     if expands:
-        product(x, w1, b1, HSWISH, nothing, e)
+        product_ends(x, expand, HSWISH, nothing, e)
     else:
         e = x
-    depthwise.unit_inference(source_of(e), taps, b2, RELU6, window, z)
+    run(depthwise.inference_step(source_of(e), depth, RELU6, window, z))
     if squeezed:
         s, gates = np.empty((n, squeezed), dtype), np.empty((n, wide), dtype)
-        product(z.mean(axis=(1, 2)), r1, b4, RELU, nothing, s)
-        product(s, r2, b5, HSIGMOID, nothing, gates)
+        product_ends(z.mean(axis=(1, 2)), reduce, RELU, nothing, s)
+        product_ends(s, excite, HSIGMOID, nothing, gates)
         z = scale_forward(z, gates)
-    product(z, w3, b3, IDENTITY, x if adds else nothing, y)
+    product_ends(z, project, IDENTITY, x if adds else nothing, y)
     return fused, y
 
 

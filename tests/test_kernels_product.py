@@ -3,11 +3,21 @@
 import numba
 import numpy as np
 import pytest
-from kernel_shapes import CHECKING, ORACLE, TORCH, both_dtypes, close, draw, needs_float32, packed
+from kernel_shapes import (
+    CHECKING,
+    ORACLE,
+    TORCH,
+    both_dtypes,
+    close,
+    draw,
+    folded,
+    needs_float32,
+    product_ends,
+)
 
-from numnet.kernels import pointwise, product
+from numnet.kernels import dense, pointwise, product
 from numnet.kernels.activations import IDENTITY, RELU6
-from numnet.kernels.product import ROWS, VECTORS, Ending
+from numnet.kernels.product import ROWS, VECTORS
 
 CUTS = [
     (1, 1, 1),
@@ -25,19 +35,19 @@ def given(rows, channels, filters, dtype="float64"):
     return draw((rows, channels), (channels, filters), (2, filters), (rows, filters), dtype=dtype)
 
 
-def run(x, w, folded, code, skip):
+def run(x, w, norm, code, skip, way=pointwise):
     y = np.full((len(x), w.shape[1]), np.nan, x.dtype)
-    ending = Ending(folded[1].copy(), code, skip.reshape(-1))
-    pointwise.unit_inference(x.reshape(-1), packed(w, folded[0].copy()), ending, y.reshape(-1))
+    product_ends(x, folded(w, norm[1], norm[0]), code, skip, y, way)
     return y
 
 
 @each_cut
 def test_against_the_oracle(rows, channels, filters):
-    x, w, folded, skip = given(rows, channels, filters)
-    want = np.clip(x @ w * folded[0] + folded[1], 0, 6)
-    close(run(x, w, folded, RELU6, np.empty((0, 0))), want, ORACLE, "y")
-    close(run(x, w, folded, RELU6, skip), want + skip, ORACLE, "y and skip")
+    x, w, norm, skip = given(rows, channels, filters)
+    want = np.clip(x @ w * norm[0] + norm[1], 0, 6)
+    for way in (pointwise, dense) if rows < 50 else (pointwise,):
+        close(run(x, w, norm, RELU6, np.empty((0, 0)), way), want, ORACLE, "y")
+        close(run(x, w, norm, RELU6, skip, way), want + skip, ORACLE, "y and skip")
 
 
 @each_cut
@@ -54,9 +64,9 @@ def test_gradients(rows, channels, filters):
 @needs_float32
 @each_cut
 def test_float32(rows, channels, filters):
-    x, w, folded, skip = given(rows, channels, filters, "float32")
-    want = x.astype(float) @ w * folded[0] + folded[1] + skip
-    close(run(x, w, folded, IDENTITY, skip), want, TORCH["float32"], "y")
+    x, w, norm, skip = given(rows, channels, filters, "float32")
+    want = x.astype(float) @ w * norm[0] + norm[1] + skip
+    close(run(x, w, norm, IDENTITY, skip), want, TORCH["float32"], "y")
 
 
 @pytest.mark.skipif(CHECKING or numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
@@ -95,7 +105,7 @@ def test_a_tile_is_cut_so_that_two_cores_have_work():
 
     def tiles(rows, channels, filters):
         step, shares = pointwise.inference_cut(rows, channels, filters, 8)
-        assert step % ROWS == 0 and 1 <= shares <= max(filters // (8 * VECTORS), 1)
+        assert (step % ROWS == 0 or step >= rows) and 1 <= shares <= max(filters // (8 * VECTORS), 1)
         return -(-rows // step) * shares
 
     assert tiles(16 * 112 * 112, 32, 64) >= 8 and tiles(16 * 7 * 7, 1024, 1024) >= 8

@@ -171,7 +171,7 @@ def tiles(a, b, out, v):
     store_tile(repeat(pair, ROWS), out, size, step, starts)
     store_tile(add_outer(tile, b, 2, 5, pair), out, 2 * size, step, starts)
     store_tile(add_tiles(tile, repeat(pair, ROWS)), out, 3 * size, step, starts)
-    store_tile(fma_tile(tile, pair[0], pair[1]), out, 4 * size, step, starts)
+    store_tile(fma_tile(tile, pair, pair[::-1]), out, 4 * size, step, starts)
     store_tile(add_taps(tile, b, 1, 4, (0, 7), 3, (pair[0], pair[1])), out, 5 * size, step, starts)
     single = load_tile(zeros(a, ROWS, 1, v), a, 0, n, (0,))
     store_tile(add_taps(single, b, 1, 4, (0,), 2, (pair[0], pair[1])), out, 6 * size, n, (0,))
@@ -189,7 +189,7 @@ def expected_tiles(a, b, n):
         {(r, i): pair[i] for r, i in cells},
         {(r, i): tile[r, i] + b[2 + 5 * r] * pair[i] for r, i in cells},
         {(r, i): tile[r, i] + pair[i] for r, i in cells},
-        {(r, i): tile[r, i] * pair[0] + pair[1] for r, i in cells},
+        {(r, i): tile[r, i] * pair[i] + pair[1 - i] for r, i in cells},
         {
             (r, i): tile[r, i] + sum(b[1 + 4 * r + 7 * i + 3 * t :][:n] * pair[t] for t in range(2))
             for r, i in cells

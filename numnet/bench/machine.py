@@ -44,7 +44,7 @@ def _multiply_add(start, factor, rounds, out, v):
     for t in prange(out.shape[0]):  # each thread writes its own row of out
         chains, numbers = load_tile(zeros(start, CHAINS, 1, v), start, 0, width(v), (0,)), spread(factor, v)
         for _ in range(rounds):
-            chains = fma_tile(chains, numbers, numbers)
+            chains = fma_tile(chains, (numbers,), (numbers,))
         total = chains[0] - chains[0]
         for chain in chains:
             total = total + chain

@@ -3,9 +3,8 @@
 Everything that depends on shapes alone is decided once for each batch size: the order of the steps, which buffer each
 map lives in, the views of weights and maps that each step gets. Running is then a loop over calls.
 
-**Folding.** With running statistics a batch norm goes into the weights before it, which are packed for the product at the
-same time (``folding``, and the kernels' page of that name). The packed copy is made when the first plan runs, and anew when
-the net's own weights or statistics have changed: a checksum of them all is taken at each call.
+**Folding.** With running statistics a batch norm is a scale and a shift a filter (``folding``, and the kernels' page of
+that name). They are made at each call, and the weights are read where the net holds them: so every change is seen.
 
 **Buffers by lifetime.** A map is needed from the step that writes it to the last step that reads it; a buffer whose map
 nobody needs any more is taken again. A MobileNet runs in two or three buffers, the size of its largest maps.
@@ -16,19 +15,19 @@ import numpy as np
 from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Unit
-from numnet.inference.folding import Folded
+from numnet.inference.folding import Folding
 from numnet.kernels import (
     _memory,
     batchnorm,
     concat,
     conv,
+    dense,
     depthwise,
     inverted,
     pointwise,
     pooling,
 )
 from numnet.kernels.activations import IDENTITY
-from numnet.kernels.product import Ending
 from numnet.kernels.vectors import lanes
 from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
 
@@ -37,7 +36,7 @@ class Executor:
     """Runs ``layers`` for inference; ``flat`` and ``buffers`` are the net's vectors that hold γ, β and statistics."""
 
     def __init__(self, layers, flat, buffers):
-        self.layers, self.folded = layers, Folded(layers, flat, buffers)
+        self.layers, self.folded = layers, Folding(layers, flat, buffers)
         self.plans = {}
 
     def run(self, x):
@@ -48,8 +47,8 @@ class Executor:
                 del self.plans[next(iter(self.plans))]
             plan = self.plans[x.shape] = Plan(self, x.shape, x.dtype)
         self.folded.refresh()
-        for call, arguments in plan.steps_for(x):
-            call(*arguments)
+        for kernel, arguments in plan.steps_for(x):
+            kernel(*arguments)
         return np.array(plan.output)
 
 
@@ -63,7 +62,7 @@ class Map:
 
 
 class Plan:
-    """Steps (call, arguments) for one input shape, and the buffers they work in."""
+    """Steps (kernel, arguments) for one input shape, and the buffers they work in."""
 
     def __init__(self, executor, shape, dtype):
         self.executor, self.dtype, self.steps = executor, dtype, []
@@ -73,20 +72,21 @@ class Plan:
         self._memory = None
         self._lay_out(shape)
         self._memory = [_memory.empty(size, dtype) for size in self._sizes]
+        self._room = _memory.empty(executor.folded.room, dtype)  # for a unit's or a block's packed weights
         self._free, self.steps = [], []
         self.input, self.output = self._lay_out(shape)
 
     def steps_for(self, x):
         """The steps for input images x. A first convolution reads them where they lie; any other layer, a copy."""
         if isinstance(self.executor.layers[0], Conv):
-            call, (source, *more) = self.steps[0]
-            return [(call, (source._replace(raw=x), *more)), *self.steps[1:]]
+            kernel, (source, *more) = self.steps[0]
+            return [(kernel, (source._replace(raw=x), *more)), *self.steps[1:]]
         self.input[...] = x
         return self.steps
 
     @property
     def nbytes(self):
-        """Bytes of the buffers."""
+        """Bytes of the buffers that hold maps."""
         return sum(buffer.nbytes for buffer in self._memory)
 
     def _lay_out(self, shape):
@@ -120,9 +120,9 @@ class Plan:
         if map_.readers == 0 and self._memory is None:
             self._free.append(map_.buffer)
 
-    def _do(self, call, *arguments):
+    def _do(self, kernel, arguments):
         if self._memory is not None:
-            self.steps.append((call, arguments))
+            self.steps.append((kernel, arguments))
 
     # -------------------------------------------------------------- one kind of layer after another
 
@@ -159,10 +159,10 @@ class Plan:
             images, channels = x.array.shape[0], x.array.shape[3]
             y = self._new((images, *layer.output_shape))
             if self._memory is not None:
-                self._do(pooling.unit_average, self._source(x), y.array.reshape(images, channels))
+                self._do(pooling.unit_average, (self._source(x), y.array.reshape(images, channels)))
         else:
             y = self._new((x.array.shape[0], *layer.output_shape))
-            self._do(_plain, layer, x.array, y.array)
+            self._do(_plain, (layer, x.array, y.array))
         self._drop(x)
         return y
 
@@ -172,15 +172,16 @@ class Plan:
     def _unit(self, unit, x, skip):
         y = self._new((x.array.shape[0], *unit.output_shape))
         if self._memory is not None:
-            w, bias = self.executor.folded[unit]
+            folded = self.executor.folded[unit]
+            more = self._nothing if skip is None else skip.array.reshape(-1)
             if isinstance(unit, Depthwise):
-                self._do(depthwise.unit_inference, self._source(x), w, bias, unit.code, unit.window, y.array)
+                step = depthwise.inference_step(self._source(x), folded, unit.code, unit.window, y.array)
+            elif isinstance(unit, Conv):
+                given = self._source(x), folded, unit.window, unit.code, more, y.array, self._room
+                step = conv.inference_step(*given)
             else:
-                ending = Ending(bias, unit.code, self._nothing if skip is None else skip.array.reshape(-1))
-                if isinstance(unit, Conv):
-                    self._do(conv.unit_inference, self._source(x), w, unit.window, ending, y.array)
-                else:
-                    self._do(pointwise.unit_inference, x.array.reshape(-1), w, ending, y.array.reshape(-1))
+                step = self._product(x, folded, unit.code, more, y)
+            self._do(*step)
         self._drop(x)
         return y
 
@@ -188,55 +189,59 @@ class Plan:
         y = self._new((x.array.shape[0], *block.output_shape))
         if self._memory is not None:
             depth = next(child for child in block.children if isinstance(child, Depthwise))
-            self._do(
-                inverted.unit_inference, self._source(x), *self._steps_of(block), depth.window, y.array, cut
-            )
+            given = self._source(x), *self._steps_of(block)
+            self._do(*inverted.inference_step(*given, depth.window, y.array, cut, self._room))
         self._drop(x)
         return y
 
     def _steps_of(self, block):
         """The block's weights and activation codes as the fused pass takes them."""
-        units = [child for child in block.children if isinstance(child, Unit)]
-        expand, depth, project = [None, *units][-3:]
+        units = [None, *(child for child in block.children if isinstance(child, Unit))][-3:]
         se = next((child for child in block.children if isinstance(child, SqueezeExcite)), None)
         folded = self.executor.folded
-        w1, r1, r2, w3 = (
-            folded[layer] if layer else folded.nothing
-            for layer in (expand, se and se.children[1], se and se.children[3], project)
+        codes = [unit.code if unit else IDENTITY for unit in units]
+        return (
+            [folded[unit] if unit else folded.nothing for unit in units],
+            self._excite_of(se),
+            inverted.Codes(*codes, bool(getattr(block, "adds", False))),
         )
-        steps = inverted.Steps(
-            w1[0].values, w1[1], *folded[depth], r1[0].values, r1[1], r2[0].values, r2[1], w3[0].values, w3[1],
-            *(lanes(len(bias), self.dtype) for bias in (folded[depth][1], r1[1], w3[1])),
-        )  # fmt: skip
-        codes = [
-            layer.code if layer else IDENTITY for layer in (expand, depth, se and se.children[4], project)
-        ]
-        return steps, inverted.Codes(*codes, bool(getattr(block, "adds", False)))
 
     def _dense(self, layer, activation, x):
         y = self._new((x.array.shape[0], *layer.output_shape))
         if self._memory is not None:
-            w, bias = self.executor.folded[layer]
-            ending = Ending(bias, activation.code if activation else IDENTITY, self._nothing)
-            self._do(pointwise.unit_inference, x.array.reshape(-1), w, ending, y.array.reshape(-1))
+            code = activation.code if activation else IDENTITY
+            self._do(*self._product(x, self.executor.folded[layer], code, self._nothing, y))
         self._drop(x)
         return y
+
+    def _product(self, x, folded, code, skip, y):
+        """A product's step: of a few pixels by the dense page, of many by the pointwise page."""
+        given = x.array.reshape(-1), folded, code, skip, y.array.reshape(-1)
+        if y.array.size < dense.FEW * folded.shift.size:
+            return dense.inference_step(*given)
+        return pointwise.inference_step(*given, self._room)
 
     def _squeeze_excite(self, layer, x):
         y = self._new(x.array.shape)
         if self._memory is not None:
-            (r1, bias1), (r2, bias2) = (self.executor.folded[layer.children[i]] for i in (1, 3))
-            excite = inverted.Excite(r1.values, bias1, r2.values, bias2, r2.lanes, r1.lanes)
-            self._do(inverted.unit_squeeze_excite, self._source(x), excite, layer.children[4].code, y.array)
+            self._do(*inverted.squeeze_excite_step(self._source(x), self._excite_of(layer), y.array))
         self._drop(x)
         return y
+
+    def _excite_of(self, layer):
+        """The two dense layers and the gate of a squeeze-excite, or of None, as the kernels take them."""
+        reduce = expand = self.executor.folded.nothing
+        if layer is not None:
+            reduce, expand = (self.executor.folded[layer.children[i]] for i in (1, 3))
+        gate = layer.children[4].code if layer is not None else IDENTITY
+        return inverted.Excite(*reduce, *expand, lanes(len(reduce.shift), self.dtype), gate)
 
     def _branches(self, layer, x):
         y = self._new((x.array.shape[0], *layer.output_shape))
         x.readers += len(layer.children) - 1
         for start, child in zip(layer.starts, layer.children):
             part = self._add(child, x)
-            self._do(concat.unit_forward, self._source(part), start, y.array)
+            self._do(concat.unit_forward, (self._source(part), start, y.array))
             self._drop(part)
         return y
 

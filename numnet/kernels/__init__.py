@@ -35,9 +35,9 @@ learned something whole. The first two need no other page: begin anywhere, say w
 **Reading order** for the third part; no page needs a later one:
 
     vectors   its docstring; the rest is for those who want to see LLVM
-    maps → rows → padding → exponential → activations → product → batchnorm → pointwise → dense → depthwise → conv
-    → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
-    folding → inverted                                          inference
+    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → depthwise
+    → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
+    inverted                                                    inference
     words → eight_bits → quantised                              inference on whole numbers of eight bits
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers
     random → dropout → augment → draw                           chance

@@ -94,7 +94,7 @@ def add_outer(tile, a, at, step, vectors):
 
 
 def fma_tile(tile, x, y):
-    return tuple(fma(vector, x, y) for vector in tile)
+    return tuple(fma(vector, x[i % len(x)], y[i % len(y)]) for i, vector in enumerate(tile))
 
 
 def add_tiles(tile, other):

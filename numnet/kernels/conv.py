@@ -34,11 +34,13 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
     upstream_of,
 )
+from numnet.kernels.folding import pack_scaled
 from numnet.kernels.maps import Window, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import padded, sum_parts
 from numnet.kernels.product import (
     NEW,
+    Ending,
     Packed,
     Strided,
     multiply,
@@ -286,10 +288,11 @@ def scatter_tile(patches, span, rows, window, dx, more):
 
 
 @kernel
-def _inference(source, b, window, ending, y):
-    """(1), bias, activation and addition in the tile; b packed, with the batch norm's scale in it."""
-    x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, b.deep
-    line = window.side * source.raw.shape[3]
+def _inference(source, folded, window, ending, y, room, v):
+    """activation((1) · scale + shift) + skip. room: scratch for the packed weights."""
+    x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, folded.w.size // y.shape[3]
+    line, b = window.side * source.raw.shape[3], Packed(room, patch, filters, v)
+    pack_scaled(folded.w, folded.scale, b, (0, vectors_of(filters, v)))
     step, flat = tile_rows(4 * patch, filters, columns, images * rows, INFERENCE), y.reshape(-1)
     none = np.empty((0, 0), x.dtype)
     for tile in prange((images * rows + step - 1) // step):  # each tile writes its own rows of y
@@ -325,9 +328,13 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     )
 
 
-def unit_inference(source, b, window, ending, y):
-    """y (N, P, Q, F) = activation(conv(x) + bias) + skip, for w packed. No checks."""
-    _inference(source, b, with_lanes(window, source), ending, y)
+def inference_step(source, folded, window, code, skip, y, room):
+    """The kernel and its arguments for y (N, P, Q, F) = activation(conv(x) · scale + shift) + skip, flat or empty. No checks.
+
+    room: scratch for the packed weights, ``pointwise.room_of`` numbers.
+    """
+    ending, v = Ending(folded.shift, code, skip), lanes(y.shape[3], y.dtype)
+    return _inference, (source, folded, with_lanes(window, source), ending, y, room, v)
 
 
 # ---------------------------------------------------------------------------------------------- public

@@ -42,6 +42,7 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
     upstream_of,
 )
+from numnet.kernels.folding import scale_taps
 from numnet.kernels.maps import Window, begin_of, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row
@@ -372,13 +373,16 @@ def _forward(source, taps, shift, window, y, moments, parts):
 
 
 @kernel
-def _inference(source, taps, shift, code, window, y, high):
-    """activation((1) + shift), with the batch norm's scale in the taps; ``high`` rows of y a tile."""
+def _inference(source, folded, code, window, y, high):
+    """activation((1) · scale + shift); ``high`` rows of y a tile."""
     x, (images, rows, size), flat_y = lines(source.raw), lines(y).shape, y.reshape(-1)
-    copies, taps_u = shift.size // source.raw.shape[3], taps.size // shift.size // window.side
+    shift = folded.shift
+    copies, taps_u = shift.size // source.raw.shape[3], folded.w.size // shift.size // window.side
     tiles = (rows + high - 1) // high
     for tile in prange(images * tiles):  # each tile writes its own rows of y
         n, first = tile // tiles, tile % tiles * high
+        taps = line_up(folded.w.size, y)  # of its own: what another core has written comes slowly
+        scale_taps(folded.w, folded.scale, taps)
         ring = image_ring(x[0], copies, window, taps_u, line_of(size, shift.size, window, source.lanes))
         for p in range(first, min(first + high, rows)):
             out = row_of(flat_y, n * rows + p, size)
@@ -464,13 +468,13 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
 
 
-def unit_inference(source, taps, bias, code, window, y):
-    """y (N, P, Q, C·M) = activation(depthwise(x) + bias), with the batch norm's scale in the taps (K·K, C·M). No checks."""
+def inference_step(source, folded, code, window, y):
+    """The kernel and its arguments for y (N, P, Q, C·M) = activation(depthwise(x) · scale + shift). No checks."""
     rows = y.shape[1]
     high = max(
         4, -(-rows * len(y) // 8)
-    )  # 8 tiles or more, of 4 rows or more: each tile begins with a ring of its own
-    _inference(source, taps.reshape(-1), bias, code, window, y, min(high, rows))
+    )  # eight tiles, of 4 rows at least: each begins with a ring of its own
+    return _inference, (source, folded, code, window, y, min(high, rows))
 
 
 # ---------------------------------------------------------------------------------------------- public

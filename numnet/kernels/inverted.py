@@ -26,41 +26,38 @@ from numba import prange
 
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
+from numnet.kernels.dense import few_images
 from numnet.kernels.depthwise import convolve_row, image_ring, line_of
-from numnet.kernels.maps import Source, Window, vectors_of
+from numnet.kernels.folding import pack_scaled, scale_taps
+from numnet.kernels.maps import Folded, Window, vectors_of
+from numnet.kernels.pointwise import room_of
 from numnet.kernels.pooling import average_image
 from numnet.kernels.product import NEW, Ending, Packed, Strided, multiply
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image
+from numnet.kernels.vectors import lanes
 
 CACHE = 131072  # numbers of e in a tile: 512 KiB of float32; twice as many in a tile of several images
 TILES = 4  # with fewer images the steps one after another are faster: each core then reads only its share of the weights
 
 
 class Steps(NamedTuple):
-    """A block's folded weights and biases, in the order in which they are used. What a block does not have is empty."""
+    """A block's weights, in the order in which they are used. What a block does not have is empty."""
 
-    w1: np.ndarray  # (1), packed: C → t·C
-    bias1: np.ndarray
-    taps: np.ndarray  # (2): (K·K, t·C)
-    bias2: np.ndarray
-    r1: np.ndarray  # squeeze-excite, packed: t·C → R → t·C
-    bias_r1: np.ndarray
-    r2: np.ndarray
-    bias_r2: np.ndarray
-    w3: np.ndarray  # (3), packed: t·C → F
-    bias3: np.ndarray
-    lanes: np.integer  # of t·C channels
-    lanes_r: np.integer  # of R
-    lanes_y: np.integer  # of F
+    expand: Folded  # (1): C → t·C
+    filter: Folded  # (2): K·K·t·C
+    project: Folded  # (3): t·C → F
+    room1: np.ndarray  # scratch for each one's weights, packed or scaled
+    room2: np.ndarray
+    room3: np.ndarray
+    lanes: np.integer  # of F
 
 
 class Codes(NamedTuple):
-    """Activation codes of (1), (2), the squeeze's gate and (3); and whether x is added at the end."""
+    """Activation codes of (1), (2) and (3); and whether x is added at the end."""
 
     expand: int
     filter: int
-    gate: int
     project: int
     adds: bool
 
@@ -79,59 +76,69 @@ def multiply_to(a, rows, w, ending, y, at):
 
 
 @row
-def filter_image(e, ring, source, steps, window, code, z):
+def filter_image(e, ring, source, taps, ending, window, z):
     """(2) for one image of a tile: rows e (H, W·t·C) to rows z (P, Q·t·C)."""
     ring.next[0] = 0
-    taps = steps.taps.reshape(-1)
     for p in range(z.shape[0]):
-        convolve_row(ring, e, source, taps, steps.bias2, window, p, z[p])
-        activate_rows(code, z[p], steps.lanes)
+        convolve_row(ring, e, source, taps, ending.bias, window, p, z[p])
+        activate_rows(ending.code, z[p], source.lanes)
 
 
 class Excite(NamedTuple):
-    """The two dense layers of a squeeze-excite, folded and packed: r1 (t·C, R), r2 (R, t·C), their biases and lanes."""
+    """The two dense layers of a squeeze-excite: r1 (t·C·R) and r2 (R·t·C), flat; their scales, which are 1, and biases."""
 
     r1: np.ndarray
-    bias_r1: np.ndarray
+    scale1: np.ndarray  # (R,)
+    bias1: np.ndarray
     r2: np.ndarray
-    bias_r2: np.ndarray
-    lanes: np.integer
-    lanes_r: np.integer
+    scale2: np.ndarray  # (t·C,)
+    bias2: np.ndarray
+    lanes: np.integer  # of R
+    gate: int  # activation code
 
 
 @row
-def squeeze_excite(z, images, excite, gate, y):
-    """y = z · gate(excite(relu(reduce(mean of z)))) for whole images, flat."""
-    wide, size, nothing, v = excite.bias_r2.size, z.size // images, z[:0], excite.lanes
+def squeeze_excite(z, images, excite, v, y):
+    """y = z · gate(r2 · relu(r1 · mean of z)) for whole images, flat; v: the lanes of t·C."""
+    wide, narrow, size = excite.bias2.size, excite.bias1.size, z.size // images
     means, gates = np.empty(images * wide, z.dtype), np.empty(images * wide, z.dtype)
-    squeezed = np.empty(images * excite.bias_r1.size, z.dtype)
+    squeezed = np.empty(images * narrow, z.dtype)
     for n in range(images):
         average_image(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], v)
-    reduce = Packed(excite.r1, wide, excite.bias_r1.size, excite.lanes_r)
-    multiply_to(
-        Strided(means, 0, wide, 1), images, reduce, Ending(excite.bias_r1, RELU, nothing), squeezed, 0
-    )
-    expand, reduced = Packed(excite.r2, reduce.columns, wide, v), Strided(squeezed, 0, reduce.columns, 1)
-    multiply_to(reduced, images, expand, Ending(excite.bias_r2, gate, nothing), gates, 0)
+    reduce = Folded(excite.r1, excite.scale1, excite.bias1)
+    few_images(means, reduce, RELU, squeezed, (0, vectors_of(narrow, excite.lanes)), excite.lanes)
+    expand = Folded(excite.r2, excite.scale2, excite.bias2)
+    few_images(squeezed, expand, excite.gate, gates, (0, vectors_of(wide, v)), v)
     for n in range(images):
         here = slice(n * size, (n + 1) * size)
         scale_image(z[here], gates[n * wide : (n + 1) * wide], y[here], v)
 
 
 @kernel
-def _squeeze_excite(source, excite, gate, y):
+def _squeeze_excite(source, excite, y):
     """A squeeze-excite alone: source.raw and y (N, H, W, C)."""
     x, out, size = source.raw.reshape(-1), y.reshape(-1), y.size // max(len(y), 1)
     for n in prange(len(y)):  # each image has its own y
-        squeeze_excite(x[n * size : (n + 1) * size], 1, excite, gate, out[n * size : (n + 1) * size])
+        here = slice(n * size, (n + 1) * size)
+        squeeze_excite(x[here], 1, excite, source.lanes, out[here])
 
 
 @kernel
-def _inference(source, steps, codes, window, y, cut):
-    """(1) to (3). source.raw (N, H, W, C), y (N, P, Q, F); ``cut`` says what a tile is."""
+def _inference(source, steps, excite, codes, window, y, cut):
+    """(1) to (3). source.raw (N, H, W, C), finished, with the lanes of t·C; y (N, P, Q, F); ``cut`` says what a tile is."""
     (images, height, width, channels), (rows, columns, filters) = source.raw.shape, y.shape[1:]
-    x, out, wide = source.raw.reshape(-1), y.reshape(-1), steps.bias2.size
-    side_u = steps.taps.shape[0] // window.side
+    x, out, wide, v = source.raw.reshape(-1), y.reshape(-1), steps.filter.shift.size, source.lanes
+    w1, taps, w3, v3 = steps.room1, steps.room2, steps.room3, steps.lanes
+    shift1, shift2, shift3 = steps.expand.shift, steps.filter.shift, steps.project.shift
+    if w1.size:
+        pack_scaled(
+            steps.expand.w, steps.expand.scale, Packed(w1, channels, wide, v), (0, vectors_of(wide, v))
+        )
+    scale_taps(steps.filter.w, steps.filter.scale, taps)
+    pack_scaled(
+        steps.project.w, steps.project.scale, Packed(w3, wide, filters, v3), (0, vectors_of(filters, v3))
+    )
+    side_u = taps.size // wide // window.side
     along, down = (images + cut.images - 1) // cut.images, (rows + cut.rows - 1) // cut.rows
     for tile in prange(along * down):  # each tile writes its own rows of y
         n0, first = tile // down * cut.images, tile % down * cut.rows
@@ -140,26 +147,25 @@ def _inference(source, steps, codes, window, y, cut):
         hi = min((last - 1) * window.stride + side_u - window.top, height)
         begin, pixels = (n0 * height + lo) * width, ((n1 - n0 - 1) * height + hi - lo) * width
         e = x[begin * channels : (begin + pixels) * channels]
-        if steps.bias1.size:
-            a, w1 = Strided(e, 0, channels, 1), Packed(steps.w1, channels, wide, steps.lanes)
+        if w1.size:
+            a, b = Strided(e, 0, channels, 1), Packed(w1, channels, wide, v)
             e = line_up(pixels * wide, x)
-            multiply_to(a, pixels, w1, Ending(steps.bias1, codes.expand, x[:0]), e, 0)  # (1)
+            multiply_to(a, pixels, b, Ending(shift1, codes.expand, x[:0]), e, 0)  # (1)
         lines, many = e.reshape(n1 - n0, hi - lo, width * wide), (n1 - n0) * (last - first) * columns
         z = line_up(many * wide, x)
         maps = z.reshape(n1 - n0, last - first, columns * wide)
         here = Window(window.side, window.stride, lo - first * window.stride + window.top, window.left)
-        ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, steps.lanes))
-        finished = Source(source.raw, source.pack, source.code, steps.lanes)
+        ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, v))
+        ending = Ending(shift2, codes.filter, x[:0])
         for n in range(n1 - n0):
-            filter_image(lines[n], ring, finished, steps, here, codes.filter, maps[n])  # (2)
-        if steps.bias_r1.size:
+            filter_image(lines[n], ring, source, taps, ending, here, maps[n])  # (2)
+        if excite.r1.size:
             scaled = line_up(z.size, x)
-            excite = Excite(steps.r1, steps.bias_r1, steps.r2, steps.bias_r2, steps.lanes, steps.lanes_r)
-            squeeze_excite(z, n1 - n0, excite, codes.gate, scaled)
+            squeeze_excite(z, n1 - n0, excite, v, scaled)
             z = scaled
-        w3, skip = Packed(steps.w3, wide, filters, steps.lanes_y), x if codes.adds else x[:0]
-        a, to = Strided(z, 0, wide, 1), (n0 * rows + first) * columns * filters
-        multiply_to(a, many, w3, Ending(steps.bias3, codes.project, skip), out, to)  # (3)
+        a, b, skip = Strided(z, 0, wide, 1), Packed(w3, wide, filters, v3), x if codes.adds else x[:0]
+        to = (n0 * rows + first) * columns * filters
+        multiply_to(a, many, b, Ending(shift3, codes.project, skip), out, to)  # (3)
 
 
 def cut_of(images, shape, window, rows, squeezes):
@@ -176,12 +182,25 @@ def cut_of(images, shape, window, rows, squeezes):
     return Cut(1, -(-rows // -(-rows // fits)))
 
 
-def unit_inference(source, steps, codes, window, y, cut):
-    """y (N, P, Q, F) from the finished map ``source`` (N, H, W, C). No checks."""
-    _inference(source, steps, codes, window, y, cut)
+def room_for(expand, filter, project):
+    """Numbers of scratch that a block's weights take."""
+    return room_of(expand) + filter.w.size + room_of(project)
 
 
-def unit_squeeze_excite(source, excite, gate, y):
-    """y (N, H, W, C) = x · gates, for a finished map. No checks."""
-    if y.size:
-        _squeeze_excite(source, excite, gate, y)
+def inference_step(source, units, excite, codes, window, y, cut, room):
+    """The kernel and its arguments for y (N, P, Q, F) from the finished map ``source`` (N, H, W, C). No checks.
+
+    units: the Folded of (1), (2) and (3). room: scratch of ``room_for`` numbers.
+    """
+    expand, filter, project = units
+    first = room_of(expand)
+    second = first + filter.w.size
+    rooms = room[:first], room[first:second], room[second : second + room_of(project)]
+    steps = Steps(*units, *rooms, lanes(y.shape[3], y.dtype))
+    source = source._replace(lanes=lanes(filter.shift.size, y.dtype))
+    return _inference, (source, steps, excite, codes, window, y, cut)
+
+
+def squeeze_excite_step(source, excite, y):
+    """The kernel and its arguments for y (N, H, W, C) = x · gates, for a finished map. No checks."""
+    return _squeeze_excite, (source, excite, y)

@@ -35,6 +35,14 @@ class Source(NamedTuple):
     lanes: np.integer
 
 
+class Folded(NamedTuple):
+    """A unit in inference: its weights as the net holds them, and one scale and one shift a filter (page ``folding``)."""
+
+    w: np.ndarray  # flat
+    scale: np.ndarray  # (F,)
+    shift: np.ndarray
+
+
 class Upstream(NamedTuple):
     """What comes down to a convolution in backward: dy, the gradient of its finished output.
 

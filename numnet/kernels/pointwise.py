@@ -42,11 +42,13 @@ from numnet.kernels.batchnorm import (
     unit_gradient,
     upstream_of,
 )
+from numnet.kernels.folding import pack_scaled
 from numnet.kernels.maps import share, vectors_of
 from numnet.kernels.product import (
     NEW,
     ROWS,
     VECTORS,
+    Ending,
     Packed,
     Strided,
     multiply,
@@ -61,6 +63,8 @@ from numnet.kernels.vectors import lanes, number_of
 LEAST = 192  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
 TALLEST = 2048  # pixels a tile holds at most
 CACHE = 65536  # numbers of x and y together in a tile: 256 KiB of float32
+SMALL = 1024  # pixels of an inference that is not cut into many tiles
+OWN = 2  # tiles over pixels that pack the weights for themselves
 
 
 # ---------------------------------------------------------------------------------------------- the definition
@@ -158,30 +162,43 @@ class Cut(NamedTuple):
 
 
 @kernel
-def _inference(x, b, ending, y, cut):
-    """activation((1) + bias) + skip; b Packed, with the batch norm's scale in it."""
-    step, wide = cut.pixels, cut.beside
-    count, rows = vectors_of(b.columns, b.lanes), y.size // b.columns
+def _inference(x, folded, code, skip, y, room, cut, v):
+    """activation((1) · scale + shift) + skip. folded.w (C·F) flat; room: scratch for the packed weights."""
+    step, wide, deep, filters = cut.pixels, cut.beside, folded.w.size // folded.shift.size, folded.shift.size
+    count, rows = vectors_of(filters, v), y.size // filters
+    ending, tiles, size = (
+        Ending(folded.shift, code, skip),
+        (rows + step - 1) // step,
+        packed_size(deep, filters, v),
+    )
+    if tiles > OWN:
+        pack_scaled(folded.w, folded.scale, Packed(room, deep, filters, v), (0, count))
     # The last tile takes what is left over, too: a vector that overlaps a panel of this same tile.
     panels = max(count // VECTORS, 1)
-    for tile in prange((rows + step - 1) // step * wide):  # each tile writes its own pixels and filters of y
-        lo, (first, last) = tile // wide * step, share(tile % wide, wide, panels)
-        a, out = Strided(x, lo * b.deep, b.deep, 1), Strided(y, lo * b.columns, b.columns, 1)
+    for tile in prange(tiles * wide):  # each tile writes its own pixels and filters of y
+        at, (first, last) = tile // wide, share(tile % wide, wide, panels)
         span = first * VECTORS, last * VECTORS if last < panels else count
-        multiply(a, min(step, rows - lo), b, out, span, ending, NEW)
+        b = Packed(room[at * size :] if tiles <= OWN else room, deep, filters, v)
+        if tiles <= OWN:
+            pack_scaled(folded.w, folded.scale, b, span)
+        a, out = Strided(x, at * step * deep, deep, 1), Strided(y, at * step * filters, filters, 1)
+        multiply(a, min(step, rows - at * step), b, out, span, ending, NEW)
 
 
 def inference_cut(rows, channels, filters, n):
-    """The Cut, by the shapes alone: eight tiles or more where that pays.
+    """The Cut, by the shapes alone.
 
-    Each tile reads all weights of its filters. Where these are many, tiles are cut over filters, so that each core reads its
-    own weights, once; else over pixels.
+    A few pixels are cut over filters, so that each core packs and reads its own weights, once; where filters are few, into
+    two tiles, each of which packs all weights for itself: what another core has written comes slowly, 10 ns a line.
     """
+    panels = -(-filters // n) // VECTORS
+    if rows <= SMALL:
+        wide = min(panels, 8)
+        return Cut(rows, wide) if wide >= 4 else Cut(-(-rows // (OWN * ROWS)) * ROWS, 1)
     many = channels * filters >= CACHE
     most = 2 * CACHE // channels if many else CACHE // (4 * (channels + filters))
     tiles = -(-rows // max(most, 8 * ROWS))
     step = -(-rows // (tiles * ROWS)) * ROWS
-    panels = -(-filters // n) // VECTORS
     return Cut(step, max(min(-(-8 // tiles), panels // 2), 1))
 
 
@@ -235,9 +252,20 @@ def flat(source):
     return source._replace(raw=source.raw.reshape(-1))
 
 
-def unit_inference(x, b, ending, y):
-    """y (…, F) = activation(x (…, C) · w + bias) + skip, for flat arrays and w packed. No checks."""
-    _inference(x, b, ending, y, inference_cut(y.size // b.columns, b.deep, b.columns, number_of(b.lanes)))
+def inference_step(x, folded, code, skip, y, room):
+    """The kernel and its arguments for y (…, F) = activation(x (…, C) · w · scale + shift) + skip, for flat arrays.
+
+    skip may be empty. room: scratch for the packed weights, ``room_of`` numbers. No checks.
+    """
+    filters, v = folded.shift.size, lanes(folded.shift.size, y.dtype)
+    cut = inference_cut(y.size // filters, folded.w.size // filters, filters, number_of(v))
+    return _inference, (x, folded, code, skip, y, room, cut, v)
+
+
+def room_of(folded):
+    """Numbers that the packed weights of a unit take."""
+    filters, n = folded.shift.size, number_of(lanes(folded.shift.size, folded.w.dtype))
+    return OWN * (folded.w.size // max(filters, 1)) * -(-filters // n) * n
 
 
 # ---------------------------------------------------------------------------------------------- public

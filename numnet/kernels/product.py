@@ -24,8 +24,7 @@ multiply-adds: with 6 × 2, 12 of them for 8 loads. AVX2 has 16 registers: 12 su
 
 **Panels.** All rows of a meet the same 2·LANES columns of b. So these columns are copied (``pack``), to lie one step of k
 after another. Then they are read in order: from the first-level cache if K is small, else from the second (two lines in 6
-cycles: no wait). A copy costs one load and one store a number, and each packed number is used once for every row of a. The
-packed weights of a net that is not training are kept (see the page ``folding``).
+cycles: no wait). A copy costs one load and one store a number, and each packed number is used once for every row of a.
 
 **Rows that 6 does not divide** end in tiles of 2 and of 1 row. **Columns** that LANES does not divide end in a vector
 that overlaps the one before (see ``vectors``): some columns are computed twice, with equal results.

@@ -491,13 +491,15 @@ def _add_outer_any(typing, tile, a, at, step, vectors):
 
 @intrinsic
 def fma_tile(typing, tile, x, y):
-    """The tile whose vectors are vector · x + y."""
+    """The tile with vector · x + y in place of each vector; x and y hold what one row of it needs."""
 
     def code(context, builder, signature, args):
-        vectors = [builder.extract_value(args[0], i) for i in range(len(tile))]
-        return context.make_tuple(
-            builder, tile, [_fma(builder, x, vector, args[1], args[2]) for vector in vectors]
-        )
+        vectors = []
+        for i in range(len(tile)):
+            factors = [builder.extract_value(args[0], i)]
+            factors += [builder.extract_value(arg, i % len(x)) for arg in args[1:]]
+            vectors.append(_fma(builder, tile.dtype, *factors))
+        return context.make_tuple(builder, tile, vectors)
 
     return tile(tile, x, y), code
 
