@@ -57,15 +57,16 @@ def pack_scaled(w, scale, b, span):
 
     w (C, F) as a flat array. The span begins and ends with panels.
     """
-    (j, end), v, n = span, b.lanes, width(b.lanes)
-    while j < end:
-        held = held_by(j, vectors_of(b.columns, v))
-        for i in range(held):
-            column, to = begin_of(j + i, b.columns, v), j * b.deep * n + i * n
-            factor = load(scale, column, v)
-            for k in range(b.deep):
-                store(b.values, to + k * held * n, load(w, k * b.columns + column, v) * factor)
-        j += held
+    v, n, count = b.lanes, width(b.lanes), vectors_of(b.columns, b.lanes)
+    for k in range(b.deep):  # w is read as it lies in memory, a stretch of each row after another
+        j = span[0]
+        while j < span[1]:
+            held = held_by(j, count)
+            for i in range(held):
+                f = begin_of(j + i, b.columns, v)
+                factor = load(scale, f, v)
+                store(b.values, (j * b.deep + k * held + i) * n, load(w, k * b.columns + f, v) * factor)
+            j += held
 
 
 @row
