@@ -429,6 +429,21 @@ def hardly_any_numbers():
     batchnorm.close_moments(moments, one, one, 0.1, batchnorm.Running(*running, 0.5, False), pack)
     close(pack[0], x.mean(0), ORACLE)
     close(pack[1], 1 / np.sqrt(x.var(0) + 0.1), ORACLE)
+    single = np.stack([one, one, np.zeros(3)])[None]  # one pixel
+    batchnorm.close_moments(single, one, one, 0.1, batchnorm.Running(*running, 0.0, True), pack)
+    assert np.isfinite(running).all()
+    refuses(lambda: kernels.batchnorm_forward(one, one, one, *running, training=True), "x")
+    refuses(lambda: kernels.batchnorm_backward(one, one, pack), "x")
+
+
+def refuses(call, word):
+    """Assert that the call raises a ValueError which names this."""
+    try:
+        call()
+    except ValueError as error:
+        assert word in str(error)
+    else:
+        raise AssertionError("it was taken")
 
 
 @page("batchnorm")
@@ -462,7 +477,7 @@ def gradient_sums():
 @page("activations")
 @page("exponential")
 def all_activations():
-    for size in (1, 2, 3, 7, 8, 9, 50):
+    for size in (1, 2, 3, 7, 8, 9, 24, 50):
         x, dy = draw((size,), (size,))
         x *= 4
         for name in CODES:
@@ -471,6 +486,10 @@ def all_activations():
             close(kernels.activation_backward(dy, x, name), want, ORACLE, name)
             close(activations.definition(x, name), oracle.activate(name, x), ORACLE, name)
             close(activations.definition_backward(dy, x, name), want, ORACLE, name)
+        a, dx = np.empty(size), np.empty(size)
+        if size % 8 == 0:  # else the last vector of a tile overlaps the one before
+            writers(["activations"], lambda x=x, a=a: kernels.activation_forward(x, "relu", out=a), a)
+            writers(["activations"], lambda x=x, dx=dx: kernels.activation_backward(x, x, "relu", out=dx), dx)
     kinks = np.array([-3, -2.5, -0.0, 0, 2.5, 3, 6, 1, -9, 9])
     near = np.concatenate([kinks, np.nextafter(kinks, -9), np.nextafter(kinks, 9)])
     for name in CODES:
@@ -553,12 +572,8 @@ def pools():
     x = np.array([1, np.nan, 3, np.nan, 0, 2]).reshape(1, 2, 3, 1)
     y, where = kernels.global_max_forward(x)
     assert np.isnan(y).all() and where.item() == 1
-    try:
-        kernels.max_forward(np.ones((1, 4, 4, 1)), 2, 1, 2)
-    except ValueError as error:
-        assert "padding" in str(error)
-    else:
-        raise AssertionError("a window in the padding altogether")
+    for padding in (2, ((0, 2), (0, 0)), ((1, 1), (3, 0))):  # a window in the padding altogether
+        refuses(functools.partial(kernels.max_forward, np.ones((1, 4, 4, 1)), 2, 1, padding), "padding")
 
 
 @page("squeeze_excite")
