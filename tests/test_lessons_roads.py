@@ -44,6 +44,11 @@ def test_the_kept_ones():
     assert len(roads.drawn(found).axes) == 1
 
 
+def test_without_kept_runs(tmp_path):
+    assert roads.points(tmp_path) == [] and len(roads.drawn([]).axes) == 1
+    assert "budget minutes" in repr(roads.listed([]))
+
+
 def test_plans_can_be_read():
     """Each row of a plan changes the recipe, and is a training that numnet accepts."""
     from numnet.training import run, sweep

@@ -34,9 +34,12 @@ class Point(NamedTuple):
 
 
 def points(folder=None) -> list[Point]:
-    """The trainings of quiet.json, in its order. ``folder``: of the kept runs, None: the notebooks' own."""
+    """The trainings of quiet.json, in its order; none without it. ``folder``: of the kept runs, None: the notebooks' own."""
     folder = _runs_folder() if folder is None else folder
-    quiet = json.loads((folder / "roads" / "quiet.json").read_text("utf-8"))
+    file = folder / "roads" / "quiet.json"
+    if not file.is_file():
+        return []
+    quiet = json.loads(file.read_text("utf-8"))
     return [_point(quiet, entry, folder) for entry in quiet["trainings"]]
 
 
@@ -111,5 +114,6 @@ def drawn(found):
     axes.set_xticks([], minor=True)
     axes.set_xlabel("budget minutes")
     axes.set_ylabel("test accuracy (%)")
-    axes.legend(loc="lower right", frameon=False)
+    if found:
+        axes.legend(loc="lower right", frameon=False)
     return image

@@ -1,10 +1,10 @@
-"""Plain 3×3: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", table of its section 2, in units.
+"""Plain 3×3: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", section 3.1, in units.
 
 The other road: no separable convolution, no skip ("plain" as in He et al. 2016, section 3.3). A stem of 2×2 filters without
 padding, meant for whitening ones (``numnet.training.whitening``), takes 32×32 images to 31×31; three stages of standard
 3×3 convolutions, each with a 2×2 max pooling after its first one, take these to 15, 7 and 3. At full width and 32×32 that is
-118 M multiply-adds and 1.97 M parameters, five times what a separable net of the same accuracy has; but nearly all of it
-are products of matrices, which run near the processor's peak, where depthwise convolutions wait for memory.
+118 M multiply-adds and 1.97 M parameters. That is much for such images, but nearly all of it are products of matrices, which
+run near the processor's peak, where depthwise convolutions wait for memory.
 
 Where it differs from the paper's: pooling comes after batch norm and activation, not before (a unit is convolution, batch
 norm, activation; the largest number is the same one as long as γ > 0, the statistics are those of the larger map); the

@@ -122,7 +122,7 @@ def fit(
                       the gradient of the batch. Equal up to rounding, dropout included, where images do not
                       meet in the net. In batch normalisation they do: its statistics are those of a part
     optimiser, lr     "sgd", "muon", "rmsprop", "adam", "adamw"; lr None: the optimiser's own. Their further options
-                      (momentum, nesterov, ratio, rho, beta1, beta2, epsilon, style) are ``options``
+                      (momentum, nesterov, ratio, beta_rate, rho, beta1, beta2, epsilon, style) are ``options``
     weight_decay      on weights, not biases, gamma, beta; ``decay_depthwise=False``: nor on depthwise ones
     schedule, warmup  "constant", "linear", "cosine", "one_cycle", "step", "exponential"; warm-up in epochs,
                       None: 30 % of a one_cycle, else 0. Their further options (final, gamma, milestones,
