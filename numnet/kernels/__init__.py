@@ -25,7 +25,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | word | four bytes in one lane (page ``words``) |
 | grid | where the 256 numbers of eight bits stand: a scale and a zero point (page ``eight_bits``) |
 | window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
-| ring, slot | the last few rows of an image, finished and framed; a slot holds one (page ``depthwise``) |
+| ring, slot | the last few rows of an image, finished and framed; a slot holds one (page ``ring``) |
 
 **A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
 public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
@@ -35,8 +35,8 @@ learned something whole. The first two need no other page: begin anywhere, say w
 **Reading order** for the third part; no page needs a later one:
 
     vectors   its docstring; the rest is for those who want to see LLVM
-    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → depthwise
-    → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
+    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → ring
+    → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     inverted                                                    inference
     words → eight_bits → quantised                              inference on whole numbers of eight bits
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers

@@ -10,9 +10,8 @@ outside the image:
 
 x (N, H, W, C), w (K, K, C, M), y and dy (N, P, Q, C·M). Not supported: dilation, different strides along H and W.
 
-**Rows in a ring.** An output row needs K rows of x. They lie in a *ring*, K rows of scratch that stay in the cache, with
-zeros where the padding is; each row comes in once, and is finished (normalised and activated) on the way. So (1) and (3)
-have no borders. With M > 1 each channel comes in M times.
+**Rows in a ring.** An output row needs K rows of x. They lie in a *ring* (the page of that name): K rows of scratch, finished
+on the way in, with zeros where the padding is. So (1) and (3) have no borders. With M > 1 each channel comes in M times.
 
 **Vectors of channels.** A vector holds the same tap of 4 to 16 channels. (1): the sums of four pixels stay in registers
 while the K·K weights go by, a row of K of them at a time. (3) is the same with the roles changed: the sums of K·K taps
@@ -36,7 +35,6 @@ from numnet.kernels.activations import activate_rows
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
     add_moments,
-    normalise_activate,
     parts_of,
     source_of,
     unit_gradient,
@@ -45,6 +43,7 @@ from numnet.kernels.batchnorm import (
 from numnet.kernels.folding import scale_taps
 from numnet.kernels.maps import Window, begin_of, share, vectors_of
 from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.ring import image_ring, ring_of, see
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row
 from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
 
@@ -98,17 +97,6 @@ def definition_backward(dy, x, w, stride=1, padding="same"):
 
 HOT = 16384  # numbers of finished rows after which their moments or sums are taken: 64 KiB of float32, still in the cache
 PIXELS = 1024  # of dy, after which their share of dw goes from sums in the dtype of dy into float64
-
-
-class Ring(NamedTuple):
-    """The last rows of a map, between zeros."""
-
-    flat: np.ndarray  # its rows, and one row of zeros
-    length: int  # of a row
-    at: np.ndarray  # where the rows of the present window begin
-    next: np.ndarray  # (1,) the row that comes in next, counted from the top of the padding
-    copies: int  # of each channel, M
-    spare: np.ndarray  # with M > 1, a row that waits for its copies
 
 
 class Line(NamedTuple):
@@ -239,52 +227,9 @@ def flush(sums, side, v, dw):
 
 
 @row(inline=True)
-def ring_of(rows, length, first, size, copies, spare, like):
-    """A ring of rows of ``length`` numbers, each on a line of the cache: zeros but for the ``size`` from ``first``."""
-    length = (length + 15) // 16 * 16
-    flat = line_up((rows + 1) * length, like)
-    for r in range(rows):
-        zero_row(flat[r * length : r * length + first])
-        zero_row(flat[r * length + first + size : (r + 1) * length])
-    zero_row(flat[rows * length :])
-    return Ring(flat, length, np.empty(rows, np.int64), np.zeros(1, np.int64), copies, line_up(spare, like))
-
-
-@row(inline=True)
-def image_ring(image, copies, window, rows, line):
-    """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for the windows of a line of y."""
-    first, size = window.left * line.channels, image.shape[1] * copies
-    reach = ((line.pixels - 1) * window.stride + window.side) * line.channels
-    spare = image.shape[1] if copies > 1 else 0
-    return ring_of(rows, max(first + size, reach), first, size, copies, spare, image)
-
-
-@row(inline=True)
 def line_of(size, outputs, window, v):
     """The line that is a row of y, of ``size`` numbers."""
     return Line(size // outputs, window.side, outputs, window.stride * outputs, outputs, v)
-
-
-@row(inline=True)
-def see(ring, image, source, window, outputs, p):
-    """Bring into the ring what the windows of output row p need of an image (H, W·C), finished, and point ``at`` to it."""
-    rows, first, height = ring.at.size, p * window.stride, image.shape[0]
-    for r in range(max(first, ring.next[0]), first + rows):
-        if window.top <= r < window.top + height:
-            x = image[r - window.top]
-            place = ring.flat[r % rows * ring.length + window.left * outputs :]
-            out = ring.spare if ring.spare.size else place[: x.size]
-            if source.pack.size:
-                normalise_activate(x, source, out)
-            else:
-                copy(x, out)
-            if ring.spare.size:
-                for i in range(x.size * ring.copies):
-                    place[i] = out[i // ring.copies]
-    ring.next[0] = first + rows
-    for u in range(rows):
-        r = first + u
-        ring.at[u] = (r % rows if window.top <= r < window.top + height else rows) * ring.length
 
 
 @row(inline=True)

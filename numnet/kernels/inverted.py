@@ -27,12 +27,13 @@ from numba import prange
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import RELU, activate_rows
 from numnet.kernels.dense import few_images
-from numnet.kernels.depthwise import convolve_row, image_ring, line_of
+from numnet.kernels.depthwise import convolve_row, line_of
 from numnet.kernels.folding import pack_scaled, scale_taps
 from numnet.kernels.maps import Folded, Window, vectors_of
 from numnet.kernels.pointwise import room_of
 from numnet.kernels.pooling import average_image
 from numnet.kernels.product import NEW, Ending, Packed, Strided, multiply
+from numnet.kernels.ring import image_ring
 from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image
 from numnet.kernels.vectors import lanes
