@@ -58,7 +58,7 @@ def pack_scaled(w, scale, b, span):
     w (C, F) as a flat array. The span begins and ends with panels.
     """
     v, n, count = b.lanes, width(b.lanes), vectors_of(b.columns, b.lanes)
-    for k in range(b.deep):  # w is read as it lies in memory, a stretch of each row after another
+    for k in range(b.deep):  # row after row, as w lies in memory
         j = span[0]
         while j < span[1]:
             held = held_by(j, count)
