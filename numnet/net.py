@@ -44,6 +44,7 @@ class Net:
     are the contiguous vectors that they are views of, and keep their memory for the life of the net. ``decay_mask``
     marks the numbers of ``flat`` that weight decay applies to. ``step`` counts training passes and keys dropout.
     ``frozen``: how many of the first layers run as in inference whatever ``training`` says (``freeze``).
+    ``fake``: None, or a ``numnet.quantised.FakeQuantised`` of this net, which then does its training passes.
     A loader (``numnet.load``, ``numnet.weights.import_file``) leaves what its file says beside the weights: ``scaling``,
     ``class_names``, ``document``, ``notes``, ``path``; a net that was built does not have these.
     A net belongs to one thread at a time, and says so where two meet. Copies (``copy.deepcopy``, ``pickle``, a process
@@ -86,7 +87,7 @@ class Net:
         self.__dict__ |= dict.fromkeys(("flat", "flat_grad", "flat_buffers", "decay_mask"))
         self.params, self.grads, self.buffers = {}, {}, {}
         self._connect(self.input_shape)
-        self.frozen = 0
+        self.frozen, self.fake = 0, None
         self._start()
         if allocate:
             self._allocate(initialiser)
@@ -261,6 +262,8 @@ class Net:
         if training:
             self._forwards += 1
             self._own.forward = self._forwards
+            if self.fake is not None:
+                return self.fake.forward(x)
         for number, layer in enumerate(self.layers):
             x = hand(layer, x, training and number >= self.frozen)
         if isinstance(x, Pending):
@@ -291,6 +294,9 @@ class Net:
             raise ValueError(f"dlogits: expected {self.dtype}, got {dlogits.dtype}")
         self._ready = False
         dlogits = np.ascontiguousarray(dlogits, self.dtype)
+        if self.fake is not None:
+            self.step += 1
+            return self.fake.backward(dlogits, input_gradient)
         input_gradient = input_gradient and not self.frozen
         dx = backward_through(self.layers[self.frozen :], dlogits, input_gradient)
         self.step += 1

@@ -11,7 +11,9 @@ import numnet as library
 from numnet import checkpoint, quantised
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
+from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
+from numnet.quantised import equalise
 from numnet.quantised.ranges import METHODS, Histogram, choose
 from numnet.quantised.steps import CUTS, run, trace
 
@@ -327,7 +329,7 @@ def test_eval_predict_and_summary_take_it(place):
 def test_the_command_as_json(place):
     out = json.loads(
         works("quantise", place / "net.safetensors", place / "photos", "-o", place / "other.safetensors",
-              "--ranges", "minmax", "--per-tensor", "--json", "--images", 16)
+              "--ranges", "minmax", "--per-tensor", "--equalise", "--correct-bias", "--json", "--images", 16)
     )  # fmt: skip
     assert out["ranges"] == "minmax" and out["per_tensor"] and len(out["steps"]) > 30
     assert out["file_bytes"] == (place / "other.safetensors").stat().st_size
@@ -361,3 +363,92 @@ def test_mistakes_are_one_line(place, monkeypatch):
         assert code == 2 and out == "", (arguments, err)
         assert err.startswith("numnet: error: ") and err.count("\n") == 1 and words in err, (arguments, err)
         assert not (place / "x.safetensors").exists()
+
+
+# --- equalisation and bias correction -----------------------------------------------------------------------
+
+
+def spread(net, seed=0):
+    """The same function with filters of very different size: gammas of the norms before a pair's second layer."""
+    draw = np.random.default_rng(seed)
+    for unit in (layer for _, layer in net.walk() if layer.kind == "depthwise"):
+        unit.params["bn.gamma"][:] *= np.geomspace(0.02, 2, unit.params["bn.gamma"].size).astype(np.float32)
+        draw.shuffle(unit.params["bn.gamma"])
+    return net
+
+
+def test_equalisation_leaves_the_function_of_a_relu_net_as_it_is():
+    net = spread(random_net("mobilenet_v2", activation="relu"))
+    steps = trace(net)
+    equal = equalise.equalised(steps)
+    x = some(net, 4)
+    want, got = run(steps, x)[-1], run(equal, x)[-1]
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    pairs = equalise.pairs_of(steps)
+    assert len(pairs) > 20
+    for a, b in pairs:
+        before, after = (
+            np.log(equalise._sizes(each[a], True) / equalise._sizes(each[b], False))
+            for each in (steps, equal)
+        )
+        assert np.abs(after).max() < 0.02 < np.abs(before).max(), steps[a].name
+
+
+def test_relu6_becomes_relu_and_only_numbers_above_6_tell():
+    net = random_net("mobilenet_v2")
+    steps, x = trace(net), some(net, 4)
+    maps = run(steps, x)
+    equal = equalise.equalised(steps)
+    assert not any(equal[a].code == CODES["relu6"] for a, _ in equalise.pairs_of(steps))
+    assert any(step.code == CODES["relu6"] for step in steps)
+    never = all(maps[a + 1].max() < 6 for a, _ in equalise.pairs_of(steps) if steps[a].code)
+    same = np.abs(run(equal, x)[-1] - maps[-1]).max() <= 1e-5 * np.abs(maps[-1]).max()
+    assert never and same
+    for unit in (layer for _, layer in net.walk() if layer.kind == "depthwise"):
+        unit.params["bn.beta"][:] += 5.9  # now some are cut, and the two differ
+    steps = trace(net)
+    want, got = run(steps, x)[-1], run(equalise.equalised(steps), x)[-1]
+    assert np.abs(got - want).max() > 1e-3 * np.abs(want).max()
+
+
+def test_equalisation_saves_one_scale_for_all_filters():
+    """A net whose channels somebody has scaled up and down on the way, which changes no answer in real numbers."""
+    net = random_net("mobilenet_v2", activation="relu")
+    x, steps, draw = some(net), trace(net), np.random.default_rng(0)
+    want = run(steps, x)[-1]
+    for a, b in equalise.pairs_of(steps):
+        factors = np.exp(draw.normal(size=len(steps[a].bias)))
+        steps[a].weight, steps[a].bias = equalise._times(steps[a], factors, True), steps[a].bias * factors
+        steps[b].weight = equalise._times(steps[b], 1 / factors, False)
+    assert np.abs(run(steps, x)[-1] - want).max() <= 1e-4 * np.abs(want).max()
+    far = [
+        np.linalg.norm(
+            quantised.quantise(net, x, method="minmax", per_tensor=True, equalise=way, steps=steps).predict(x)
+            - want
+        )
+        for way in (False, True)
+    ]
+    assert far[1] < 0.5 * far[0]
+
+
+def test_corrected_means_are_those_of_the_float_net():
+    """Channel by channel, over the images that they were taken from; and without correction they are not."""
+    net = spread(random_net("mobilenet_v1"))
+    x, steps = some(net, 32), trace(net)
+    want = run(steps, x)
+    shifts = []
+    for way in (False, True):
+        whole = quantised.quantise(net, x, method="minmax", per_tensor=True, correct=way)
+        logits = whole.predict(x)
+        shifts.append(np.abs(logits.mean(axis=0) - want[-1].mean(axis=0)).max())
+    assert shifts[1] < 0.2 * shifts[0]
+
+
+def test_an_equalised_net_reports_and_saves(tmp_path):
+    net = random_net("mobilenet_v2", activation="relu")
+    x = some(net)
+    whole = quantised.quantise(net, x, method="minmax", equalise=True, correct=True)
+    rows = quantised.report(net, whole, x, hurt=False)
+    assert min(row["signal_db"] for row in rows if row["signal_db"] is not None) > 10
+    whole.save(tmp_path / "a.safetensors")
+    assert (library.load(tmp_path / "a.safetensors").predict(x) == whole.predict(x)).all()

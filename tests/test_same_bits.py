@@ -45,6 +45,34 @@ print(json.dumps(bits))
 """
 
 
+EIGHTS = """
+import hashlib, json, sys
+import numba, numpy as np
+import numnet
+from numnet import quantised
+from numnet.kernels import eight_bits, vectors
+
+job = json.loads(sys.argv[1])
+assert vectors.LANES == job["lanes"], vectors.LANES
+bits = {}
+for model in job["models"]:
+    for threads in job["threads"]:
+        numba.set_num_threads(threads)
+        net = numnet.build(model, width=job["width"], resolution=job["side"], classes=10, seed=3)
+        rng = np.random.default_rng(5)
+        x = rng.normal(size=(16, *net.input_shape)).astype("float32")
+        whole = quantised.quantise(net, x, method="minmax")
+        maps = whole.maps(eight_bits.quantise(x[: job["images"]], whole.grid))
+        net.fake = quantised.FakeQuantised.of(net, x, "minmax")
+        logits = net.forward(x, training=True)
+        net.backward(rng.normal(size=logits.shape).astype("float32"))
+        found = [*maps, whole.predict(x[: job["images"]]), logits, net.flat_grad, net.fake.scales[:-1]]
+        digests = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in found]
+        bits.setdefault(model, []).append(digests)
+print(json.dumps(bits))
+"""
+
+
 def steps(script, lanes, env, **job):
     env = {**os.environ, "NUMNET_LANES": str(lanes), "NUMBA_NUM_THREADS": "2", "NUMNET_CHECK": "0", **env}
     command = [sys.executable, "-W", "ignore", str(script), json.dumps({"lanes": lanes, **job})]
@@ -75,5 +103,16 @@ def test_compiled_nets_have_the_same_bits_for_any_lanes_and_threads(tmp_path):
     script.write_text(STEPS)
     models = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"]
     job = {"models": models, "width": 0.25, "side": 32, "images": 9, "dtypes": ["float32", "float64"]}
+    env = {lanes: {"NUMNET_CACHE": str(tmp_path / f"lanes {lanes}")} for lanes in (4, 8, 16)}
+    all_equal({lanes: steps(script, lanes, env[lanes], threads=[1, 2], **job) for lanes in env})
+
+
+@pytest.mark.slow
+def test_nets_of_eight_bits_have_the_same_bits_for_any_lanes_and_threads(tmp_path):
+    """Every map, the logits, and a training step on fake grids."""
+    script = tmp_path / "eights.py"
+    script.write_text(EIGHTS)
+    models = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"]
+    job = {"models": models, "width": 0.25, "side": 32, "images": 5}
     env = {lanes: {"NUMNET_CACHE": str(tmp_path / f"lanes {lanes}")} for lanes in (4, 8, 16)}
     all_equal({lanes: steps(script, lanes, env[lanes], threads=[1, 2], **job) for lanes in env})

@@ -36,6 +36,10 @@ def quantise_arguments(parser):
     parser.add_argument("--ranges", type=choice(*METHODS), default=METHODS[0], metavar="NAME", help=about)
     about = "one scale for all filters of a layer instead of one for each: to see what that ruins"
     parser.add_argument("--per-tensor", action="store_true", help=about)
+    about = "make the weights of layers in a row equally large first; relu6 between them becomes relu"
+    parser.add_argument("--equalise", action="store_true", help=about)
+    about = "change biases so that no layer's mean is shifted by rounding"
+    parser.add_argument("--correct-bias", action="store_true", help=about)
     about = "also count the test images, by both nets, and keep the result in the file"
     parser.add_argument("--test", action="store_true", help=about)
     parser.add_argument("--seed", type=count(0), default=0, metavar="S", help="which images (0)")
@@ -62,10 +66,14 @@ def quantise(arguments):
     if len(images) < arguments.images:
         say(f"numnet: {data.name} has {len(images):,} training images; ranges are taken from these")
     net.scaling = scaling
-    whole = quantised.quantise(net, images, method=arguments.ranges, per_tensor=arguments.per_tensor)
+    remedies = {"equalise": arguments.equalise, "correct": arguments.correct_bias}
+    whole = quantised.quantise(
+        net, images, method=arguments.ranges, per_tensor=arguments.per_tensor, **remedies
+    )
     rows = quantised.report(net, whole, images)
     how = {
-        "dataset": data.name, "images": len(images), "ranges": arguments.ranges, "per_tensor": arguments.per_tensor
+        "dataset": data.name, "images": len(images), "ranges": arguments.ranges, "per_tensor": arguments.per_tensor,
+        "equalise": arguments.equalise, "correct_bias": arguments.correct_bias,
     }  # fmt: skip
     result = None
     if arguments.test:

@@ -51,6 +51,7 @@ FLAGS = {
     "label_smoothing": ("P", "label smoothing: the probability that is spread over all classes"),
     "ema": ("M", "decay of the averaged weights, which are evaluated and saved too"),
     "clip_norm": ("N", "clip the gradient to this L2 norm"),
+    "quantise": ("", "train the net of --init for eight bits: best.safetensors is then a net of eight bits"),
     "accumulate": ("PARTS", "split each batch into this many parts, to save memory"),
     "scaling": ("NAME", "input scaling: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are resized: torchvision, stretch, keras"),

@@ -39,6 +39,7 @@ learned something whole. The first two need no other page: begin anywhere, say w
     → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     inverted                                                    inference
     words → eight_bits → quantised                              inference on whole numbers of eight bits
+    fake                                                        training for it
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers
     random → dropout → augment → draw                           chance
     _jit      how all of them are compiled and kept

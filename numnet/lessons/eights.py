@@ -1,13 +1,16 @@
 """Measurements, figures and exercises of notebook 09, eight bits."""
 
+import json
+
 import numpy as np
 
 from numnet import kernels
 from numnet.data import batches, shapes
-from numnet.kernels import eight_bits
+from numnet.kernels import eight_bits, fake
 from numnet.lessons import DARK, GREY, LIGHT, MIDDLE, SERIES, figure
 from numnet.lessons.check import check, close
-from numnet.quantised import report
+from numnet.lessons.training import _runs_folder
+from numnet.quantised import FakeQuantised, report
 from numnet.quantised.steps import run, trace
 
 STORY = np.array([-1.0, 0.0, 0.3, 1.1, 2.6, 3.0])  # the hand-sized numbers
@@ -142,6 +145,71 @@ def agreement(net, whole, images):
     """(share of equal first answers, mean distance of the probabilities)."""
     a, b = (kernels.loss.softmax(each.predict(images)) for each in (net, whole))
     return float((a.argmax(1) == b.argmax(1)).mean()), float(np.abs(a - b).mean())
+
+
+# ---------------------------------------------------------------------------------------------- training for it
+
+STAIRS = fake.ends_of(eight_bits.Grid(0.5, 3), 0, 7)  # eight places from −1.5 to 2
+
+
+def stairs_drawn():
+    """What fake quantisation makes of a number, and the slope that the straight-through rule gives it; three bits."""
+    drawn, (left, right) = figure(8.8, 3.0, columns=2)
+    v = np.linspace(-3, 3.5, 1301)[:, None]
+    bias = np.zeros(1)
+    y = fake.definition(v, bias, STAIRS)
+    slope, _, _ = fake.definition_backward(np.ones_like(v), v, bias, STAIRS)
+    scales = np.array(
+        [fake.definition_backward(np.ones((1, 1)), v[i : i + 1], bias, STAIRS)[2] for i in range(len(v))]
+    )
+    left.plot(v, v, color=LIGHT, label="in real numbers")
+    left.plot(v, y, color=DARK, label="on the grid")
+    left.set_xlabel("v")
+    left.set_title("y: what the next layer gets")
+    left.legend()
+    right.plot(v, slope, color=DARK, label="in v, straight through")
+    right.plot(v, scales, color=MIDDLE, linestyle="--", label="in the scale")
+    right.set_xlabel("v")
+    right.set_title("the slope of y that training uses")
+    right.legend()
+    return drawn
+
+
+def seen_in_training(net, images) -> float:
+    """Share of all maps' numbers that training on fake grids sees exactly as the whole net makes them."""
+    learner = FakeQuantised.of(net, images, "minmax")
+    learner.forward(images)
+    whole = learner.whole()
+    equal = count = 0
+    for real, q, grid in zip(
+        learner.kept[2], whole.maps(eight_bits.quantise(images, whole.grid)), whole._grids
+    ):
+        if grid is not None:
+            equal += int((np.rint(real / grid.scale) + grid.zero == q).sum())
+            count += q.size
+    return equal / count
+
+
+def kept_results() -> list[dict]:
+    """What ``runs/eight-bits/table.json`` keeps: a row a net, with its accuracies."""
+    return json.loads((_runs_folder() / "eight-bits" / "table.json").read_text("utf-8"))
+
+
+def results_drawn(rows):
+    """Test accuracy lost against the float net, after quantisation and after training for it, in points."""
+    drawn, axes = figure(7.0, 2.6)
+    places = np.arange(len(rows))
+    for shift, key, colour, label in (
+        (-0.2, "quantised", LIGHT, "quantised"), (0.2, "trained", DARK, "trained for eight bits"),
+    ):  # fmt: skip
+        lost = [100 * (row["float"] - row[key]) for row in rows]
+        axes.barh(places + shift, lost, height=0.35, color=colour, label=label)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(places, [row["net"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("points lost against the float net (left of 0: gained)")
+    axes.legend()
+    return drawn
 
 
 # ---------------------------------------------------------------------------------------------- exercises

@@ -4,6 +4,7 @@
     whole.predict(x)                                    # logits, like net.predict
     whole.save("net8.safetensors"); numnet.load("net8.safetensors")
     print(numnet.quantised.report(net, whole, images))  # ranges, noise, and which layers hurt most
+    net.fake = numnet.quantised.FakeQuantised.of(net, images)   # from here on net is trained for eight bits
 
 The arithmetic: ``numnet.kernels.eight_bits``; how it is made fast: ``numnet.kernels.quantised``.
 """
@@ -11,3 +12,4 @@ The arithmetic: ``numnet.kernels.eight_bits``; how it is made fast: ``numnet.ker
 from numnet.quantised.make import quantise as quantise
 from numnet.quantised.net import QuantisedNet as QuantisedNet
 from numnet.quantised.report import report as report
+from numnet.quantised.trainable import FakeQuantised as FakeQuantised

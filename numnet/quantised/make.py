@@ -7,10 +7,13 @@
 4. Biases in steps of the sums: 32 bits.
 """
 
+from functools import partial
+
 import numpy as np
 
 from numnet.errors import NumnetError
 from numnet.kernels.eight_bits import HIGHEST, Grid, quantise_weights, weight_scales
+from numnet.quantised.equalise import corrected, equalised
 from numnet.quantised.net import QuantisedNet
 from numnet.quantised.ranges import METHODS, OTHERS, Histogram, choose
 from numnet.quantised.steps import CUTS, SUMS, Step, last_readers, run, step_in_reals, told_apart, trace
@@ -21,13 +24,32 @@ WORK = 2e11  # multiply-adds that choosing by the output may take, about
 BIAS = 2**29  # steps that a bias may take
 
 
-def quantise(net, images, *, method="output", per_tensor=False, steps=None) -> QuantisedNet:
+def quantise(
+    net, images, *, method="output", per_tensor=False, equalise=False, correct=False, steps=None
+) -> QuantisedNet:
     """``net`` (float) in eight bits, its ranges from ``images`` (N, H, W, 3), scaled as the net's input is, N at least 16.
 
     method: of the ranges, "output", "squares", "minmax" or "percentile"; per_tensor: one scale for all filters of a layer;
-    steps: those of ``trace(net)``, where somebody has changed them. Raises NumnetError for too few images, NaN among
-    them, a layer that has no arithmetic in eight bits, and a map that is 0 for all images.
+    equalise, correct: weights of equal size, means that stay (page ``equalise``); steps: those of ``trace(net)``, where
+    somebody has changed them. Raises NumnetError for too few images, NaN among them, a layer that has no arithmetic in
+    eight bits, and a map that is 0 for all images.
     """
+    require_images(net, images, method)
+    steps = trace(net) if steps is None else steps
+    steps = equalised(steps) if equalise else steps
+    grids = grids_of(steps, images, method)
+    origin = steps
+    if correct:
+        steps = corrected(steps, partial(whole_step, per_tensor=per_tensor), grids, images)
+    made = made_of(net, whole_steps(steps, grids, per_tensor), grids[0])
+    made.origin = (
+        origin if equalise else None
+    )  # what ``report`` compares with: maps are others than the net's
+    return made
+
+
+def require_images(net, images, method):
+    """Raise NumnetError for images that no ranges can be taken from, and for an unknown method."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != net.input_shape or images.dtype.kind != "f":
         shape = ", ".join(map(str, net.input_shape))
@@ -40,14 +62,15 @@ def quantise(net, images, *, method="output", per_tensor=False, steps=None) -> Q
         raise NumnetError("quantise: the images have numbers that are not finite (NaN or infinity)")
     if method not in METHODS:
         raise NumnetError(f"ranges: expected one of {', '.join(METHODS)}, got {method!r}")
-    steps = trace(net) if steps is None else steps
-    grids = grids_of(steps, images, method)
-    whole = whole_steps(steps, grids, per_tensor)
+
+
+def made_of(net, steps, grid) -> QuantisedNet:
+    """Whole steps as a net that has the names, scaling and configuration of the float ``net``."""
     facts = {key: getattr(net, key, None) for key in ("config", "scaling", "class_names")}
     document = {**(getattr(net, "document", None) or {})}
     for key in ("training", "step", "result"):  # the float net's
         document.pop(key, None)
-    made = QuantisedNet(whole, grids[0], net.input_shape, **facts, document=document)
+    made = QuantisedNet(steps, grid, net.input_shape, **facts, document=document)
     made._prepare()  # says here what does not fit
     return made
 

@@ -41,12 +41,15 @@ class QuantisedNet:
     def _start(self):
         """What no copy shares: packed weights, buffers, and who is at work."""
         self._ready, self._buffers, self._lock = None, {}, threading.RLock()
+        self.origin = (
+            None  # steps in real numbers, where they are others than ``trace`` of the float net gives
+        )
 
     def __getstate__(self):
         return {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("_ready", "_joined", "_buffers", "_lock")
+            if name not in ("_ready", "_joined", "_buffers", "_lock", "origin")
         }
 
     def __setstate__(self, state):

@@ -18,7 +18,7 @@ IMAGES = 64  # that "hurt" is measured with
 
 def report(net, whole, images, *, hurt=True) -> list[dict]:
     """A row a step, of the float ``net`` and its ``whole`` form, for scaled images. ``hurt=False`` is much quicker."""
-    steps = getattr(whole, "origin", None) or trace(net)
+    steps = whole.origin or trace(net)
     sums = [{"signal": 0.0, "noise": 0.0, "outside": 0, "count": 0} for _ in steps]
     images, tells = np.ascontiguousarray(images, np.float32), told_apart(steps)
     for lo in range(0, len(images), IMAGES):

@@ -12,6 +12,7 @@ A run directory holds
                          validation images: the latest epoch); with ``ema`` its averaged weights
     epoch-5.safetensors  with ``keep_every``: last.safetensors as it was after epoch 5, and the best net by then,
                          epoch-5.best.safetensors: all that going on from there needs
+                         With ``quantise`` best.safetensors is the net in eight bits, last.safetensors the float one
     metrics.jsonl        a line an epoch; metrics.csv the same as a table
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
@@ -40,7 +41,9 @@ from numnet.data.split import ResizedSplit, in_memory
 from numnet.errors import NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
+from numnet.loading import load
 from numnet.net import Net
+from numnet.quantised import FakeQuantised
 from numnet.training import state, trouble
 from numnet.training.console import Bar, Compiling, Signals
 from numnet.training.evaluate import evaluate, worst_class
@@ -53,6 +56,7 @@ from numnet.training.team import Team
 from numnet.training.whitening import whiten
 
 EVALUATION_BATCH = 256  # at most: inference is not faster with more, only larger
+RANGES = 256  # training images that the first ranges of a training for eight bits are taken from
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
 SUMS = ("loss", "correct", "images", "seconds", "busy_images", "busy_seconds", "data_seconds")
 
@@ -104,6 +108,7 @@ def fit(
     seed: int = 0,
     checkpoint_every: float | None = None,
     keep_every: int | None = None,
+    quantise: bool = False,
     sync_bn: bool = False,
     exact: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -148,6 +153,9 @@ def fit(
     out               run directory (see the module); ``resume=True`` goes on from its last checkpoint
     checkpoint_every  minutes between checkpoints within an epoch
     keep_every        epochs between checkpoints that are kept: see the module
+    quantise          train for eight bits a net that is trained already: ``net.fake`` is then a
+                      ``numnet.quantised.FakeQuantised``, ``net.fake.whole()`` the net in eight bits, and validation
+                      and test are those of that net. Batch norm keeps its running statistics, dropout is left out
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
     team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
     sync_bn, exact    concerns a team only: see ``numnet.parallel``
@@ -200,6 +208,9 @@ class Run:
         self.batches = -(
             -self.images // self.settings["batch_size"]
         )  # an epoch; the last may be a smaller one
+        if net.fake is not None:
+            self.settings["quantise"] = True
+        self._require_quantisable()
         self.scaling = (
             data.scaling
             if self.settings["scaling"] == "dataset"
@@ -281,6 +292,34 @@ class Run:
             )
         return weights * len(labels) / (weights * counts).sum()
 
+    def _require_quantisable(self) -> None:
+        """Raise NumnetError for settings that do not go with training for eight bits."""
+        if not self.settings["quantise"]:
+            return
+        for key in ("ema", "freeze", "whiten"):
+            if self.settings[key] not in (None, False):
+                raise NumnetError(
+                    f"quantise: a training for eight bits has no {key}; expected one of the two"
+                )
+        if self.team.size > 1:
+            raise NumnetError(
+                "quantise: a training for eight bits runs in one process; expected no mpiexec before it"
+            )
+
+    def _fake(self, resume) -> None:
+        """Give the net its grids: from training images, or, of a run that goes on, from its checkpoint, later."""
+        if not self.settings["quantise"] or self.net.fake is not None:
+            return
+        if resume:
+            self.net.fake = FakeQuantised(self.net)
+            return
+        found = datasets.batches(
+            self.data.train, batch_size=RANGES, seed=self.settings["seed"], scaling=self.scaling,
+            dtype=self.net.dtype, channels=self.net.input_shape[2],
+        )  # fmt: skip
+        with closing(found):
+            self.net.fake = FakeQuantised.of(self.net, next(iter(found))[0])
+
     def _validates(self) -> bool:
         return self.data.validation is not None and len(self.data.validation.labels) > 0
 
@@ -332,6 +371,7 @@ class Run:
             self.lock.free()
 
     def _train(self, resume) -> None:
+        self._fake(resume)
         if self.out is not None:
             self.team.lead(lambda: state.prepare(self, resume))
         elif resume:
@@ -588,12 +628,15 @@ class Run:
             values[f"{prefix}validation_accuracy"] = result["accuracy"]
         return values
 
-    def _evaluate(self, split) -> dict:
+    def _evaluate(self, split, net=None) -> dict:
+        """``net``: None for the one that is trained, or of that in eight bits as it is now."""
         batch_size = min(self.settings["batch_size"], EVALUATION_BATCH)
-        if not self._evaluated:
+        if self.net.fake is not None:
+            net = net or self.net.fake.whole()
+        elif not self._evaluated:
             self._compile(self._rehearse_validation)
             self._evaluated = True
-        return evaluate(self.net, split, self.scaling, batch_size=batch_size, team=self.team)
+        return evaluate(net or self.net, split, self.scaling, batch_size=batch_size, team=self.team)
 
     def _note_best(self, record) -> None:
         """Keep this epoch's net if it is the best so far: of equal accuracies the smaller loss."""
@@ -613,8 +656,11 @@ class Run:
             best = self.out / "best.safetensors"
             test = {"accuracy": None, "top5": None, "loss": None}
             if self.data.test is not None and len(self.data.test.labels):
-                with _weights_of(self.net, best, self.team):
-                    test = self._evaluate(self.data.test)
+                if self.net.fake is not None:
+                    test = self._evaluate(self.data.test, load(best))
+                else:
+                    with _weights_of(self.net, best, self.team):
+                        test = self._evaluate(self.data.test)
             self.result = {
                 "test_accuracy": test["accuracy"],
                 "test_top5": test["top5"],

@@ -142,6 +142,7 @@ SETTINGS = {
     "checkpoint_every": or_none(number(0)),  # minutes
     "keep_every": or_none(integer(1)),  # epochs between two checkpoints that stay: epoch-5.safetensors …
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
+    "quantise": SWITCH,  # train for eight bits: fake quantisation, ranges learned; the best net is saved in eight bits
     "exact": SWITCH,  # the same bits whatever the number of processes
     "validation": or_word(
         integer(0), "test"

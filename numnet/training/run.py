@@ -67,6 +67,8 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     ``start``: a net that was loaded; its configuration takes the place of the recipes' model.
     """
     layers = [recipes.load(recipes.default(str(dataset)))]
+    if recipe is None and (flags or {}).get("quantise"):
+        recipe = "quantise"
     if recipe is not None:
         named = recipes.load(str(recipe))
         if recipes.default(str(dataset)) == "folder" and "model" in named.get("model", {}):
@@ -86,6 +88,8 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     merged["model"] = {"seed": merged["seed"], **merged["model"]}
     if start is not None:
         _require_fit(merged["model"], start)
+    elif merged.get("quantise"):
+        raise NumnetError("--quantise: goes on from a trained float net; expected --init CHECKPOINT")
     return merged
 
 

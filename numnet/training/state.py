@@ -1,9 +1,10 @@
 """A training run on disk: what its checkpoints hold, and how a run becomes the one that wrote them.
 
 last.safetensors holds, besides the net's tensors ("params/…", "buffers/…"), the optimiser's vectors
-("optimiser/…"), the averages ("ema/params", "ema/buffers"), and in its document under "training" the position
-and all sums that are under way. Nothing else is needed: random numbers come from counters. best.safetensors
-is the net alone. The rest of the document is the same in both:
+("optimiser/…"), the averages ("ema/params", "ema/buffers"), the ranges of a training for eight bits ("quantise/…"), and
+in its document under "training" the position and all sums that are under way. Nothing else is needed: random numbers come
+from counters. best.safetensors is the net alone, in eight bits if it was trained for them. The rest of the document is the
+same in both:
 
     config      keywords of ``numnet.build``          classes     names of the classes
     input       scaling of the input                  dataset     the data set's name
@@ -163,6 +164,8 @@ def save(run, name="last.safetensors") -> None:
     tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
     if run.average is not None:
         tensors.update({f"ema/{name}": slot for name, slot in run.average.slots.items()})
+    if run.net.fake is not None:
+        tensors.update({f"quantise/{name}": array for name, array in run.net.fake.state().items()})
     training = {
         "epoch": run.epoch,
         "batch": run.batch,
@@ -200,7 +203,11 @@ def _write(run, name, tensors, training) -> None:
         **run.meta,
         "training": training,
     }
-    checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
+    if run.net.fake is not None and training is run.best:
+        del document["format"]  # of floats
+        run.net.fake.whole().save(run.out / name, **document)
+    else:
+        checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
 
 
 # What "training" says of a run, besides its history.
@@ -265,6 +272,11 @@ def load(run) -> None:
             if average is None or average.shape != slot.shape or average.dtype != slot.dtype:
                 raise NumnetError(f"{last}: damaged checkpoint (ema/{name} is missing or of another kind)")
             slot[:] = average
+    if run.net.fake is not None:
+        ranges = {
+            name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("quantise/")
+        }
+        run.net.fake.restore(ranges, str(last))
     for name in KEPT:
         if name not in ("steps", "passes", "images"):
             setattr(run, name, training[name])

@@ -1,0 +1,319 @@
+"""Training for eight bits: the straight-through rule, the folded gradients, what training sees, and whole runs."""
+
+import json
+
+import numpy as np
+import pytest
+import training_fakes as fakes
+from cli_tools import numnet, works, write_images
+from test_weights import random_net
+
+import numnet as library
+from numnet import checkpoint, fit, quantised
+from numnet.errors import NumnetError
+from numnet.kernels import eight_bits, fake
+from numnet.kernels.eight_bits import Grid
+from numnet.quantised import FakeQuantised, trainable
+from numnet.quantised.steps import trace
+
+ENDS = [
+    fake.ends_of(Grid(0.25, 100)),
+    fake.ends_of(Grid(0.25, 100), 100, 124),
+    fake.ends_of(Grid(0.25, 0), 0, 250),
+]
+
+
+def some(net, count=16, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *net.input_shape)).astype(net.dtype)
+
+
+# --- the kernel ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_passes_are_the_definition(ends, kind):
+    draw = np.random.default_rng(0)
+    x, dy = (draw.normal(size=(3, 20, 23, 5), scale=20).astype(kind) for _ in range(2))
+    bias = draw.normal(size=5).astype(kind)
+    flat = x.reshape(-1, 5)
+    assert (fake.fake_forward(x, bias, ends).reshape(-1, 5) == fake.definition(flat, bias, ends)).all()
+    dx, db, ds = fake.fake_backward(dy, x, bias, ends)
+    want = fake.definition_backward(dy.reshape(-1, 5), flat, bias, ends)
+    assert (dx.reshape(-1, 5) == want[0]).all()
+    assert np.allclose(db, want[1], rtol=1e-12, atol=1e-9) and ds == pytest.approx(want[2], rel=1e-5)
+
+
+def test_the_straight_through_rule_number_by_number():
+    """Scale 1/4, places −10 … 20 of an activation that cuts above: the slope is 1 inside, 0 outside, both ends included."""
+    ends = fake.ends_of(Grid(0.25, 10), 0, 30)
+    x = np.array([[-2.626, -2.624, -0.1, 0.0, 0.13, 5.0, 5.124, 5.126]])
+    dy, bias = np.arange(1.0, 9.0)[None], np.zeros(8)
+    assert fake.fake_forward(x, bias, ends).tolist() == [[-2.5, -2.5, 0, 0, 0.25, 5.0, 5.0, 5.0]]
+    dx, db, ds = fake.fake_backward(dy, x, bias, ends)
+    assert dx.tolist() == [[0, 2, 3, 4, 5, 6, 7, 0]] and db.tolist() == dx[0].tolist()
+    inside = [2 * (-10 + 2.624 * 4), 3 * 0.4, 0, 5 * (1 - 0.52), 0, 7 * (20 - 20.496)]
+    assert ds == pytest.approx(
+        1 * -10 + sum(inside) + 8 * 0
+    )  # below: the grid's end; above: the activation's
+
+
+def test_the_scale_has_the_slope_of_the_line_through_the_stairs():
+    """Where numbers are cut by the grid's end nothing is rounded, and the slope is true."""
+    x, bias = np.array([[100.0, -100.0]]), np.zeros(2)
+    y = [fake.fake_forward(x, bias, fake.ends_of(Grid(s, 100)))[0] for s in (0.25, 0.26)]
+    _, _, ds = fake.fake_backward(np.array([[1.0, 0.0]]), x, bias, fake.ends_of(Grid(0.25, 100)))
+    assert ds == pytest.approx((y[1] - y[0])[0] / 0.01)
+
+
+@pytest.mark.parametrize("start", [0.05, 1.0])
+def test_a_scale_that_follows_its_gradient_finds_the_least_error(start):
+    """Of normal numbers on 16 places: from far too narrow and from far too wide, beside the best of a fine mesh."""
+    x, bias = np.random.default_rng(0).normal(size=(4000, 5)), np.zeros(5)
+
+    def error(scale):
+        return ((fake.fake_forward(x, bias, fake.ends_of(Grid(scale, 128), 120, 135)) - x) ** 2).sum()
+
+    def free(scale):  # all ends move with the scale, as a grid's do
+        return fake.ends_of(Grid(scale, 8))._replace(lowest=-8.0, highest=7.0, below=-8.0, above=7.0)
+
+    scale = start
+    for step in range(300):
+        y = fake.fake_forward(x, bias, free(scale))
+        _, _, slope = fake.fake_backward(2 * (y - x), x, bias, free(scale))
+        scale *= np.exp(-0.03 * 0.99**step * np.sign(slope))
+    best = min(np.geomspace(0.05, 1, 400), key=error)
+    assert scale == pytest.approx(best, rel=0.03)
+
+
+def test_bad_arrays_are_refused():
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match="bias"):
+        fake.fake_forward(x, np.zeros(2, np.float32), ENDS[0])
+    with pytest.raises(ValueError, match="dy"):
+        fake.fake_backward(x[:1], x, np.zeros(3, np.float32), ENDS[0])
+    assert fake.fake_cost(2, 3, 4, 5).elementwise == 120
+
+
+# --- the net ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "mobilenet_v3_small"])
+def test_training_sees_the_net_of_eight_bits(model):
+    """Map by map on the same inputs; over whole nets differences could spread, on these there are hardly any."""
+    net = random_net(model)
+    x = some(net)
+    net.fake = FakeQuantised.of(net, x)
+    logits = net.forward(x, training=True)
+    whole, maps = net.fake.whole(), net.fake.kept[2]
+    want = whole.maps(eight_bits.quantise(x, whole.grid))
+    equal = []
+    for real, q, grid in zip(maps, want, whole._grids):
+        if grid is not None:
+            steps = np.rint(real / grid.scale) + grid.zero - q
+            assert np.abs(steps).max() <= 1
+            equal.append((steps == 0).mean())
+    assert min(equal) >= 0.999
+    assert np.abs(logits - whole.predict(x)).max() <= 0.01 * np.abs(logits).max()
+    assert not np.allclose(logits, net.predict(x), rtol=0, atol=1e-6), "and it is not the float net"
+
+
+@pytest.fixture
+def smooth(monkeypatch):
+    """A function that takes all rounding out of the training of a net; relu stays, where a map has no number below 0."""
+
+    def forward(x, bias, ends, out=None):
+        return np.maximum(x + bias, 0) if ends.lowest == 0 else x + bias
+
+    def backward(dy, x, bias, ends):
+        dx = np.where((x + bias > 0) | (ends.lowest != 0), dy, 0)
+        return dx, dx.reshape(-1, dx.shape[-1]).sum(axis=0), 0.0
+
+    def numbers(real):
+        def found(eight, x, kind):
+            step = next(step for step in real if (step.name, step.kind) == (eight.name, eight.kind))
+            if step.weight is None:
+                return None, np.zeros(eight.shape[-1], kind)
+            return np.ascontiguousarray(step.weight, kind), step.bias.astype(kind)
+
+        return found
+
+    def apply(net):
+        monkeypatch.setattr(fake, "fake_forward", forward)
+        monkeypatch.setattr(fake, "fake_backward", backward)
+        monkeypatch.setattr(trainable, "quantise", lambda x, grid: x)
+        monkeypatch.setattr(trainable, "dequantise", lambda x, grid, kind: x)
+        monkeypatch.setattr(trainable, "_numbers", numbers(trace(net)))
+
+    return apply
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "mobilenet_v3_small"])
+def test_gradients_through_folded_norms(model, smooth):
+    """Without rounding all gradients are true: finite differences in float64 along random ways, of weights and images."""
+    net = random_net(model, dtype="float64", activation="swish")
+    for name, array in net.params.items():
+        array *= (
+            2.5 if name.endswith("gamma") else 1
+        )  # else little of the images comes through so many swishes
+    x, draw = some(net, 16), np.random.default_rng(1)
+    net.fake, x = FakeQuantised.of(net, x), x[:2]
+    smooth(net)
+    logits = net.forward(x, training=True)
+    assert np.abs(logits - net.forward(x)).max() <= 1e-9 * np.abs(logits).max(), "running statistics"
+    dlogits = draw.normal(size=logits.shape)
+    net.forward(x, training=True)
+    dx = net.backward(dlogits)
+
+    def loss():
+        return float((net.forward(x) * dlogits).sum())
+
+    for names in ("weight", "gamma", "beta", "bias", None):
+        vector, gradient = (x, dx) if names is None else (net.flat, net.flat_grad)
+        chosen = np.zeros(vector.shape)
+        if names is None:
+            chosen[:] = draw.normal(size=x.shape)
+        else:
+            place = net.flat.__array_interface__["data"][0]
+            for name, array in net.params.items():
+                if name.endswith(names):
+                    at = (array.__array_interface__["data"][0] - place) // 8
+                    chosen[at : at + array.size] = draw.normal(size=array.size)
+        kept, found = vector.copy(), []
+        for sign in (1, -1):
+            vector[...] = kept + sign * 1e-5 * chosen
+            found.append(loss())
+        vector[...] = kept
+        want = float((gradient * chosen).sum())
+        assert (found[0] - found[1]) / 2e-5 == pytest.approx(want, rel=1e-4), names
+
+
+def test_every_number_gets_a_gradient_and_every_range_moves():
+    net = random_net("mobilenet_v3_small")
+    x = some(net)
+    net.fake = FakeQuantised.of(net, x)
+    before, buffers = net.fake.scales.copy(), net.flat_buffers.copy()
+    logits = net.forward(x, training=True)
+    net.backward(np.random.default_rng(0).normal(size=logits.shape).astype(np.float32))
+    assert all(np.abs(grad).max() > 0 for grad in net.grads.values())
+    assert (net.flat_buffers == buffers).all() and np.isnan(before[-1]) and net.fake.scales[0] == before[0]
+    moved = np.abs(np.log(net.fake.scales[1:-1] / before[1:-1]))
+    assert (moved <= 1.01e-3).all() and (moved > 0.9e-3).mean() > 0.9
+
+
+# --- whole runs ---------------------------------------------------------------------------------------------
+
+SETTINGS = {"epochs": 2, "batch_size": 32, "lr": 0.01, "seed": 5, "progress": False, "quantise": True}
+
+
+def trained(**options):
+    """A small net that knows the fakes' images."""
+    data = fakes.make_data()
+    side, classes = data.train.shape[0], len(data.classes)
+    net = library.build(
+        "mobilenet_v2", width=0.1, resolution=side, classes=classes, strides="cifar", seed=1, **options
+    )
+    fit(net, data, epochs=2, batch_size=32, lr=0.05, progress=False)
+    return net, data
+
+
+@pytest.fixture(scope="module")
+def start():
+    return trained()
+
+
+def copy_of(net):
+    import copy
+
+    return copy.deepcopy(net)
+
+
+def test_a_run_ends_as_a_net_of_eight_bits(start, tmp_path):
+    net, data = copy_of(start[0]), start[1]
+    history = fit(net, data, out=tmp_path / "run", **SETTINGS)
+    best = library.load(tmp_path / "run")
+    assert isinstance(best, quantised.QuantisedNet) and best.class_names == list(data.classes)
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    from numnet.training.evaluate import evaluate
+
+    assert result["test_accuracy"] == evaluate(best, data.test, best.scaling)["accuracy"]
+    assert result["validation_accuracy"] == max(row["validation_accuracy"] for row in history)
+    last = library.load(tmp_path / "run/last.safetensors")
+    assert (last.flat == net.flat).all() and (last.flat_buffers == start[0].flat_buffers).all()
+    assert (last.flat != start[0].flat).any()
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(start, tmp_path):
+    for out, at in (("whole", None), ("parts", 5)):
+        net = copy_of(start[0])
+        if at is None:
+            fit(net, start[1], out=tmp_path / out, **SETTINGS)
+            continue
+        with pytest.raises(fakes.StopAt.Killed):
+            fit(
+                net,
+                start[1],
+                out=tmp_path / out,
+                checkpoint_every=0,
+                callbacks=[fakes.StopAt(at)],
+                **SETTINGS,
+            )
+        fit(copy_of(start[0]), start[1], out=tmp_path / out, resume=True, checkpoint_every=0, **SETTINGS)
+    for name in ("best.safetensors", "last.safetensors"):
+        ours, theirs = (checkpoint.read(tmp_path / out / name)[0] for out in ("whole", "parts"))
+        assert ours.keys() == theirs.keys()
+        for key, array in ours.items():
+            assert array.tobytes() == theirs[key].tobytes(), f"{name}: {key}"
+
+
+def test_two_threads_train_as_one(start):
+    import numba
+
+    found = []
+    for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            net = copy_of(start[0])
+            fit(net, start[1], **{**SETTINGS, "epochs": 1})
+            found.append((net.flat.copy(), net.fake.scales.copy()))
+        finally:
+            numba.set_num_threads(before)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*found))
+
+
+def test_what_does_not_go_together_is_one_line(start, tmp_path):
+    for more, words in (({"ema": 0.9}, "has no ema"), ({"freeze": "stem"}, "has no freeze")):
+        with pytest.raises(NumnetError, match=words):
+            fit(copy_of(start[0]), start[1], **SETTINGS, **more)
+    net = copy_of(start[0])
+    net.fake = FakeQuantised(net)
+    with pytest.raises(NumnetError, match="quantise/scales is missing"):
+        net.fake.restore({})
+    write_images(tmp_path / "photos", train=8, test=2)
+    code, _, err = numnet("train", tmp_path / "photos", "--quantise")
+    assert code == 2 and err.count("\n") == 1 and "expected --init CHECKPOINT" in err
+
+
+def test_the_command(tmp_path):
+    write_images(tmp_path / "photos", train=12, test=3)
+    net = random_net("mobilenet_v2", classes=3)
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    net.save(tmp_path / "net.safetensors", input=half, classes=["red", "green", "blue"])
+    arguments = [
+        "train",
+        tmp_path / "photos",
+        "--init",
+        tmp_path / "net.safetensors",
+        "--quantise",
+        "--out",
+        tmp_path / "run",
+    ]
+    result = json.loads(works(*arguments, "--epochs", 1, "--batch-size", 8, "--json"))
+    whole = library.load(tmp_path / "run")
+    assert isinstance(whole, quantised.QuantisedNet) and whole.scaling == half
+    assert (
+        json.loads(works("eval", tmp_path / "run", tmp_path / "photos", "--json"))["accuracy"]
+        == result["test_accuracy"]
+    )
+    assert works("train", "--resume", tmp_path / "run", "--json")
