@@ -71,3 +71,17 @@ def test_the_packaged_net_in_eight_bits():
     found = eights.activations_in_bits(before)
     assert all(values[0] > values[1] > values[2] for values in found.values())
     assert found["relu6"][0] > found["relu"][0]
+
+
+def test_the_stairs_and_what_training_sees():
+    left, right = eights.stairs_drawn().axes
+    y, slope = left.lines[1].get_ydata(), right.lines[0].get_ydata()
+    assert len(np.unique(y)) == 8 and set(np.unique(slope)) == {0, 1}
+    net = numnet.load(PACKAGED)
+    assert eights.seen_in_training(net, eights.images_for(net, 16)) > 0.999
+
+
+def test_results_are_drawn_with_gains_to_the_left():
+    rows = [{"net": "a", "float": 0.8, "quantised": 0.79, "trained": 0.81}]
+    axes = eights.results_drawn(rows).axes[0]
+    assert [round(bar.get_width(), 6) for bar in axes.patches] == [1, -1]

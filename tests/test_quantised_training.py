@@ -293,6 +293,8 @@ def test_what_does_not_go_together_is_one_line(start, tmp_path):
     write_images(tmp_path / "photos", train=8, test=2)
     code, _, err = numnet("train", tmp_path / "photos", "--quantise")
     assert code == 2 and err.count("\n") == 1 and "expected --init CHECKPOINT" in err
+    code, _, err = numnet("train", tmp_path / "photos", "--quantise", "--budget", "15min")
+    assert code == 2 and err.count("\n") == 1 and "--budget" in err
 
 
 def test_the_command(tmp_path):

@@ -8,6 +8,7 @@ from cli_tools import numnet, works
 from test_quantised import HALF, MODELS, some
 from test_weights import random_net
 
+import numnet as library
 from numnet import quantised, weights
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
@@ -117,3 +118,19 @@ def test_weights_with_zero_points_are_refused():
     whole.steps[0].weight = whole.steps[0].weight.astype(np.int16)
     with pytest.raises(NumnetError, match="zero points"):
         weights.export_quantised(whole)
+
+
+@pytest.mark.parametrize("model", library.models())
+def test_whole_nets_beside_onnx_runtime(model):
+    """Differences of one step spread from layer to layer; they stay below what eight bits cost, or the net is refused."""
+    side = 32 if model in ("vgg16", "googlenet", "plain_3x3") else 16
+    net = random_net(model, resolution=side)
+    x = some(net)
+    if {layer.kind for _, layer in net.walk()} & {"max pool", "branches"}:
+        with pytest.raises(NumnetError, match="no arithmetic in eight bits for"):
+            quantised.quantise(net, x, method="minmax")
+        return
+    whole = quantised.quantise(net, x, method="minmax")
+    theirs, ours, real = run(weights.export_quantised(whole), x)["logits"], whole.predict(x), net.predict(x)
+    assert np.linalg.norm(ours - theirs) <= 0.7 * np.linalg.norm(ours - real)
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() >= 0.9

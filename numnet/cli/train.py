@@ -257,6 +257,8 @@ def _within(arguments, given, recipe, flags, start, team):
     limit = budget.seconds(given["budget"])
     if "epochs" in flags:
         raise NumnetError("--budget: chooses the number of epochs; expected no --epochs")
+    if given.get("quantise"):
+        raise NumnetError("--budget: times a training in floats; expected --epochs with --quantise")
     if team.size > 1:
         raise NumnetError("--budget: times the steps of one process; expected no mpiexec, or --epochs")
     reading = {

@@ -149,7 +149,7 @@ def agreement(net, whole, images):
 
 # ---------------------------------------------------------------------------------------------- training for it
 
-STAIRS = fake.ends_of(eight_bits.Grid(0.5, 3), 0, 7)  # eight places from −1.5 to 2
+STAIRS = fake.ends_of(eight_bits.Grid(0.5, 3), 0, 7)._replace(above=4.0)  # eight places from −1.5 to 2
 
 
 def stairs_drawn():
@@ -162,13 +162,13 @@ def stairs_drawn():
     scales = np.array(
         [fake.definition_backward(np.ones((1, 1)), v[i : i + 1], bias, STAIRS)[2] for i in range(len(v))]
     )
-    left.plot(v, v, color=LIGHT, label="in real numbers")
-    left.plot(v, y, color=DARK, label="on the grid")
+    left.plot(v, v, color=LIGHT, marker="", label="in real numbers")
+    left.plot(v, y, color=DARK, marker="", linestyle="-", label="on the grid")
     left.set_xlabel("v")
     left.set_title("y: what the next layer gets")
     left.legend()
-    right.plot(v, slope, color=DARK, label="in v, straight through")
-    right.plot(v, scales, color=MIDDLE, linestyle="--", label="in the scale")
+    right.plot(v, slope, color=DARK, marker="", linestyle="-", label="in v, straight through")
+    right.plot(v, scales, color=MIDDLE, marker="", linestyle="--", label="in the scale")
     right.set_xlabel("v")
     right.set_title("the slope of y that training uses")
     right.legend()
