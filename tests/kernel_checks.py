@@ -265,6 +265,7 @@ def depthwise_writers():
 def pointwise_plain():
     for shape in (
         Shape(1, 1, 1, 1, 1, 1),
+        Shape(1, 3, 2, 1, 3, 1),
         Shape(3, 5, 3, 5, 7, 1),
         Shape(2, 9, 5, 3, 2, 1),
         Shape(1, 4, 2, 10, 9, 1),
@@ -713,6 +714,18 @@ def folded_weights():
         close(y, x @ (w * scale), ORACLE)
         folding.scale_taps(w.reshape(-1), scale, taps)
         close(taps, (w * scale).reshape(-1), ORACLE)
+
+
+@page("dense")
+def dense_layers():
+    for rows, deep, columns in ((1, 1, 1), (3, 2, 1), (2, 5, 9), (4, 1, 3), (3, 7, 2)):
+        x, w, b, dy = draw((rows, deep), (deep, columns), (columns,), (rows, columns))
+        want, back = x @ w + b, (dy @ w.T, x.T @ dy, dy.sum(axis=0))
+        close(kernels.dense_forward(x, w, b), want, ORACLE)
+        close(kernels.dense_forward(x, w), x @ w, ORACLE)
+        equal(kernels.dense_backward(dy, x, w), back, ORACLE)
+        close(dense.definition(x, w, b), want, ORACLE)
+        equal(dense.definition_backward(dy, x, w), back, ORACLE)
 
 
 @page("dense")
