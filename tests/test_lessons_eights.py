@@ -78,7 +78,7 @@ def test_the_stairs_and_what_training_sees():
     y, slope = left.lines[1].get_ydata(), right.lines[0].get_ydata()
     assert len(np.unique(y)) == 8 and set(np.unique(slope)) == {0, 1}
     net = numnet.load(PACKAGED)
-    assert eights.seen_in_training(net, eights.images_for(net, 16)) > 0.999
+    assert eights.seen_in_training(net, eights.images_for(net, 16)) > 0.99
 
 
 def test_results_are_drawn_with_gains_to_the_left():
