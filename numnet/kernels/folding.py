@@ -11,8 +11,9 @@ Without a batch norm the scale is 1, and the shift is the bias or 0.
 
 **Nothing is kept.** Elsewhere the folded weights are a copy, made once; whoever changes a weight afterwards must say so. Here
 every prediction makes (1) anew, for some ten thousand channels in 3 µs, and packs the weights anew: so it sees every
-change. For one image a packed weight is used for 49 pixels and more, so packing is a few per cent of the product. To look
-whether any of 4 million weights has changed would cost more: all of them would be read from memory, beside their copy.
+change. Packing adds 4 % to a product of 196 pixels (512 → 512), a fifth to one of 49 (1024 → 1024). To look whether any of
+4 million weights has changed costs more, since all of them are then read from memory, beside their copy: one image of
+V3-Large takes 2.1 ms, and took 2.8 with a copy and a checksum.
 """
 
 import numpy as np

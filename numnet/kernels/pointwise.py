@@ -166,11 +166,8 @@ def _inference(x, folded, code, skip, y, room, cut, v):
     """activation((1) · scale + shift) + skip. folded.w (C·F) flat; room: scratch for the packed weights."""
     step, wide, deep, filters = cut.pixels, cut.beside, folded.w.size // folded.shift.size, folded.shift.size
     count, rows = vectors_of(filters, v), y.size // filters
-    ending, tiles, size = (
-        Ending(folded.shift, code, skip),
-        (rows + step - 1) // step,
-        packed_size(deep, filters, v),
-    )
+    ending, size = Ending(folded.shift, code, skip), packed_size(deep, filters, v)
+    tiles = (rows + step - 1) // step
     if tiles > OWN:
         pack_scaled(folded.w, folded.scale, Packed(room, deep, filters, v), (0, count))
     # The last tile takes what is left over, too: a vector that overlaps a panel of this same tile.
