@@ -55,46 +55,10 @@ def absorbed(momenta=(0.999, 0.99, 0.9), epochs=100):
     return drawn
 
 
-def second_statistics(run="mnasnet-article") -> list[dict]:
-    """What a kept run's weights reach with running statistics of momentum 0.9, epoch by epoch."""
-    path = _runs_folder() / run / "momentum-0.9.jsonl"
+def second_statistics() -> list[dict]:
+    """What the kept run's weights reach with running statistics of momentum 0.9, epoch by epoch."""
+    path = _runs_folder() / "mnasnet-article" / "momentum-0.9.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-CURES = {  # what is changed: the folder of the kept run
-    "as in the article": "mnasnet-article",
-    "mirrored, shifted by up to 4 pixels": "mnasnet-cures/augmentation",
-    "strides='cifar'": "mnasnet-cures/cifar-strides",
-}
-
-
-def cured() -> dict[str, tuple[list, list]]:
-    """title -> (accuracy on training images, on test images with statistics of momentum 0.9) after each epoch."""
-    found = {}
-    for title, folder in CURES.items():
-        path = _runs_folder() / folder / "metrics.jsonl"
-        if path.is_file():
-            log = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-            tested = [record["accuracy"] for record in second_statistics(folder)]
-            found[title] = [record["train_accuracy"] for record in log][: len(tested)], tested
-    return found
-
-
-def cures():
-    """One change at a time to the article's run, momentum 0.9 each: training images at the left, test images at the right."""
-    runs = cured()
-    drawn, panels = figure(9.4, 3.2, columns=2, sharey=True)
-    last = max(len(tested) for title, (_, tested) in runs.items() if CURES[title] != "mnasnet-article")
-    for axes, part, title in zip(panels, (0, 1), ("training images", "test images")):
-        for (name, both), (colour, line, marker) in zip(runs.items(), SERIES):
-            values = [100 * value for value in both[part][:last]]
-            marks = {"marker": marker, "markevery": max(1, last // 8)}
-            axes.plot(range(1, len(values) + 1), values, color=colour, linestyle=line, label=name, **marks)
-        axes.set_title(f"{title} right (%)")
-        axes.set_xlabel("epoch of 25 steps")
-        axes.set_ylim(0, 102)
-    panels[0].legend(loc="best", fontsize=8.5)
-    return drawn
 
 
 def article_curves():
