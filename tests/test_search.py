@@ -163,7 +163,7 @@ def test_nets_of_another_space_are_refused():
     ):
         with pytest.raises(NumnetError, match=r"not a net of the space|is no choice of stage"):
             chosen.mutate(other, 0, 0)
-    with pytest.raises(NumnetError, match="expected one of 32, 224"):
+    with pytest.raises(NumnetError, match="expected one of small, 32, 224"):
         space.space_named("33")
 
 

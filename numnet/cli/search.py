@@ -22,26 +22,15 @@ from numnet.cli.arguments import (
 from numnet.errors import NumnetError
 from numnet.models.searched import is_written, parse
 
-UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
-def duration(*units):
-    """A converter of times with a unit, such as 2ms or 60min, to seconds."""
-
-    def convert(text):
-        found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]+)", text)
-        unit = found and found[2].replace("µ", "u")
-        if not found or unit not in units or not 0 < float(found[1]) < 1e6:
-            raise argparse.ArgumentTypeError(
-                f"expected a time above 0 with its unit ({', '.join(units)}), such as {EXAMPLES[units]}, got {text!r}"
-            )
-        return float(found[1]) * UNITS[unit]
-
-    return convert
-
-
-SHORT, LONG = ("us", "ms", "s"), ("s", "min", "h")
-EXAMPLES = {SHORT: "2ms", LONG: "60min"}
+def instant(text):
+    """A time of inference with its unit, such as 2ms, in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(us|µs|ms|s)", text)
+    if not found or not 0 < float(found[1]) < 1e6:
+        raise argparse.ArgumentTypeError(f"expected a time above 0 such as 500us, 2ms or 0.1s, got {text!r}")
+    return float(found[1]) * UNITS[found[2]]
 
 
 # ----------------------------------------------------------------------------------------- build
@@ -53,7 +42,7 @@ def build_arguments(parser):
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
     parser.add_argument("--random", type=count(0), metavar="SEED", help="instead: a random net of a space")
-    parser.add_argument("--space", metavar="32|224", default="32", help="of --random (32)")
+    parser.add_argument("--space", metavar="NAME", default="32", help="of --random: small, 32 or 224 (32)")
     about = "write the net, untrained: `numnet train DATASET --init FILE` trains it"
     parser.add_argument("-o", "--out", metavar="FILE", help=about)
     parser.add_argument("--seed", type=count(0), default=0, metavar="S", help="of its first weights (0)")
@@ -105,7 +94,7 @@ def build(arguments):
 def latency_arguments(parser):
     about = "nets to predict and to measure: names or lines; none: all blocks of a space are timed, which takes minutes"
     parser.add_argument("nets", nargs="*", metavar="NET", help=about)
-    parser.add_argument("--space", metavar="32|224", default="32", help="the space (32)")
+    parser.add_argument("--space", metavar="NAME", default="32", help="the space: small, 32 or 224 (32)")
     about = "images at once, several with commas between them (1,16)"
     parser.add_argument("--images", type=_counts, default=[1, 16], metavar="N,N", help=about)
     parser.add_argument(
@@ -315,13 +304,8 @@ def search_arguments(parser):
     def add(flag, about, **more):
         parser.add_argument(flag, help=about, **hidden, **more)
 
-    add("--latency", "time that the net should take: 2ms", type=duration(*SHORT), metavar="T")
-    add(
-        "--budget",
-        "time of the search: 60min. It becomes a number of nets",
-        type=duration(*LONG),
-        metavar="B",
-    )
+    add("--latency", "time that the net should take: 2ms", type=instant, metavar="T")
+    add("--budget", "time of the search: 60min. It becomes a number of nets", metavar="TIME")
     add("--nets", "that number itself, instead of --budget", type=count(2), metavar="N")
     parser.add_argument(
         "--resume", metavar="DIR", help="go on with a search that was stopped; its plan stays"
@@ -340,7 +324,11 @@ def search_arguments(parser):
         type=choice("soft", "hard"),
         metavar="soft|hard",
     )
-    add("--space", "32 for small images, 224 for photographs (32; of a folder 224)", metavar="32|224")
+    add(
+        "--space",
+        "32 for small images, small for a short search, 224 for photographs (32; of a folder 224)",
+        metavar="NAME",
+    )
     add("--images-at-once", "that T is for (1)", type=count(), metavar="N")
     add("--activation", "of the nets (relu)", metavar="NAME")
     add("--seed", "of the draws and the trainings (0)", type=count(0), metavar="S")
@@ -416,6 +404,7 @@ def _begin(arguments):
     """(folder, proxy) of a new search: the plan, the table, the number of nets."""
     from numnet.search import run
     from numnet.search.space import space_named
+    from numnet.training.budget import seconds
 
     given = vars(arguments)
     if arguments.dataset is None:
@@ -427,6 +416,7 @@ def _begin(arguments):
         raise NumnetError("numnet search: expected --latency T, the time that a net should take, such as 2ms")
     if ("budget" in given) == ("nets" in given):
         raise NumnetError("numnet search: expected --budget B, such as 60min, or --nets N")
+    budget = seconds(given["budget"]) if "budget" in given else None
     space = given.get("space") or ("32" if arguments.dataset in run.IMAGES else "224")
     keywords = {KEYWORDS.get(name, name): given[name] for name in PLANNED if name in given}
     if "data_dir" in keywords:
@@ -443,12 +433,12 @@ def _begin(arguments):
     proxy = run.Proxy(plan)
     described(space_named(space).draw(0), **proxy.options)
     table = _table(given.get("table"), space_named(space), plan["mode"], proxy.options, not arguments.quiet)
-    if "budget" in given:
-        seconds = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
-        nets, epochs = run.nets_for(given["budget"], plan, seconds)
+    if budget is not None:
+        each = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
+        nets, epochs = run.nets_for(budget, plan, each)
         plan = run.plan(dataset, given["latency"], nets=nets, space=space, **{**keywords, "epochs": epochs})
         proxy.plan = plan
-        say(f"numnet: {given['budget'] / 60:.3g} minutes are {nets} nets of {epochs} epochs here")
+        say(f"numnet: {given['budget']} are {nets} nets of {epochs} epochs here")
     run.begin(out, plan, table)
     return out, proxy
 

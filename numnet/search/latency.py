@@ -5,8 +5,8 @@ again and again, it would find its weights in the nearest cache, where a whole n
 told what it is handed (``blocks`` says what that is), and from which core's cache. The nets that carry the blocks are drawn
 at random until every block of the space has had its turn.
 
-What a net takes beyond its blocks (``predict`` looks whether a weight has changed, which reads all of them; a training step
-has the loss and the optimiser) is measured in the same nets, and goes with the number of parameters:
+What a net takes beyond its blocks (``predict`` makes batch norm's scales and shifts anew; a training step has the loss and
+the optimiser) is measured in the same nets, and goes with the number of parameters:
 
 (1)  time = Σ blocks + a + b · parameters
 
@@ -116,10 +116,24 @@ class Table:
         return table
 
     def write(self, path) -> None:
-        """Into a file, whole or not at all; with the blocks' times for readers."""
-        blocks = {mode: self.blocks(mode) for mode in self.modes}
-        content = {"format": FORMAT, "machine": self.machine, "blocks": blocks, "nets": self.runs}
-        checkpoint.replace(Path(path), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        """Into a file, whole or not at all: a line for each block, for readers, and one for each net."""
+
+        def listed(parts):
+            return ",\n".join(parts)
+
+        def text(value):
+            return json.dumps(value, ensure_ascii=False)
+
+        blocks = [
+            f" {text(mode)}: {{\n"
+            + listed(f"  {text(w)}: {s:.4g}" for w, s in self.blocks(mode).items())
+            + "\n }"
+            for mode in self.modes
+        ]
+        nets = listed(f"  {text(run)}" for run in self.runs)
+        head = f'"format": {FORMAT},\n"machine": {text(self.machine)}'
+        content = f'{{{head},\n"blocks": {{\n{listed(blocks)}\n}},\n"nets": [\n{nets}\n]}}\n'
+        checkpoint.replace(Path(path), content.encode())
 
     @property
     def modes(self) -> list[str]:
@@ -244,9 +258,9 @@ class _Marked(Plan):
         self.now = id(layer) if id(layer) in self.top else self.now
         return super()._dense(layer, activation, x)
 
-    def _do(self, call, *arguments):
+    def _do(self, *step):
         before = len(self.steps)
-        super()._do(call, *arguments)
+        super()._do(*step)
         self.owners += [self.now] * (len(self.steps) - before)
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from numnet import checkpoint
 from numnet import data as datasets
 from numnet._version import __version__
+from numnet.data import shapes
+from numnet.data import split as splits
 from numnet.errors import NumnetError
 from numnet.models import build, describe
 from numnet.search import latency, log
@@ -33,9 +35,9 @@ from numnet.training.loop import Run
 
 FORMAT = 1
 PLAN, TABLE, FIGURE = "plan.json", "latency.json", "front.png"
-SIDES = {"32": 24, "224": 96}  # of the proxy's images
+SIDES = {"small": 16, "32": 24, "224": 96}  # of the proxy's images
 IMAGES = {"cifar10": 10_000, "shapes": 4_000}  # of its training; of other data sets 10,000 at most
-HELD_BACK = 2_000  # images at most, a fifth of those there are
+HELD_BACK = 1_000  # images at most, a fifth of those there are
 EPOCHS = 4
 ENOUGH = 64  # nets that a budget should have room for before they are trained for more than one epoch
 MOST = 1.5  # times the time asked for: slower nets are not tried
@@ -98,13 +100,18 @@ class Proxy:
 
     def __init__(self, plan):
         self.plan, proxy = plan, plan["proxy"]
-        where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
-        data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
-        keep = min(proxy["images"], len(data.train) * 4 // 5)
-        data.hold_back(min(HELD_BACK, len(data.train) // 5), plan["seed"], stratified=True)
-        held = data.validation
-        data.hold_back(len(data.train) - keep, plan["seed"], stratified=True)
-        data.train, data.validation = data.train, held
+        if plan["dataset"] == "shapes":  # which draws its images: no more of them than are used
+            data, held = shapes.load(min(proxy["images"] + HELD_BACK, shapes.TRAIN), 10), HELD_BACK
+            if data.train.shape[0] != proxy["side"]:
+                data.train = splits.in_memory(splits.ResizedSplit(data.train, proxy["side"]))
+        else:
+            where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
+            data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
+            held = min(HELD_BACK, len(data.train) // 5)
+        data.hold_back(held, plan["seed"], stratified=True)
+        validation = data.validation
+        data.hold_back(max(len(data.train) - proxy["images"], 0), plan["seed"], stratified=True)
+        data.validation = validation
         self.data, self.options = data, options(plan, len(data.classes))
 
     def build(self, line):
@@ -254,7 +261,26 @@ def go(folder, *, make=Proxy, tell=lambda record, history: None) -> list[dict]:
     return history
 
 
+def in_memory(plan, table, *, make=Proxy, tell=lambda record, history: None) -> list[dict]:
+    """The records of the whole search of a plan, with nothing written down."""
+    history = []
+    for record, _ in _records(plan, table, history, make(plan)):
+        history.append(record)
+        tell(record, history)
+    return history
+
+
 def _go_on(folder, plan, table, history, proxy, tell) -> None:
+    for record, seconds in _records(plan, table, history, proxy):
+        took = {"number": record["number"], "seconds": round(seconds, 3)}
+        log.append(folder / log.TIMES, took)  # first: a net that is done again has two times, and one record
+        log.append(folder / log.NETS, record)
+        history.append(record)
+        tell(record, history)
+
+
+def _records(plan, table, history, proxy):
+    """(record, seconds of its training) of each net that is left; the caller adds each to ``history``."""
     space, classes = space_named(plan["space"]), len(proxy.data.classes)
     fast = fits(plan, table, classes)
     while len(history) < plan["nets"]:
@@ -271,8 +297,4 @@ def _go_on(folder, plan, table, history, proxy, tell) -> None:
             "accuracy": accuracy,
             "reward": reward(accuracy, seconds, plan["target"], plan["reward"]),
         }
-        took = {"number": len(history), "seconds": round(time.perf_counter() - began, 3)}
-        log.append(folder / log.TIMES, took)  # first: a net that is done again has two times, and one record
-        log.append(folder / log.NETS, record)
-        history.append(record)
-        tell(record, history)
+        yield record, time.perf_counter() - began

@@ -7,7 +7,8 @@ keeps the space small enough to be searched. Strides are the space's own. Widths
     channels   0.75, 1 or 1.25 times the reference's, to a multiple of 8        repeats   one less, as many, one more
     kinds      conv, sep, inv with expansion 3 or 6        kernels   3, 5       squeeze-and-excite   none, 1/4
 
-``SPACES["224"]`` takes MobileNetV2's table for its reference, as the paper does; ``SPACES["32"]`` is for images of 32×32.
+``SPACES["224"]`` takes MobileNetV2's table for its reference, as the paper does; ``SPACES["32"]`` is for images of 32×32, and
+``"small"`` for the same, with nets of one or two million MACs: a search in it takes minutes, and teaches as much.
 
 Whatever is drawn is a function of a seed and the net's number, so that a search can be stopped anywhere and needs no
 generator's state to go on.
@@ -113,6 +114,7 @@ class Space(NamedTuple):
 
 
 SPACES = {
+    "small": Space(32, 16, 2, (Reference(16, 1, 1), Reference(24, 1, 2), Reference(40, 2, 2)), 0),
     "32": Space(
         32, 32, 2,
         (Reference(32, 2, 1), Reference(48, 2, 1), Reference(64, 3, 2), Reference(96, 3, 1), Reference(160, 2, 2)),
