@@ -6,8 +6,8 @@ import pytest
 from kernel_shapes import DIFFERENCES, ORACLE, TORCH, both_dtypes, close, differences, dot_product_test, draw
 
 import numnet
-from numnet.kernels import global_average_forward
-from numnet.kernels.average import average_backward, average_cost, average_forward
+from numnet.kernels import average_backward, average_forward, global_average_forward
+from numnet.kernels.average import average_cost
 from numnet.layers import AveragePool, Dense, Flatten
 
 WINDOWS = [  # x, kernel side, stride, padding

@@ -48,6 +48,8 @@ learned something whole. The first two need no other page: begin anywhere, say w
 from numnet.kernels.activations import CODES as CODES
 from numnet.kernels.activations import activation_backward as activation_backward
 from numnet.kernels.activations import activation_forward as activation_forward
+from numnet.kernels.average import average_backward as average_backward
+from numnet.kernels.average import average_forward as average_forward
 from numnet.kernels.batchnorm import batchnorm_backward as batchnorm_backward
 from numnet.kernels.batchnorm import batchnorm_forward as batchnorm_forward
 from numnet.kernels.conv import conv_backward as conv_backward
