@@ -233,6 +233,24 @@ def test_a_search_from_the_command_line(small, tmp_path, monkeypatch):
     assert numnet("search", "--resume", "one", "--seed", 3)[2].count("expected no --seed") == 1
 
 
+def test_a_training_takes_a_line_as_it_is_written(tmp_path):
+    """No recipe's width, strides or side gets into it; what is asked for does."""
+    from numnet.training import recipes
+    from numnet.training.run import plan
+
+    line = SMALL.draw(0, 0)
+    for dataset in ("cifar10", "shapes", str(tmp_path)):
+        model = plan(dataset, None, {"model": {"model": line}})["model"]
+        assert model == {"model": line, "resolution": 8, "seed": 0}
+    asked = plan("shapes", None, {"model": {"model": line, "width": 0.5, "resolution": 16}})["model"]
+    assert asked == {"model": line, "width": 0.5, "resolution": 16, "seed": 0}
+    (tmp_path / "recipe.json").write_text(json.dumps({"model": {"model": line}}))
+    model = plan(str(tmp_path), str(tmp_path / "recipe.json"))["model"]
+    assert model["resolution"] == 8 and "width" not in model
+    with pytest.raises(NumnetError, match="expected a stage such as"):
+        recipes.merge({"model": {"width": 0.5}}, {"model": {"model": "search:8:8,foo"}})
+
+
 def test_build_from_the_command_line(tmp_path):
     line = SMALL.draw(0, 0)
     assert works("build", line).strip() == line

@@ -92,7 +92,11 @@ def _recipe(dataset, epochs, seed) -> dict:
     """The data set's recipe, cut to so many epochs; without its net, and with images of one size."""
     own = recipes.load(recipes.default(str(dataset)))
     short = recipes.merge(own, {"epochs": epochs, "progressive": None, "seed": seed})
-    return {key: value for key, value in short.items() if key not in ("about", "model", *recipes.READING)}
+    return {
+        key: value
+        for key, value in short.items()
+        if key not in ("about", "model", "whiten", *recipes.READING)
+    }
 
 
 class Proxy:

@@ -27,6 +27,7 @@ from numnet.errors import NumnetError
 from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
 from numnet.models.names import hint
+from numnet.models.searched import is_written, parse
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -252,6 +253,9 @@ def merge(*layers: dict) -> dict:
         if "model" in layer.get("model", {}):
             kept_keys = set(MODEL_KEPT) - set(NO_CHOICE.get(layer["model"]["model"], ()))
             model = {key: value for key, value in model.items() if key in kept_keys}
+            if is_written(layer["model"]["model"]):  # a line says its channels, strides and side itself
+                model = {key: value for key, value in model.items() if key not in ("width", "strides")}
+                model["resolution"] = parse(layer["model"]["model"]).side
             kept.pop("progressive", None)
             kept.pop("whiten", None)
         merged = {**kept, **layer}

@@ -10,6 +10,7 @@ from numnet.errors import NumnetError, tell
 from numnet.loading import load_any, read_document, require_floats
 from numnet.models import build, describe
 from numnet.models.common import Settings
+from numnet.models.searched import is_written
 from numnet.training import recipes, state
 from numnet.training.loop import Run
 from numnet.training.team import Team
@@ -71,7 +72,8 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
         recipe = "quantise"
     if recipe is not None:
         named = recipes.load(str(recipe))
-        if recipes.default(str(dataset)) == "folder" and "model" in named.get("model", {}):
+        own = named.get("model", {}).get("model")
+        if recipes.default(str(dataset)) == "folder" and own is not None and not is_written(own):
             # Photographs have no size of their own: the recipe's net brings its own, not the folder recipe's.
             named = {**named, "model": {"resolution": Settings.resolution, **named["model"]}}
         layers.append(named)
