@@ -297,6 +297,8 @@ SAME = [
     ("product", "multiply", r"2 \+ n", "with vectors of two numbers 2 + n is 2 · n"),
     ("dense|folding", "few_images|fold_all", r"(filters|count) \+ 1\]", BY_ANOTHER),
     ("dense", "few_images", r"\* n < filters", "the last vectors go singly"),
+    ("conv", "gather_row", r"line \+ 1\]", "the number behind it is written next, or is none of the tile's"),
+    ("conv", "_backward", r"else \(1, 0\)", MORE_ROOM),
     ("pointwise", "_inference", r"if False else room", "both tiles pack the same numbers into one place"),
     ("activations", "activate_rows", r"^if False:", "the identity stores what it has loaded"),
     ("depthwise", "_backward", r"copies >= 1:|copies > 0:", "one copy is added up: every number onto itself"),
