@@ -230,6 +230,21 @@ def writers(names, run, *outputs):
         assert seen.all(), "a number that no tile writes"
 
 
+def backwards(names, run):
+    """Run with the tiles of these pages' passes in the opposite order, as threads may: what one does to another's shows."""
+    if not vectors.PLAIN:
+        return run()
+    modules = [sys.modules[f"numnet.kernels.{name}"] for name in names]
+    own = [module.prange for module in modules]
+    try:
+        for module in modules:
+            module.prange = lambda *span: reversed(range(*span))
+        run()
+    finally:
+        for module, function in zip(modules, own):
+            module.prange = function
+
+
 def each_number_has_one_writer(kind, shape):
     op, name = kind(shape), kind.__name__.lower()
     x, w, dz, norm_x = drawn(op)
@@ -747,9 +762,11 @@ def a_few_images():
                 y, unit = np.full((rows, columns), np.nan), folded(w, shift, scale)
                 end = functools.partial(product_ends, x, unit, CODES[name], more, y, dense)
                 writers(["dense"], end, y)
-                end()
                 want = oracle.activate(name, x @ w * scale + shift)
-                close(y, want + more if more.size else want, ORACLE, f"{name} {rows} {deep} {columns}")
+                want = want + more if more.size else want
+                for way in (end, functools.partial(backwards, ["dense"], end)):
+                    way()
+                    close(y, want, ORACLE, f"{name} {rows} {deep} {columns}")
 
 
 @page("inverted")
