@@ -46,7 +46,7 @@ ROUNDS = {
     "infer": 15,
     "train": 4,
 }  # how often a net runs with the clock between its blocks, and how often without
-WARM = 2  # runs before: the first packs the weights and allocates
+WARM = 2  # runs before: the first allocates
 LR = 0.001
 
 
