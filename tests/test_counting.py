@@ -183,7 +183,7 @@ NETS = (
     NUMBER
     + """
 import numnet
-from numnet.kernels import activations, batchnorm, conv, depthwise, pointwise, pooling, residual, squeeze_excite
+from numnet.kernels import activations, batchnorm, conv, depthwise, pointwise, pooling, residual, ring, squeeze_excite
 from numnet.layers import layer as layers
 from numnet.layers.layer import Memory, Workspace, backward_through, finish, hand
 
@@ -223,7 +223,7 @@ def forward(training):
 result = {"inference": counted(forward, False)}
 # What is left without batch norm and activations: the convolutions, the dense layer, and the gradients of skips.
 page = {"normalise_activate", "unit_gradient", "add_moments", "add_gradient_sums"}
-for module in (batchnorm, conv, depthwise, pointwise, pooling, residual):
+for module in (batchnorm, conv, depthwise, pointwise, pooling, residual, ring):
     for name in page & set(vars(module)):
         setattr(module, name, silent(getattr(module, name)))
 for name in ("gradient_sums_of", "close_moments", "close_gradient_sums"):
