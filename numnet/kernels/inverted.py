@@ -183,15 +183,10 @@ def cut_of(images, shape, window, rows, squeezes):
     return Cut(1, -(-rows // -(-rows // fits)))
 
 
-def room_for(expand, filter, project):
-    """Numbers of scratch that a block's weights take."""
-    return room_of(expand) + filter.w.size + room_of(project)
-
-
 def inference_step(source, units, excite, codes, window, y, cut, room):
     """The kernel and its arguments for y (N, P, Q, F) from the finished map ``source`` (N, H, W, C). No checks.
 
-    units: the Folded of (1), (2) and (3). room: scratch of ``room_for`` numbers.
+    units: the Folded of (1), (2) and (3). room: scratch, as many numbers as ``room_of`` says of the three together.
     """
     expand, filter, project = units
     first = room_of(expand)
