@@ -83,7 +83,7 @@ class Leave:
     """A handler that ends the command as Ctrl-C does: half-written files are removed on the way out.
 
     It raises, and stores the signal in ``heard``: a signal may come while Python runs a callback of a library
-    written in C, whose exceptions are printed and lost. ``end`` still finds it there.
+    written in C, or clean-up code, whose exceptions are lost. ``end`` still finds it there.
     """
 
     heard = None  # the number of the signal
@@ -99,11 +99,17 @@ class Leave:
         if self.heard is not None:
             raise SystemExit(128 + self.heard)
 
+    def hook(self, usual):
+        """``sys.unraisablehook``: Python prints a traceback of an exception that is lost; not of one raised here."""
+        ours = (KeyboardInterrupt, SystemExit)
+        return lambda lost: None if self.heard and isinstance(lost.exc_value, ours) else usual(lost)
+
 
 @contextmanager
 def _ended_by_signals():
     """Inside, Ctrl-C, SIGTERM and SIGHUP end the command. A training has its own handlers, which save first."""
-    before, leave = {}, Leave()
+    before, leave, hook = {}, Leave(), sys.unraisablehook
+    sys.unraisablehook = leave.hook(hook)
     if threading.current_thread() is threading.main_thread():
         for name, usual in (
             ("SIGINT", signal.default_int_handler),
@@ -118,6 +124,7 @@ def _ended_by_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         leave.end()  # also in place of an error: clean-up that was cut short may raise one
 
 
