@@ -23,7 +23,7 @@ from numnet.models import build
 from numnet.training import recipes
 from numnet.training.console import Compiling
 from numnet.training.loop import Run, shrunk, sides_of
-from numnet.training.run import plan
+from numnet.training.run import data_of, plan
 
 LADDER = {  # by the time that they take
     "cifar10": (
@@ -98,15 +98,7 @@ def fitting(merged, cost, budget) -> int:
 def measure(dataset, merged, progress=True, reading=None) -> dict:
     """{side: seconds of an epoch's training steps on images of that side, …, 0: of an epoch's validation}."""
     model = dict(merged["model"])
-    data = datasets.load(
-        dataset,
-        validation=merged.get("validation", 0),
-        preset=merged.get("preset"),
-        background=merged.get("background"),
-        seed=merged["seed"],
-        resolution=model["resolution"],
-        **(reading or {}),
-    )
+    data = data_of(dataset, merged, reading or {})
     model.setdefault("classes", len(data.classes))
     settings = {key: value for key, value in merged.items() if key not in (*recipes.READING, "model")}
     run = Run(build(**model), data, settings, progress=False)

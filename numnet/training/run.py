@@ -15,13 +15,9 @@ from numnet.training import recipes, state
 from numnet.training.loop import Run
 from numnet.training.team import Team
 
+# Keywords of ``data.load`` that a checkpoint may name.
+READING = {"data_dir", "memory", "download", "input_scaling"}
 # Keywords of a checkpoint's net that say nothing of its weights: another training has its own.
-READING = {
-    "data_dir",
-    "memory",
-    "download",
-    "input_scaling",
-}  # keywords of ``data.load`` that a checkpoint may name
 OF_A_TRAINING = ("classes", "seed", "bn_momentum", "dropout", "initialiser")
 
 
@@ -168,17 +164,7 @@ def _run(
         reading["data_dir"] = str(Path(reading["data_dir"]).absolute())
     if recipes.default(str(dataset)) == "folder":
         dataset = str(Path(dataset).absolute())
-    data = team.first(  # one at a time: it may download
-        lambda: datasets.load(
-            dataset,
-            validation=recipe.get("validation", 0),
-            preset=recipe.get("preset"),
-            background=recipe.get("background"),
-            seed=recipe["seed"],
-            resolution=model["resolution"],
-            **reading,
-        )
-    )
+    data = team.first(lambda: data_of(dataset, recipe, reading))  # one at a time: it may download
     classes = model.setdefault("classes", len(data.classes))
     if classes < len(data.classes):
         raise NumnetError(
@@ -200,6 +186,19 @@ def _run(
     run.extended = extended
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
+
+
+def data_of(dataset, recipe, reading):
+    """The data set that a recipe trains on; ``reading``: other keywords of ``numnet.data.load``."""
+    return datasets.load(
+        dataset,
+        validation=recipe.get("validation", 0),
+        preset=recipe.get("preset"),
+        background=recipe.get("background"),
+        seed=recipe["seed"],
+        resolution=recipe["model"]["resolution"],
+        **reading,
+    )
 
 
 def _require_fit(model, start) -> None:
