@@ -59,6 +59,18 @@ def replace(path, content: bytes) -> None:
         raise NumnetError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def read_json(path, missing=None):
+    """The content of a JSON file. Raises NumnetError, which says ``missing`` if the file is and that is given."""
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise NumnetError(missing) from None
+        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise NumnetError(f"{path}: not JSON ({_one_line(error)})") from None
+
+
 def _flush_folder(folder: Path) -> None:
     """The rename itself is on the disk only when the folder is. Windows knows no such thing."""
     if os.name == "nt":

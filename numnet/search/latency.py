@@ -94,14 +94,7 @@ class Table:
     @classmethod
     def read(cls, path) -> "Table":
         """The table in a file. NumnetError for one that is missing, damaged or something else."""
-        try:
-            content = json.loads(Path(path).read_text("utf-8"))
-        except FileNotFoundError:
-            raise NumnetError(f"{path}: no such table; `numnet latency` makes one") from None
-        except OSError as error:
-            raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, RecursionError) as error:
-            raise NumnetError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
+        content = checkpoint.read_json(path, f"{path}: no such table; `numnet latency` makes one")
         try:
             if content["format"] != FORMAT or not isinstance(content["machine"], dict):
                 raise ValueError

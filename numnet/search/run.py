@@ -218,14 +218,7 @@ def begin(folder, plan, table) -> None:
 def read(folder) -> tuple[dict, latency.Table]:
     """Plan and table of a search's folder. NumnetError if it holds none."""
     path = Path(folder) / PLAN
-    try:
-        plan = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise NumnetError(f"{folder}: holds no search ({PLAN} is missing)") from None
-    except OSError as error:
-        raise NumnetError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise NumnetError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
+    plan = checkpoint.read_json(path, f"{folder}: holds no search ({PLAN} is missing)")
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise NumnetError(f"{path}: no plan of a search that this numnet knows")
     missing = {

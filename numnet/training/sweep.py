@@ -61,13 +61,7 @@ def read(file, out=None) -> Sweep:
     out: the folder; None: the file's path without .json.
     """
     file = Path(file)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NumnetError(f"{file}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise NumnetError(f"{file}: not JSON ({' '.join(str(error).split())})") from None
-    common = {}
+    common, content = {}, checkpoint.read_json(file)
     if isinstance(content, dict) and set(content) <= {"common", "runs"}:
         common, content = content.get("common", {}), content.get("runs")
     if not isinstance(content, list) or not content or not isinstance(common, dict):
