@@ -230,10 +230,12 @@ class Plan:
 
     def _excite_of(self, layer):
         """The two dense layers and the gate of a squeeze-excite, or of None, as the kernels take them."""
-        reduce = expand = self.executor.folded.nothing
-        if layer is not None:
+        if layer is None:
+            reduce = expand = self.executor.folded.nothing
+            gate = IDENTITY
+        else:
             reduce, expand = (self.executor.folded[layer.children[i]] for i in (1, 3))
-        gate = layer.children[4].code if layer is not None else IDENTITY
+            gate = layer.children[4].code
         return inverted.Excite(*reduce, *expand, lanes(len(reduce.shift), self.dtype), gate)
 
     def _branches(self, layer, x):

@@ -57,6 +57,11 @@ class Folding:
         yield self.buffers, unit.buffers["bn.variance"]
 
     def _rooms(self, layers):
+        """Numbers of scratch that the layers of one list need at a time, list by list.
+
+        A block that runs in one pass holds all its weights there, and has at most three units (``Sequence.cut``). Others
+        run one after another.
+        """
         own = [room_of(self[layer]) for layer in layers if id(layer) in self.units]
         yield sum(own) if len(own) < 4 else max(own)
         for layer in layers:

@@ -94,8 +94,11 @@ def sums_of(like, x, folded, f, places, y):
 
 
 @row
-def few_images(x, folded, code, y, span, v):
-    """y (N·F) = activation(x (N·C) · w · scale + shift), for the vectors first … last − 1 = span of the filters."""
+def few_images(x, folded, code, skip, y, span, v):
+    """y (N·F) = activation(x (N·C) · w · scale + shift) + skip, for the vectors first … last − 1 = span of the filters.
+
+    An empty skip adds nothing.
+    """
     filters, n = folded.shift.size, width(v)
     images, (first, last) = y.size // filters, span
     channels, places = x.size // images, (0, n, 2 * n, 3 * n, 4 * n, 5 * n, 6 * n, 7 * n)
@@ -110,21 +113,20 @@ def few_images(x, folded, code, y, span, v):
             sums_of(zeros(y, 1, 1, v), a, folded, begin_of(j, filters, v), (0,), out)
             j += 1
         activate_rows(code, out[begin:end], v)
+        if skip.size:
+            add(out[begin:end], skip[image * filters + begin : image * filters + end])
 
 
 @kernel
 def _few_images(x, folded, code, skip, y, tiles, v):
     """y = activation(x · w · scale + shift) + skip, or no skip if that is empty; all flat."""
     count = vectors_of(folded.shift.size, v)
-    groups, filters, n = max(count // SIDE, 1), folded.shift.size, width(v)
+    groups = max(count // SIDE, 1)
     for tile in prange(tiles):  # each tile writes its own filters of y
         first, last = share(tile, tiles, groups)
         if first < last:
             until = last * SIDE if last < groups else count
-            few_images(x, folded, code, y, (first * SIDE, until), v)
-            begin, end = first * SIDE * n, begin_of(until - 1, filters, v) + n
-            for at in range(0, skip.size, filters):
-                add(y[at + begin : at + end], skip[at + begin : at + end])
+            few_images(x, folded, code, skip, y, (first * SIDE, until), v)
 
 
 def inference_step(x, folded, code, skip, y):

@@ -106,10 +106,10 @@ def squeeze_excite(z, images, excite, v, y):
     squeezed = np.empty(images * narrow, z.dtype)
     for n in range(images):
         average_image(z[n * size : (n + 1) * size], means[n * wide : (n + 1) * wide], v)
-    reduce = Folded(excite.r1, excite.scale1, excite.bias1)
-    few_images(means, reduce, RELU, squeezed, (0, vectors_of(narrow, excite.lanes)), excite.lanes)
+    reduce, nothing = Folded(excite.r1, excite.scale1, excite.bias1), z[:0]
+    few_images(means, reduce, RELU, nothing, squeezed, (0, vectors_of(narrow, excite.lanes)), excite.lanes)
     expand = Folded(excite.r2, excite.scale2, excite.bias2)
-    few_images(squeezed, expand, excite.gate, gates, (0, vectors_of(wide, v)), v)
+    few_images(squeezed, expand, excite.gate, nothing, gates, (0, vectors_of(wide, v)), v)
     for n in range(images):
         here = slice(n * size, (n + 1) * size)
         scale_image(z[here], gates[n * wide : (n + 1) * wide], y[here], v)
