@@ -15,8 +15,8 @@ from numnet.kernels.vectors import width
 class Window(NamedTuple):
     """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image.
 
-    ``side``: taps in a row of the window, K; how many rows it has, the weights say. ``lanes``: of a row of it, K·C numbers;
-    only the standard convolution asks.
+    ``side``: taps in a row of the window, K. How many rows the window has follows from the weights. ``lanes``: those for the
+    K·C numbers of one of its rows; only the standard convolution needs them.
     """
 
     side: int
@@ -60,13 +60,13 @@ class Upstream(NamedTuple):
 
 @row
 def vectors_of(count, v):
-    """How many vectors ``count`` numbers are, at least one vector's; the last vector may overlap the one before."""
+    """How many vectors hold ``count`` numbers (of which a vector is full, at least); the last may overlap the one before."""
     return (count + width(v) - 1) // width(v)
 
 
 @row
 def begin_of(j, count, v):
-    """Where vector j of ``count`` numbers begins."""
+    """Where vector j of ``count`` numbers begins; the last begins early enough to end with them."""
     return min(j * width(v), count - width(v))
 
 

@@ -1,4 +1,4 @@
-"""Pointwise (1×1) convolution: the product in which a MobileNet spends 95 % of its multiplications.
+"""Pointwise (1×1) convolution: the product in which MobileNetV1 spends 95 % of its multiplications.
 
 For pixel r of R = N·H·W, channels c of C, filters f of F (Howard et al. 2017, section 3.1, the second factor of a
 depthwise-separable convolution):
@@ -60,11 +60,11 @@ from numnet.kernels.product import (
 from numnet.kernels.rows import add, copy, line_up
 from numnet.kernels.vectors import lanes, number_of
 
-LEAST = 192  # pixels a part holds at least: with fewer, adding up the parts' dw costs more than it saves
+LEAST = 192  # pixels of a part, and of a tile, at least: with fewer, adding up the parts' dw costs more than it saves
 TALLEST = 2048  # pixels a tile holds at most
 CACHE = 65536  # numbers of x and y together in a tile: 256 KiB of float32
-SMALL = 1024  # pixels of an inference that is not cut into many tiles
-OWN = 2  # tiles over pixels that pack the weights for themselves
+SMALL = 1024  # an inference of so few pixels is cut over the filters, if there are many of them
+OWN = 2  # with so few tiles over pixels, each packs the weights for itself
 
 
 # ---------------------------------------------------------------------------------------------- the definition
@@ -170,7 +170,8 @@ def _inference(x, folded, code, skip, y, room, cut, v):
     tiles = (rows + step - 1) // step
     if tiles > OWN:
         pack_scaled(folded.w, folded.scale, Packed(room, deep, filters, v), (0, count))
-    # The last tile takes what is left over, too: a vector that overlaps a panel of this same tile.
+    # Tiles are whole panels. The last tile also takes the vectors left over: the very last may overlap the one before it, and
+    # two tiles must not write the same numbers.
     panels = max(count // VECTORS, 1)
     for tile in prange(tiles * wide):  # each tile writes its own pixels and filters of y
         at, (first, last) = tile // wide, share(tile % wide, wide, panels)
@@ -183,10 +184,12 @@ def _inference(x, folded, code, skip, y, room, cut, v):
 
 
 def inference_cut(rows, channels, filters, n):
-    """The Cut, by the shapes alone.
+    """The Cut, by the shapes alone; n: the lanes.
 
-    A few pixels are cut over filters, so that each core packs and reads its own weights, once; where filters are few, into
-    two tiles, each of which packs all weights for itself: what another core has written comes slowly, 10 ns a line.
+    Few pixels are cut over the filters, into 8 tiles at most: each core packs and reads its own share of the weights, once.
+    Where the filters are few as well, there are two tiles of pixels, and each packs all weights for itself: what another
+    core has just written arrives slowly, 10 ns a line of the cache. Many pixels are cut into tiles that fit the cache, higher
+    ones where the weights are many, since each tile reads them all; and over filters, too, if that gives fewer than 8 tiles.
     """
     panels = -(-filters // n) // VECTORS
     if rows <= SMALL:
@@ -201,6 +204,7 @@ def inference_cut(rows, channels, filters, n):
 
 @kernel
 def _sum_parts(partial, total, n):
+    """total (rows, F) = Σ partial (parts, rows, padded F). n: the lanes if F is padded, else 1."""
     parts, rows, held = partial.shape
     columns = total.shape[1]
     for tile in prange((rows + 15) // 16):  # each tile writes its own rows of the total
@@ -237,8 +241,10 @@ def unit_forward(source, w, y, moments):
 
 
 def unit_backward(upstream, source, w, dx, more, x_sums, partial):
-    """The parts' dw in ``partial`` (parts, C, padded F), and where dx has a size dx (N, H, W, C), plus ``more`` where that
-    has one, and x_sums. No checks.
+    """The parts' dw into ``partial`` (parts, C, padded F), and the gradient of x into dx (N, H, W, C). No checks.
+
+    Each of these may be empty, and is then left out: dx; ``more``, which is added to dx; x_sums, the sums of dx (page
+    ``batchnorm``).
     """
     upstream = upstream._replace(dy=upstream.dy.reshape(-1), raw=upstream.raw.reshape(-1))
     _backward(upstream, flat(source), w, dx.reshape(-1), more.reshape(-1), partial, x_sums)
@@ -260,7 +266,7 @@ def inference_step(x, folded, code, skip, y, room):
 
 
 def room_of(folded):
-    """Numbers that the packed weights of a unit take."""
+    """Numbers that the packed weights of a unit take, OWN times, since so many tiles may pack their own."""
     filters, n = folded.shift.size, number_of(lanes(folded.shift.size, folded.w.dtype))
     return OWN * (folded.w.size // max(filters, 1)) * -(-filters // n) * n
 

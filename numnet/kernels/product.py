@@ -1,4 +1,4 @@
-"""The matrix product: nine tenths of the arithmetic of every net here, on one page and near the processor's peak.
+"""The matrix product: about nine tenths of the arithmetic of every net here, on one page and near the processor's peak.
 
 With x (R, C), w (C, F), y (R, F), and dx, dw, dy shaped like x, w, y:
 
@@ -58,11 +58,12 @@ from numnet.kernels.vectors import (
     zeros,
 )
 
-_1 = np.float32(1)
-# y = a · b, not y += a · b. (A NumPy number: Numba would compile its functions anew for Python's False.)
+_1 = np.float32(1)  # swish's β, which only the layer of that name lets be anything else
+# The argument ``adds`` of a product: y = a · b, not y += a · b. (For Python's False Numba would compile the functions anew.)
 NEW = np.bool_(False)
 ROWS, FEW = 6, 2  # rows of a tile of registers, and of the smaller one for the rest
-VECTORS = 4 if vectors.FEATURES.get("neon") else 2  # vectors in a row of the tile
+# Vectors in a row of the tile. AVX-512 has registers for 4, too, but is as fast with 2: see the measurement above.
+VECTORS = 4 if vectors.FEATURES.get("neon") else 2
 
 
 class Strided(NamedTuple):
@@ -165,7 +166,10 @@ def pack_turned(w, deep, columns, out, v):
 
 @row
 def add_products(tile, a, r, b, at, places, row_of_b):
-    """tile[i] += Σ_k a[r + i, k] · b[k], for a panel of b that begins at ``at``: the loop in which the time is spent."""
+    """tile[i] += Σ_k a[r + i, k] · b[k], for a panel of b that begins at ``at``: the loop in which the time is spent.
+
+    row_of_b is a tile of one row: ``like`` of the loads from b.
+    """
     numbers, step = a.at + r * a.row, len(places) * width(b.lanes)
     for _ in range(b.deep):
         tile = add_outer(tile, a.values, numbers, a.row, load_tile(row_of_b, b.values, at, 0, places))
@@ -228,7 +232,7 @@ def finish_by(family, y, rows, panel, ending, v):
 
 @row
 def finish_panel(y, rows, panel, ending, v):
-    """y = activation(y) + skip for the rows of a panel; each family of activations has its own loop."""
+    """y = activation(y) + skip for the rows of a panel. Each family of activations has its own loop, with no branch in it."""
     family = family_of(ending.code)
     if ending.code == IDENTITY and ending.skip.size == 0:
         return
@@ -269,6 +273,7 @@ def multiply(a, rows, b, y, span, ending, adds):
     """
     j, count, n = span[0], vectors_of(b.columns, b.lanes), width(b.lanes)
     while j < span[1]:
+        # Numba knows the length of a tuple only if it is written out: four, of which VECTORS or one are taken.
         columns = (column(b, j), column(b, j + 1), column(b, j + 2), column(b, j + 3))
         at, places = j * n * b.deep, (0, n, 2 * n, 3 * n)
         if held_by(j, count) == VECTORS:
@@ -294,7 +299,7 @@ def multiply_all(a, rows, b, y, adds):
 
 # ---------------------------------------------------------------------------------------------- whole matrices
 
-TILE = 128  # rows of a whole product's tile
+TILE = 128  # rows of y that a thread makes at a time
 
 
 @kernel

@@ -5,8 +5,8 @@ places left and right of each row. A *ring* is K rows of scratch that stay in th
 lies in slot r mod K, so a new row takes the place of the one that is needed no more:
 
     K = 3, s = 1      slot 0    slot 1    slot 2
-    output row 4:     0 x₃ 0    0 x₄ 0    0 x₅ 0         rows 3, 4, 5 of the padded image
-    output row 5:     0 x₆ 0    0 x₄ 0    0 x₅ 0         only row 6 comes in, over row 3
+    output row 3:     0 x₃ 0    0 x₄ 0    0 x₅ 0         rows 3, 4, 5 of the padded image
+    output row 4:     0 x₆ 0    0 x₄ 0    0 x₅ 0         only row 6 comes in, over row 3
 
 Each row comes in once, and is finished (normalised and activated) on the way. Its zeros are written once, when the ring is
 made. A row that lies in the padding altogether is one more row, of zeros. So whoever works on a ring has no borders to think
@@ -49,7 +49,10 @@ def ring_of(rows, length, first, size, copies, spare, like):
 
 @row(inline=True)
 def image_ring(image, copies, window, rows, line):
-    """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for the windows of a line of y."""
+    """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for all windows of a row of y.
+
+    line: that row, a ``Line`` of the page ``depthwise``.
+    """
     first, size = window.left * line.channels, image.shape[1] * copies
     reach = ((line.pixels - 1) * window.stride + window.side) * line.channels
     spare = image.shape[1] if copies > 1 else 0
@@ -58,7 +61,10 @@ def image_ring(image, copies, window, rows, line):
 
 @row(inline=True)
 def see(ring, image, source, window, outputs, p):
-    """Bring into the ring what the windows of output row p need of an image (H, W·C), finished, and point ``at`` to it."""
+    """Bring into the ring what the windows of output row p need of an image (H, W·C), finished, and point ``at`` to it.
+
+    outputs: C·M, the numbers of a pixel in the ring.
+    """
     rows, first, height = ring.at.size, p * window.stride, image.shape[0]
     for r in range(max(first, ring.next[0]), first + rows):
         if window.top <= r < window.top + height:

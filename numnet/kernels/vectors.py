@@ -30,11 +30,13 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``add_taps(tile, a, at, step, starts, tap, weights)`` | it gains Σ_t a[at + r · step + starts[i] + t · tap …] · weights[t] |
 | ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | sums of tiles, fma of tiles, and a hint to memory |
 
+The argument ``like``, here and on other pages, is any tile of the wanted shape: its type counts, its numbers are not read.
+
 **Lanes** are a part of the type: ``v`` is a small value whose Numba type carries the number. ``lanes(channels, dtype)`` takes
-the processor's, or $NUMNET_LANES, or half of them, or one, where a map has fewer channels. Channels that the lanes
-do not divide end in a vector that *overlaps* the one before: it begins at channels − lanes. That is three times as fast as
-masking lanes out. Some numbers are so worked out twice, with the same result. Only adding to memory must not happen twice,
-so it is never done through an overlapping vector.
+as many as the processor has, or as $NUMNET_LANES says. Where a map has fewer channels than that it takes half of them, or
+one. Channels that the lanes do not divide end in a vector that *overlaps* the one before: it begins at channels − lanes. That
+is three times as fast as masking lanes out. Some numbers are then computed twice, with the same result. Only adding to memory
+must not happen twice, so it is never done through an overlapping vector.
 
 **Same bits.** No sum runs across the lanes of a vector, so 4, 8 and 16 lanes give the same bits.
 
@@ -74,7 +76,7 @@ _ASKED = os.environ.get("NUMNET_LANES", "")
 _WRONG = _ASKED not in ("", "4", "8", "16")
 # float32 numbers in a register; any value runs anywhere, and all give the same bits
 LANES = int(_ASKED) if _ASKED and not _WRONG else processor_lanes(FEATURES)
-# NEON and AVX-512 have 32 registers, AVX2 and SSE2 16. How many a product may fill with sums follows from it.
+# NEON and AVX-512 have 32 registers, AVX2 and SSE2 16. ``numnet bench`` asks, to measure the peak with as many sums as fit.
 REGISTERS = 32 if FEATURES.get("avx512f") or FEATURES.get("neon") else 16
 FUSED = bool(PLAIN or FEATURES.get("fma") or FEATURES.get("neon"))  # else fma is a slow call of a library
 
@@ -97,14 +99,15 @@ def number_of(v) -> int:
 
 
 def lanes(channels: int, dtype) -> np.integer:
-    """The lanes for maps of so many channels: the processor's; half of them; or one, for maps with fewer channels.
+    """The lanes for maps of so many channels: the processor's; with fewer channels half of them; with still fewer one.
 
-    (Each number of lanes is compiled for itself. Between two and a quarter of the processor's there is nothing worth that.)
+    There is nothing between half and one: every number of lanes is compiled anew, and for so narrow maps that costs more
+    than it saves.
     """
     if _WRONG:
         raise NumnetError(f"NUMNET_LANES: expected 4, 8 or 16, got {_ASKED!r}")
     dtype = np.dtype(dtype)
-    if dtype.kind == "O":
+    if dtype.kind == "O":  # numbers that count their own operations, in plain Python
         return _LANES[1]
     most = LANES if dtype == np.float32 else LANES // 2
     return _LANES[most if channels >= most else most // 2 if channels >= most // 2 else 1]
