@@ -5,7 +5,7 @@ For one channel, over the M = N·H·W numbers of a batch (Ioffe and Szegedy 2015
 (1)  mean = Σ x / M,   variance = Σ (x − mean)² / M                    of the batch; running ones in inference
 (2)  x̂ = (x − mean) · inv_std,   inv_std = 1 / √(variance + ε)
 (3)  u = γ · x̂ + β,   y = activation(u)
-(4)  running ← m · running + (1 − m) · batch                           variance with M − 1 below it if ``unbiased``
+(4)  running ← m · running + (1 − m) · batch                           variance over M − 1, not M, if ``unbiased``
 
 Backward, with du = dy · activation'(u):
 
@@ -22,8 +22,9 @@ the cache (``normalise_activate``), and no finished map is ever written to memor
 the means dβ/M and dγ/M: the (2, C) table ``means``.
 
 **The variance.** Σx² − (Σx)²/M in float32 is wrong by 12 % at mean/std = 100. Here each tile is summed around a centre
-close to its mean, Σ(x − c) and Σ(x − c)², which costs no second look at the tile; tiles are merged in float64 and in
-index order by Chan, Golub and LeVeque 1979 (with δ the difference of two means):
+close to its mean, Σ(x − c) and Σ(x − c)², which costs no second look at the tile. Tiles are merged in float64 and in
+index order by Chan, Golub and LeVeque 1979. With n_a and n_b numbers in two tiles, n in both, δ the difference of the two
+means, and M2 = Σ (x − mean)²:
 
 (7)  mean = mean_a + δ·n_b/n,   M2 = M2_a + M2_b + δ²·n_a·n_b/n
 """
@@ -49,7 +50,7 @@ from numnet.kernels.activations import (
 from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
 from numnet.kernels.vectors import fma, lanes, load, store, zero
 
-_1 = np.float32(1)
+_1 = np.float32(1)  # swish's β, which only the layer of that name lets be anything else
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
 PARTS = 8  # partial sums: fixed, so that the bits do not depend on the number of threads; 8 keep 8 cores busy
 TILE = 16384  # numbers a tile holds: 64 KiB of float32
@@ -84,12 +85,11 @@ def _definition_backward(dy, x, gamma, mean, inv_std, dx, dgamma, dbeta):
         dbeta[c] = dgamma[c] = 0
         for r in range(pixels):
             dbeta[c] += dy[r, c]  # (5)
-            dgamma[c] += dy[r, c] * (x[r, c] - mean[c]) * inv_std[c]
+            dgamma[c] += dy[r, c] * (x[r, c] - mean[c]) * inv_std[c]  # (5)
         for r in range(pixels):
             normal = (x[r, c] - mean[c]) * inv_std[c]
-            dx[r, c] = (
-                gamma[c] * inv_std[c] * (dy[r, c] - dbeta[c] / pixels - normal * dgamma[c] / pixels)
-            )  # (6)
+            centred = dy[r, c] - dbeta[c] / pixels - normal * dgamma[c] / pixels
+            dx[r, c] = gamma[c] * inv_std[c] * centred  # (6)
 
 
 def definition(x, gamma, beta, eps=1e-3):
@@ -244,7 +244,7 @@ def add_deviations(x, first, end, centre, tile, v):
     for j in range(vectors_of(channels, v)):
         c = begin_of(j, channels, v)
         middle = load(centre, c, v)
-        # two pixels at a time: two sums wait for less than one
+        # Two pixels at a time, into sums of their own: an addition must wait for the one before it in the same sum only.
         total0 = total1 = square0 = square1 = zero(x, v)
         i = first + c
         while i + channels < end:
@@ -264,8 +264,8 @@ def add_moments(x, moments, v):
     """Merge a hot tile into moments (3, C) = count, mean, M2 of each channel, float64; equations (1) and (7).
 
     The tile is summed once, around the mean of all tiles so far; a part's first pixels are summed twice, the first time
-    around their first pixel, for their mean. What cancels in Σd² − (Σd)²/n is then no more than the scatter of the
-    centres, which is part of M2 anyway.
+    around their first pixel, for their mean. With d = x − centre, M2 of the tile is Σd² − (Σd)²/n. This difference loses
+    digits only if the centre is far from the tile's mean; and then the means of the tiles differ, which makes M2 large, too.
     """
     channels = moments.shape[1]
     centre, tile = np.empty(channels, x.dtype), np.empty(2 * channels, x.dtype)
@@ -287,7 +287,7 @@ def add_moments(x, moments, v):
 
 @row
 def merge_tile(moments, count, centre, tile):
-    """Equation (7): moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels."""
+    """Equation (7) for all channels: moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels."""
     channels, total = centre.size, moments[0, 0] + count
     part, cross = count / total, moments[0, 0] * count / total
     for c in range(channels):
@@ -301,7 +301,7 @@ def merge_tile(moments, count, centre, tile):
 
 @row
 def merge(moments, c, count, mean, m2):
-    """Equation (7): channel c of moments (3, C) takes in ``count`` numbers with this mean and M2."""
+    """Equation (7) for channel c: moments (3, C) take in ``count`` numbers with this mean and M2."""
     total = moments[0, c] + count
     delta = mean - moments[1, c]
     moments[2, c] += m2 + delta * delta * (moments[0, c] * count / total)
@@ -355,7 +355,7 @@ def _unit_gradient(upstream, dx):
 
 
 class Running(NamedTuple):
-    """The running statistics (C,), and how (4) moves them: momentum m, and M − 1 below the variance if ``unbiased``."""
+    """The running statistics (C,), and how (4) moves them: momentum m, and the variance over M − 1 if ``unbiased``."""
 
     mean: np.ndarray
     variance: np.ndarray

@@ -1,4 +1,4 @@
-"""Standard convolution: every output channel sees every input channel; in the papers' MobileNets, the stem alone.
+"""Standard convolution: every output channel sees every input channel; in MobileNetV1 to V3, the stem alone.
 
 (1)  y[n, p, q, f]  = Σ_uvc x[n, i, j, c] · w[u, v, c, f]          forward,  i = p·s + u − top,  j = q·s + v − left
 (2)  dx[n, i, j, c] = Σ_uvf dy[n, p, q, f] · w[u, v, c, f]         over the p, q, u, v that reach i, j
@@ -53,7 +53,8 @@ from numnet.kernels.rows import add, copy, line_up, lines, zero_row
 from numnet.kernels.vectors import lanes, load, store, width
 
 CACHE = 65536  # numbers of patches and outputs in a tile: 256 KiB of float32
-TRAINING, INFERENCE = 256, 48  # pixels of a tile at least, where there are so many
+# Pixels of a tile at least, where there are so many: every tile reads all weights, so a very low one is not worth its loads.
+TRAINING, INFERENCE = 256, 48
 
 
 # ---------------------------------------------------------------------------------------------- the definition
@@ -131,7 +132,7 @@ def tile_rows(patch, filters, columns, rows, least):
 
 @row
 def inside(column, taps, width):
-    """Taps lo … hi − 1 of a kernel row that starts at this image column fall inside the image."""
+    """(lo, hi): the taps lo … hi − 1 of a kernel row that starts at this image column are those inside the image."""
     return min(max(-column, 0), taps), max(min(width - column, taps), 0)
 
 
@@ -159,9 +160,8 @@ def gather_row(image, p, window, channels, patches):
                 store(flat, to + end, load(x, at + end, v))
             else:
                 zero_row(flat[to : to + line])
-                copy(
-                    x[at + lo * channels : at + hi * channels], flat[to + lo * channels : to + hi * channels]
-                )
+                first, last = lo * channels, hi * channels
+                copy(x[at + first : at + last], flat[to + first : to + last])
 
 
 @row
@@ -174,19 +174,17 @@ def scatter_row(patches, p, window, channels, image):
         lo, hi = inside(column, window.side, width)
         for u in range(patches.shape[1]):
             if 0 <= top + u < height and lo < hi:
-                line = image[top + u]
-                add(
-                    line[(column + lo) * channels : (column + hi) * channels],
-                    patches[q, u, lo * channels : hi * channels],
-                )
+                line, start = image[top + u], column * channels
+                first, last = lo * channels, hi * channels
+                add(line[start + first : start + last], patches[q, u, first:last])
 
 
 @row
 def gather_tile(images, source, finished, rows, span, window, patches):
     """The patches (rows of the tile, Q, K, K·C) of output rows lo … hi − 1 = span, ``rows`` of them an image.
 
-    images (N, H, W·C). A raw image is finished, in scratch, when its first row is asked for; one after another, the rows
-    of the tiles leave none out.
+    images (N, H, W·C). A raw image is finished into the scratch ``finished`` when its first row is asked for. The caller asks
+    for one row after another and skips none, so the later rows of the image find it there.
     """
     channels = patches.shape[3] // window.side
     for r in range(span[0], span[1]):
@@ -206,10 +204,8 @@ def gather_tile(images, source, finished, rows, span, window, patches):
 def _forward(source, w, window, y, moments, parts, v):
     """(1). moments (parts, 3, F), zero, or empty; v: the lanes of F."""
     x, (images, rows, columns, filters), patch = lines(source.raw), y.shape, w.shape[0]
-    line, step = (
-        window.side * source.raw.shape[3],
-        tile_rows(patch, filters, columns, images * rows, TRAINING),
-    )
+    line = window.side * source.raw.shape[3]  # numbers of a row of a patch
+    step = tile_rows(patch, filters, columns, images * rows, TRAINING)
     b = Packed(line_up(packed_size(patch, filters, v), x), patch, filters, v)
     pack(w.reshape(-1), patch, filters, b.values, v)
     for part in prange(parts):  # each part writes its own images of y and its own moments
@@ -241,10 +237,8 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
         pack_turned(w.reshape(-1), filters, patch, back.values, vp)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx and its own dw
         first, last = share(part, dw.shape[0], images)
-        patches, panels = (
-            line_up(step * columns * patch, x),
-            line_up(packed_size(step * columns, filters, vf), x),
-        )
+        patches = line_up(step * columns * patch, x)
+        panels = line_up(packed_size(step * columns, filters, vf), x)
         finished = np.empty(x.shape[1:] if source.pack.size else (0, 0), x.dtype)
         raw = line_up(step * columns * filters if upstream.pack.size else 0, x)
         mine = Strided(dw[part].reshape(-1), 0, dw.shape[2], 1)
@@ -266,9 +260,7 @@ def _backward(upstream, source, w, window, dx, more, dw, x_sums):
                 scatter_tile(places, (lo, hi), rows, window, dxs[first:last], mores[first:last])
                 if x_sums.size:
                     for r in range(lo, hi):
-                        if (
-                            r % rows == rows - 1
-                        ):  # with its last row an image's dx is whole, and still in the cache
+                        if r % rows == rows - 1:  # with its last row an image's dx is whole, and in the cache
                             n = first + r // rows
                             add_gradient_sums(dxs[n].reshape(-1), x[n].reshape(-1), source, x_sums[part])
 
@@ -320,8 +312,10 @@ def unit_forward(source, w, window, y, moments):
 
 
 def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
-    """The parts' dw in ``partial`` (parts, K·K·C, padded F). Where dx has a size, dx, plus ``more`` where that has one; and
-    x_sums. No checks.
+    """The parts' dw into ``partial`` (parts, K·K·C, padded F), and the gradient of x into dx. No checks.
+
+    Each of these may be empty, and is then left out: dx; ``more``, which is added to dx; x_sums, the sums of dx (page
+    ``batchnorm``).
     """
     _backward(
         upstream, source, w.reshape(-1, w.shape[3]), with_lanes(window, source), dx, more, partial, x_sums

@@ -8,8 +8,8 @@ Each entry of dw is a sum over the images, because every image used the same w. 
 sees another. The products are those of the pointwise page: a 1×1 convolution is a dense layer at every pixel.
 
 **One image.** In inference there are often few images, and then (1) reads each weight from memory to use it once. To pack
-them would be of no use. What counts is to read memory as it likes it: 8 vectors side by side, a row of w after another, with
-as many sums in registers. V3-Small's 576 × 1024 weights take 18 µs so, and 68 µs with 2 vectors, a product's panel.
+them would be of no use. What counts is to read long runs of memory: of each row of w 8 vectors side by side, row after row,
+with 8 sums in registers. So V3-Small's 576 × 1024 weights take 18 µs; with 2 vectors side by side, a product's panel, 68 µs.
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ def definition_backward(dy, x, w):
 # ---------------------------------------------------------------------------------------------- a few images
 
 SIDE = 8  # vectors side by side
-FEW = 6  # images: with more of them, a product's tile of registers uses each weight that often
+FEW = 6  # images: from so many on, a product's tile of 6 rows uses each weight that it loads 6 times, and is faster
 
 
 @row
@@ -171,8 +171,8 @@ def dense_backward(dy, x, w, out=None):
     return out, dw, dy.sum(axis=0)
 
 
-# A dense layer of fewer channels or filters than a vector has numbers, ten classes above all, gets zeros beside them. Its
-# numbers stay the same to the last bit, and no kernel is compiled for narrower vectors (3 seconds of a first step).
+# A dense layer with fewer channels or filters than a vector has numbers (ten classes, above all) gets zeros beside them. Its
+# results stay the same to the last bit, and no kernel has to be compiled for narrower vectors, which would take 3 seconds.
 
 
 def is_narrow(w):

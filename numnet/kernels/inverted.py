@@ -7,8 +7,8 @@ figure 3; see ``blocks/residual.py``):
 (2)  z = activation(depthwise(e) · a₂ + b₂)     t·C          depthwise
 (3)  y = z · w₃ · a₃ + b₃ [+ x]                 t·C → F      pointwise; MobileNetV1's has an activation
 
-The wide maps e and z hold t = 6 times the numbers of x and y, and nobody outside the block reads them. So a tile is
-some output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
+The wide maps e and z hold about t times the numbers of x and y (6 times, in V2), and nobody outside the block reads them. So
+a tile is some output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
 filtered and projected there, and only x and y are maps in memory. Neighbouring tiles both make the K − s rows of e
 between them, which is the price; a tile is as high as the cache allows. Where whole images are smaller than that, a tile
 is several of them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
@@ -16,7 +16,10 @@ is several of them: at 7×7 the weights, a million and more, are what has to be 
 MobileNetV1's separable block is (2) and (3) alone: there z is what is saved. A squeeze-excite looks at all of an image
 before it scales the first number; so a tile of V3 is whole images, and z is squeezed and scaled where it lies.
 
-All three steps are the other pages' row functions, called in turn: fusing is nothing but that.
+All three steps are the other pages' row functions, called in turn: fusing is nothing but that. So this page has no definition
+of its own: it is those of ``pointwise`` and ``depthwise``, one after another.
+
+Cost: the MACs of the three steps; those of (1) are done again for the K − s rows between two tiles of an image.
 """
 
 from typing import NamedTuple
@@ -39,7 +42,8 @@ from numnet.kernels.squeeze_excite import scale_image
 from numnet.kernels.vectors import lanes
 
 CACHE = 131072  # numbers of e in a tile: 512 KiB of float32; twice as many in a tile of several images
-TILES = 4  # with fewer images the steps one after another are faster: each core then reads only its share of the weights
+# Images at least. With fewer, the steps one after another are faster: each core then reads only its share of the weights.
+TILES = 4
 
 
 class Steps(NamedTuple):
@@ -86,7 +90,7 @@ def filter_image(e, ring, source, taps, ending, window, z):
 
 
 class Excite(NamedTuple):
-    """The two dense layers of a squeeze-excite: r1 (t·C·R) and r2 (R·t·C), flat; their scales, which are 1, and biases."""
+    """The two dense layers of a squeeze-excite, t·C → R → t·C with R squeezed channels. r1, r2 are flat; the scales are 1."""
 
     r1: np.ndarray
     scale1: np.ndarray  # (R,)
@@ -155,6 +159,7 @@ def _inference(source, steps, excite, codes, window, y, cut):
         lines, many = e.reshape(n1 - n0, hi - lo, width * wide), (n1 - n0) * (last - first) * columns
         z = line_up(many * wide, x)
         maps = z.reshape(n1 - n0, last - first, columns * wide)
+        # The same window over the rows that were made: its top is counted from row lo, not from the image's first.
         here = Window(window.side, window.stride, lo - first * window.stride + window.top, window.left)
         ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, v))
         ending = Ending(shift2, codes.filter, x[:0])
