@@ -33,7 +33,7 @@ from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
 
 
 class Executor:
-    """Runs ``layers`` for inference; ``flat`` and ``buffers`` are the net's vectors that hold γ, β and statistics."""
+    """Runs ``layers`` for inference; ``flat`` and ``buffers`` are the net's vectors: parameters, and statistics."""
 
     def __init__(self, layers, flat, buffers):
         self.layers, self.folded = layers, Folding(layers, flat, buffers)
@@ -53,7 +53,7 @@ class Executor:
 
 
 class Map:
-    """A map in the plan: its array, and the buffer it borrows until it is dropped."""
+    """A map in the plan: its array, the buffer it borrows, and how many layers have still to read it."""
 
     __slots__ = ("array", "buffer", "readers")
 
@@ -97,6 +97,7 @@ class Plan:
     # -------------------------------------------------------------- buffers
 
     def _new(self, shape):
+        """A map of this shape in a free buffer. While sizes are counted, note which buffer; later take the one noted."""
         size = int(np.prod(shape, dtype=np.int64))
         if self._memory is None:
             fitting = [b for b in self._free if self._sizes[b] >= size] or self._free
@@ -116,11 +117,13 @@ class Plan:
         return Map(self._memory[buffer][:size].reshape(shape), buffer)
 
     def _drop(self, map_):
+        """One reader of the map is done; after the last one its buffer is free."""
         map_.readers -= 1
         if map_.readers == 0 and self._memory is None:
             self._free.append(map_.buffer)
 
     def _do(self, kernel, arguments):
+        """Add a step to the plan (there is none to add while sizes are counted)."""
         if self._memory is not None:
             self.steps.append((kernel, arguments))
 
@@ -133,7 +136,7 @@ class Plan:
         return x
 
     def _add(self, layer, x, skip=None):
-        """The map that ``layer`` makes of map x, whose reader this is."""
+        """The map that ``layer`` makes of map x, plus ``skip``; its steps go into the plan, and x has one reader less."""
         cut = layer.cut(x.array.shape[0]) if isinstance(layer, Sequence) else None
         if cut:
             return self._inverted(layer, x, cut)

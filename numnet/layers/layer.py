@@ -132,7 +132,7 @@ class Workspace:
 
 
 class Alone:
-    """Where a layer asks for what others of a team know (``numnet.parallel``); alone, what it has is all there is.
+    """The team of a layer that is trained by one process: what others would know (``numnet.parallel``), it has itself.
 
     A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all.
     """
@@ -153,11 +153,11 @@ class Alone:
         """The unit's gradients have been written; those of its weight are the sum of ``partial`` (parts, …)."""
 
     def grains(self, images):
-        """Stretches of a batch that a dense layer does one by one."""
+        """The parts of a batch, as slices, that a dense layer does one by one."""
         return [slice(None)]
 
     def add_grains(self, gradients):
-        """The sum of the dense layer's gradients [(dw, db) of each grain]."""
+        """The sum of the dense layer's gradients [(dw, db) of each of these parts]."""
         return gradients[0]
 
     def done(self, layer):
@@ -240,6 +240,7 @@ def backward_through(layers, dy, input_gradient=True):
     for layer in reversed(layers):
         dx = layer.backward(dy, input_gradient or layer is not layers[0])
         layer.peers.done(layer)
+        # dy has been read: its memory is free, unless it is the caller's or the layer handed the same memory on as dx.
         if _owner(dy) is not _owner(given) and (dx is None or _owner(dx) is not _owner(dy)):
             layer.workspace.release(dy)
         dy = dx
@@ -247,4 +248,5 @@ def backward_through(layers, dy, input_gradient=True):
 
 
 def _owner(array):
+    """The array whose memory this one uses."""
     return array if array.base is None else array.base

@@ -10,8 +10,8 @@ Since the P youngest nets are the last P of the log, the log is all that a searc
 evolution has to be compared at the same budget, draws every net as evolution draws its first P; from the same seed
 both begin with the same nets.
 
-No net is tried twice, and none that takes more than ``most`` times as long as it should, by either way of searching: such a
-net's training would be the longest, for a reward that the time spoils.
+Neither way tries a net twice, nor one that is too slow (``fits`` says no): its training would take the longest, and its time
+would spoil its reward.
 """
 
 from numnet.errors import NumnetError

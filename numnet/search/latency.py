@@ -42,10 +42,8 @@ from numnet.search.blocks import words
 from numnet.search.space import generator
 
 FORMAT = 1
-ROUNDS = {
-    "infer": 15,
-    "train": 4,
-}  # how often a net runs with the clock between its blocks, and how often without
+# How often a net runs with the clock between its blocks, and as often without.
+ROUNDS = {"infer": 15, "train": 4}
 WARM = 2  # runs before: the first allocates
 LR = 0.001
 
@@ -324,9 +322,9 @@ def _step(net, x):
 def carriers(space, training=False, seed=0, **options) -> list[str]:
     """Lines of random nets that together hold every block of the space.
 
-    Each stage of each is drawn among the rows that have not stood behind so many channels yet, as long as there are any. In
-    ``training`` what the stage before hands on counts, too. A stage has two layers at least where it may have them, so
-    that the later ones are timed as well. ``options``: keywords of ``numnet.build``.
+    Each stage of each net is drawn among the rows that have not yet followed a stage of so many channels, if any are left.
+    In ``training`` what the stage before hands on counts, too. A stage has at least two layers (in ``training`` three) where
+    it may have them, so that the later ones are timed as well. ``options``: keywords of ``numnet.build``.
     """
     rows, left = [], []
     for stage in range(len(space.stages)):

@@ -210,9 +210,8 @@ def begin(folder, plan, table) -> None:
     except OSError as error:
         raise NumnetError(f"cannot make the folder {folder}: {error.strerror}; name one with --out") from None
     table.only(plan["mode"]).write(folder / TABLE)
-    checkpoint.replace(
-        folder / PLAN, (json.dumps(plan, indent=1) + "\n").encode()
-    )  # last: with it the folder is a search
+    # last: with it the folder is a search
+    checkpoint.replace(folder / PLAN, (json.dumps(plan, indent=1) + "\n").encode())
 
 
 def read(folder) -> tuple[dict, latency.Table]:
@@ -221,18 +220,8 @@ def read(folder) -> tuple[dict, latency.Table]:
     plan = checkpoint.read_json(path, f"{folder}: holds no search ({PLAN} is missing)")
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise NumnetError(f"{path}: no plan of a search that this numnet knows")
-    missing = {
-        "dataset",
-        "space",
-        "method",
-        "reward",
-        "target",
-        "mode",
-        "seed",
-        "nets",
-        "population",
-        "proxy",
-    } - set(plan)
+    needed = "dataset space method reward target mode seed nets population proxy"
+    missing = set(needed.split()) - set(plan)
     if missing:
         raise NumnetError(f"{path}: damaged: {', '.join(sorted(missing))} is missing")
     return plan, latency.Table.read(Path(folder) / TABLE)

@@ -1,8 +1,9 @@
 """The space: which nets a search may draw (Tan et al. 2019, section 3, "factorized hierarchical search space").
 
-A net is a few stages; each stage chooses for itself the kind of its layers, their kernel, squeeze-and-excite, skip, width
-and number, so that a layer near the input may differ from one near the output; within a stage all layers are alike, which
-keeps the space small enough to be searched. Strides are the space's own. Widths and repeats are steps around a reference:
+A net is a few stages. Each stage chooses for itself the kind of its layers, their kernel, squeeze-and-excite, skip, width and
+number, so a layer near the input may differ from one near the output. Within a stage all layers are alike (but for the stride
+of the first), which keeps the space small enough to be searched. Strides are the space's own. Widths and repeats are steps
+around a reference:
 
     channels   0.75, 1 or 1.25 times the reference's, to a multiple of 8        repeats   one less, as many, one more
     kinds      conv, sep, inv with expansion 3 or 6        kernels   3, 5       squeeze-and-excite   none, 1/4

@@ -9,10 +9,10 @@ A run directory holds
     last.safetensors     all that is needed to continue; written before the first step, after every epoch, every
                          ``checkpoint_every`` minutes and when the run is asked to stop
     best.safetensors     the net alone, as it was after the epoch of the best validation accuracy (without
-                         validation images: the latest epoch); with ``ema`` its averaged weights
+                         validation images: the latest epoch); with ``ema`` its averaged weights; with ``quantise``
+                         the net in eight bits, while last.safetensors holds the float one
     epoch-5.safetensors  with ``keep_every``: last.safetensors as it was after epoch 5, and the best net by then,
                          epoch-5.best.safetensors: all that going on from there needs
-                         With ``quantise`` best.safetensors is the net in eight bits, last.safetensors the float one
     metrics.jsonl        a line an epoch; metrics.csv the same as a table
     result.json          when all is done: the test accuracy of best.safetensors, and what it took
 """
@@ -157,8 +157,8 @@ def fit(
                       ``numnet.quantised.FakeQuantised``, ``net.fake.whole()`` the net in eight bits, and validation
                       and test are those of that net. Batch norm keeps its running statistics, dropout is left out
     callbacks         objects with methods of ``Callback``, or functions called with each epoch's dict
-    team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``, and what
-    sync_bn, exact    concerns a team only: see ``numnet.parallel``
+    team              who shares the work: None, this process alone, or a ``numnet.parallel.team()``
+    sync_bn, exact    for a team only: see ``numnet.parallel``
 
     A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while
     training, on augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation
@@ -205,9 +205,7 @@ class Run:
         self.images = len(data.train.labels)
         if not self.images:
             raise NumnetError(f"{data.name}: no images to train on")
-        self.batches = -(
-            -self.images // self.settings["batch_size"]
-        )  # an epoch; the last may be a smaller one
+        self.batches = -(-self.images // self.settings["batch_size"])  # of an epoch; the last may be smaller
         if net.fake is not None:
             self.settings["quantise"] = True
         self._require_quantisable()
@@ -307,7 +305,7 @@ class Run:
             )
 
     def _fake(self, resume) -> None:
-        """Give the net its grids: from training images, or, of a run that goes on, from its checkpoint, later."""
+        """Give the net its grids, from training images. A run that goes on reads them from its checkpoint, later."""
         if not self.settings["quantise"] or self.net.fake is not None:
             return
         if resume:
@@ -392,9 +390,7 @@ class Run:
             return
         try:
             ahead.prepare(work, Compiling(self.progress), lambda: self._signals.received is not None)
-        except (
-            Exception
-        ):  # a layer of the user's own, say, that cannot be copied: its kernels are compiled when called
+        except Exception:  # a layer of one's own that cannot be copied, say: kernels then compile when called
             pass
 
     def _blank(self, net) -> np.ndarray:
@@ -503,9 +499,8 @@ class Run:
         if self.average is not None:
             self.average.update(self.step)
             for count, (name, vector_) in zip(self.frozen, self.average.vectors.items()):
-                self.average.slots[name][:count] = vector_[
-                    :count
-                ]  # an average of equal numbers may be off by a bit
+                # what is frozen is copied: an average of equal numbers may be off by a bit
+                self.average.slots[name][:count] = vector_[:count]
         return loss, correct
 
     def _loss(self, logits, labels, part, losses):
@@ -587,9 +582,8 @@ class Run:
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, dict.fromkeys(SUMS, 0)
         if self.writes:
             state.append(self, record)
-        self._note_best(
-            record
-        )  # before the last: killed in between, the epoch is done again and both are right
+        # The best net before last.safetensors: killed in between, the epoch is done again, and both are right.
+        self._note_best(record)
         if self.writes:
             if self.settings["keep_every"] is not None and self.epoch % self.settings["keep_every"] == 0:
                 state.keep(self)
@@ -629,7 +623,7 @@ class Run:
         return values
 
     def _evaluate(self, split, net=None) -> dict:
-        """``net``: None for the one that is trained, or of that in eight bits as it is now."""
+        """Loss, accuracy and more of ``net``; None: of the one in training, put into eight bits if it is trained for them."""
         batch_size = min(self.settings["batch_size"], EVALUATION_BATCH)
         if self.net.fake is not None:
             net = net or self.net.fake.whole()
