@@ -29,6 +29,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.exponential import exp
 from numnet.kernels.vectors import both, fma, lanes, least, load, most, spread, store, where, width
 
+# A code is the number of its equation, but for identity's.
 IDENTITY, RELU, RELU6, HSIGMOID, HSWISH, HSIGMOID02, SIGMOID, SWISH = 0, 2, 3, 4, 5, 6, 7, 8
 
 CODES = {

@@ -1,6 +1,7 @@
 """Batch normalisation and the activation after it: forward, backward, and the row functions that other passes borrow.
 
-For one channel, over the M = N·H·W numbers of a batch (Ioffe and Szegedy 2015, algorithm 1):
+For one channel, over the M = N·H·W numbers of a batch (Ioffe and Szegedy 2015, algorithm 1; on other pages M is the depth
+multiplier):
 
 (1)  mean = Σ x / M,   variance = Σ (x − mean)² / M                    of the batch; running ones in inference
 (2)  x̂ = (x − mean) · inv_std,   inv_std = 1 / √(variance + ε)
