@@ -26,6 +26,8 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | grid | where the 256 numbers of eight bits stand: a scale and a zero point (page ``eight_bits``) |
 | window, tap | the K×K pixels that one output pixel sees, and one of its places (u, v) |
 | ring, slot | the last few rows of an image, finished and framed; a slot holds one (page ``ring``) |
+| hot | just read or written, and so still in the cache |
+| line of the cache | 64 bytes: what moves between memory and cache at a time |
 
 **A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
 public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one

@@ -142,6 +142,7 @@ def gather_row(image, p, window, channels, patches):
 
     Inside the image a kernel row is copied by vectors, the last one overlapping; at its borders number by number.
     """
+    # line: numbers of a kernel row; taps: how many kernel rows
     height, width_, line = image.shape[0], image.shape[1] // channels, window.side * channels
     taps, flat, top = patches.shape[1], patches.reshape(-1), p * window.stride - window.top
     x, v = image.reshape(-1), window.lanes
