@@ -3,7 +3,7 @@
 ``@row`` makes a *row function*: plain arithmetic on a few long vectors. It is inlined into the kernels that call
 it and never compiled on its own. Its arrays are promised not to overlap (LLVM's ``noalias``), so the compiler
 vectorises without testing every pair of pointers first; on the depthwise rows that promise was worth 1.4×. The
-price of the promise: a row function never works in place.
+price of the promise: what a row function writes through one argument it never reads through another.
 
 ``@kernel`` makes a *pass*: one ``prange`` over tiles, compiled once and kept on disk for the next process.
 

@@ -147,7 +147,7 @@ def pack(b, deep, columns, out, v):
 
 @row
 def pack_turned(w, deep, columns, out, v):
-    """The same of wᵀ: w (columns, deep) in a flat array. Eight rows of w at a time: as many lines of the cache."""
+    """The same of wᵀ: w (columns, deep) in a flat array. Eight rows of w at a time, so eight lines of the cache are used."""
     count, n, j, to = vectors_of(columns, v), width(v), 0, 0
     while j < count:
         held = held_by(j, count)

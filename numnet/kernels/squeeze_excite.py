@@ -1,6 +1,6 @@
 """Squeeze-and-excite: every channel of an image is scaled by a number between 0 and 1 that the whole image decides.
 
-With a (N, H, W, C) the finished map, x in the code (Hu, Shen and Sun 2018, equations 2 to 4; Howard et al. 2019, section 5.3):
+With a (N, H, W, C) the finished map, in the code x (Hu, Shen and Sun 2018, equations 2 to 4; Howard et al. 2019, 5.3):
 
 (1)  s[n, c] = Σ_hw a[n, h, w, c] / (H·W)                      squeeze: the pooling page
 (2)  g = gate(relu(s · w₁ + b₁) · w₂ + b₂)                      excite: two dense layers, C → R → C

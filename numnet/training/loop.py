@@ -481,6 +481,7 @@ class Run:
             if total is not None:
                 vector.accumulate(total, net.flat_grad)
             own = labels.labels if isinstance(labels, Mixed) else labels
+            # Images that several members do (a batch of fewer images than members) count once in the team's sum.
             correct += int((logits.argmax(axis=1) == own[mine]).sum()) / part.copies
         net.first_image = 0
         if total is not None:

@@ -46,7 +46,7 @@ class Team:
         return slice(None)
 
     def grains(self, images: int) -> list[tuple[int, int]]:
-        """Stretches of a member's part whose losses are summed one by one."""
+        """(first, end) of the shares of a member's part whose losses are summed one by one."""
         return [(0, images)]
 
     def before(self, part: Part, last: bool) -> None:
