@@ -63,7 +63,6 @@ class Folding:
         run one after another.
         """
         own = [room_of(self[layer]) for layer in layers if id(layer) in self.units]
-        # Up to three units may be a block that runs in one pass, with room for all at once; more run one by one.
         yield sum(own) if len(own) < 4 else max(own)
         for layer in layers:
             yield from self._rooms(layer.children)
