@@ -10,6 +10,7 @@ The pages are written by hand (docs/explainer). What they show of numnet comes f
                      the machine that they were measured on
     photo-data.js    names of the classes, scaling and last layer of the net that comes with numnet
     cifar10.onnx     that net, with the maps of its blocks as further outputs
+    cifar10_int8.onnx  the same net in eight bits
     ort/             ONNX Runtime Web, which runs it in the browser: a pinned npm package, whose checksum is compared
     build-data.js    whether the photograph page is there, and if not, why
 
@@ -164,13 +165,15 @@ def unpack(package, out) -> None:
 
 
 def photo_data(out) -> dict:
-    """Write cifar10.onnx; what the page must know besides."""
-    from numnet.loading import PACKAGED, load
+    """Write cifar10.onnx and cifar10_int8.onnx; what the page must know besides."""
+    from numnet.loading import PACKAGED, PACKAGED_INT8, load, load_any
     from numnet.weights import export_onnx
+    from numnet.weights.onnx_eights import export_quantised
 
-    net = load(PACKAGED)
+    net, eight = load(PACKAGED), load_any(PACKAGED_INT8)
     blocks = [layer.name for layer in net.layers if len(layer.output_shape) == 3]
     export_onnx(net, out / "cifar10.onnx", folded=True, maps=blocks)
+    export_quantised(eight, out / "cifar10_int8.onnx", maps=True, unsigned=True)
     last = next(layer for layer in net.layers if layer.kind == "dense")
     weight = last.params["weight"].astype("<f4")
     return {
@@ -184,11 +187,27 @@ def photo_data(out) -> dict:
         ],
         "weight": base64.b64encode(weight.tobytes()).decode(),  # (C, classes), float32
         "bias": [float(b) for b in last.params["bias"]],
-        "accuracy": net.document["result"]["test_accuracy"],
         "macs": net.cost().macs,
         "params": net.cost().params,
-        "nets": [{"name": "float32", "file": "cifar10.onnx", "bytes": (out / "cifar10.onnx").stat().st_size}],
-    }
+        "nets": [
+            {"name": name, "file": file, "bytes": (out / file).stat().st_size, "maps": maps,
+             "accuracy": trained.document["result"]["test_accuracy"]}
+            for name, file, trained, maps in (
+                ("float32", "cifar10.onnx", net, None),
+                ("int8", "cifar10_int8.onnx", eight, whole_maps(eight, blocks)),
+            )
+        ],
+    }  # fmt: skip
+
+
+def whole_maps(eight, blocks) -> dict:
+    """{block: where the page finds its map: the output's name, and the scale and zero point of its numbers}."""
+    found = {}
+    for step in eight.steps:  # the last step of a block makes its map
+        block = step.name.partition(".")[0]
+        if block in blocks:
+            found[block] = {"output": step.name, "scale": step.grid.scale, "zero": step.grid.zero}
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- all of it
@@ -228,7 +247,7 @@ def build(out, photo=True, cache=None, home=None) -> str | None:
             shutil.copyfile(PAGES / name, out / name)
     except Missing as missing:
         why = str(missing)
-        for name in (*PHOTO, "photo-data.js", "cifar10.onnx"):
+        for name in (*PHOTO, "photo-data.js", "cifar10.onnx", "cifar10_int8.onnx"):
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / "ort", ignore_errors=True)
         shutil.copyfile(PAGES / INSTEAD, out / "photo.html")

@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -21,9 +20,10 @@ from numnet.data.transforms import resize_and_crop
 from numnet.kernels.augment import scale
 from numnet.kernels.conv import conv_cost
 from numnet.kernels.depthwise import depthwise_cost
+from numnet.kernels.eight_bits import quantise
 from numnet.kernels.loss import softmax
 from numnet.kernels.pointwise import pointwise_cost
-from numnet.loading import PACKAGED, load
+from numnet.loading import PACKAGED, PACKAGED_INT8, load, load_any
 
 DOCS = Path(__file__).parents[1] / "docs"
 needs_browser = pytest.mark.skipif(chromium() is None, reason="no Chromium here: apt-get install chromium")
@@ -488,32 +488,41 @@ def test_another_class_all_channels_and_what_is_no_image(photo, tmp_path):
 
 
 @needs_browser
-def test_of_several_nets_the_reader_chooses(site, browser, tmp_path):
-    """As a site with a float and an int8 net would have it; here the second is the first with its classes turned round."""
-    onnx = pytest.importorskip("onnx")
-    if site[1]:
-        pytest.skip(f"the photograph page is not built: {site[1]}")
-    shutil.copytree(site[0], tmp_path / "site")
-    model = onnx.load(tmp_path / "site" / "cifar10.onnx")
-    for constant in model.graph.initializer:
-        if constant.name in ("logits.weight", "logits.bias"):
-            turned = onnx.numpy_helper.to_array(constant)[..., ::-1]
-            constant.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(turned), constant.name))
-    onnx.save(model, tmp_path / "site" / "second.onnx")
-    with (tmp_path / "site" / "photo-data.js").open("a", encoding="utf-8") as file:
-        file.write('NUMNET_PHOTO.nets.push({name: "int8", file: "second.onnx", bytes: 5e5});')
-    with Server(tmp_path / "site") as address:
-        page = browser.open(f"{address}/photo.html")
-        page.until("document.body.dataset.shown !== undefined")
-        first = page.run("state.answer.shares")
-        assert page.run("document.getElementById('nets').hidden") is False
-        page.run("window.before = state.answer; 0")
-        page.run("document.querySelector('input[name=net]:checked').focus()")
-        page.key("ArrowRight")
-        page.until("state.net === 'second.onnx' && state.answer !== window.before")
-        assert np.allclose(page.run("state.answer.shares"), first[::-1], atol=1e-5)
-        assert page.errors == []
-        page.close()
+def test_the_same_photograph_in_eight_bits(photo, tmp_path):
+    """The reader chooses int8: its own answer, maps a step or two from numnet's, and what the page says of rounding."""
+    from PIL import Image
+
+    net = load_any(PACKAGED_INT8)
+    assert photo.run("document.getElementById('nets').hidden") is False
+    labels = photo.run("[...document.querySelectorAll('#nets label')].map((label) => label.textContent)")
+    assert [label.partition(":")[0] for label in labels] == ["float32", "int8"]
+    assert all(f"{100 * load_any(file).document['result']['test_accuracy']:.1f} %" in label
+               for label, file in zip(labels, (PACKAGED, PACKAGED_INT8)))  # fmt: skip
+    place = max(number for number, step in enumerate(net.steps) if step.name.startswith("block5."))
+    grid = net.steps[place].grid
+    for number, image in enumerate(pictures()):
+        file = tmp_path / f"picture{number}.png"
+        Image.fromarray(image).save(file)
+        photo.choose_file("#file", file)
+        photo.until(f"document.body.dataset.shown === '{file.name}'")
+        if number == 0:  # from here on by the second net, whose answer replaces the first one's
+            photo.run(
+                "window.before = state.answer; document.querySelector('input[name=net]:checked').focus()"
+            )
+            photo.key("ArrowRight")
+            photo.until("state.net.name === 'int8' && state.answer !== window.before")
+        small = resize_and_crop(image, 32, "stretch")[None]
+        x = scale(small, net.scaling["mean"], net.scaling["std"], net.dtype)
+        want = softmax(net.predict(x))[0]
+        assert np.abs(np.array(photo.run("state.answer.shares")) - want).max() < 0.05
+        whole = net.maps(quantise(x, net.grid))[place + 1][0].transpose(2, 0, 1).ravel()
+        got = np.array(photo.run("[...state.answer.maps.block5.data]")) / grid.scale + grid.zero
+        apart = np.abs(np.round(got) - whole)
+        assert apart.max() <= 2 and (apart == 0).mean() > 0.95
+        places = photo.run("[...activation(state.answer, 0)]")
+        assert abs(np.mean(places) - photo.run("state.answer.logits[0]")) < 0.3
+        assert "but for what eight bits round off" in photo.text("cam-words")
+    assert photo.errors == []
 
 
 @needs_browser

@@ -1,5 +1,5 @@
-// The net that comes with numnet, on the reader's photograph, by ONNX Runtime Web. photo-data.js and cifar10.onnx are written
-// when the site is built (docs/build_explainer.py).
+// The net that comes with numnet, on the reader's photograph, by ONNX Runtime Web. photo-data.js, cifar10.onnx and
+// cifar10_int8.onnx are written when the site is built (docs/build_explainer.py).
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -11,7 +11,7 @@ const make = (tag, props = {}, ...children) => {
 const data = window.NUMNET_PHOTO;
 const side = data.side, classes = data.classes.length;
 const weight = new Float32Array(Uint8Array.from(atob(data.weight), (c) => c.charCodeAt(0)).buffer); // (C, classes)
-const state = { sessions: {}, net: data.nets[0].file, pixels: null, answer: null, chosen: 0, ready: false };
+const state = { sessions: {}, net: data.nets[0], pixels: null, answer: null, chosen: 0, ready: false };
 const LARGEST = 4096; // pixels of a side that are read; larger photographs are halved by the browser first
 
 const say = (text, wrong = false) => {
@@ -76,12 +76,17 @@ async function session(file) {
 async function look(pixels) {
   const x = new Float32Array(3 * side * side), { mean, std } = data.scaling;
   for (let n = 0; n < side * side; n++) for (let c = 0; c < 3; c++) x[c * side * side + n] = (pixels[n * 3 + c] / 255 - mean[c]) / std[c];
-  const net = await session(state.net), begun = performance.now();
+  const { file, maps: whole } = state.net, net = await session(file), begun = performance.now();
   const out = await net.run({ images: new ort.Tensor("float32", x, [1, 3, side, side]) });
   const ms = performance.now() - begun, logits = Array.from(out.logits.data), top = Math.max(...logits);
   const parts = logits.map((z) => Math.exp(z - top)), total = parts.reduce((a, b) => a + b, 0);
-  const maps = Object.fromEntries(data.blocks.map(({ name }) => [name, { data: out[name].data, dims: out[name].dims }]));
+  const maps = Object.fromEntries(data.blocks.map(({ name }) => [name, reals(out[whole?.[name].output ?? name], whole?.[name])]));
   return { logits, shares: parts.map((p) => p / total), maps, ms };
+}
+
+/** A map in real numbers; of a net in eight bits by its grid, whole number q standing for (q − zero) · scale. */
+function reals({ data: map, dims }, grid) {
+  return { data: grid ? Float32Array.from(map, (q) => (q - grid.zero) * grid.scale) : map, dims };
 }
 
 /** The class activation map: the last dense layer at each place of the last map. (places,) for one class. */
@@ -152,7 +157,8 @@ function explain() {
   $("cam").setAttribute("aria-label", `Class activation map for ${label}: strongest at the ${spot}`);
   $("cam-caption").textContent = `Orange speaks for “${label}”, blue against it`;
   $("cam-words").textContent = `The last map has ${rows}×${rows} places. Each gives a number for “${label}”; the strongest is at the ${spot}. ` +
-    `Their mean, ${signed(mean)}, is the net's number for this class before softmax (${signed(state.answer.logits[state.chosen])}).`;
+    `Their mean, ${signed(mean)}, is the net's number for this class before softmax (${signed(state.answer.logits[state.chosen])})` +
+    (state.net.maps ? ", but for what eight bits round off." : ".");
 }
 
 /** One channel of a map as a grey picture. */
@@ -269,16 +275,16 @@ async function start() {
   $("classes").textContent = data.classes.join(", ");
   const facts = new Intl.NumberFormat("en-US");
   $("about").textContent = `A MobileNet with ${facts.format(data.params)} parameters and ${facts.format(data.macs)} MACs, trained with numnet on CIFAR-10: ` +
-    `${(100 * data.accuracy).toFixed(1)} % of the test images are right. It is run by ONNX Runtime Web. Class activation maps: Zhou et al. 2016.`;
+    `${(100 * data.nets[0].accuracy).toFixed(1)} % of the test images are right. It is run by ONNX Runtime Web. Class activation maps: Zhou et al. 2016.`;
   if (location.protocol === "file:") return say("This page needs a file server, since a browser does not load a net from a file. In the site's folder: python -m http.server", true);
   if (!window.ort) return say("The runtime is not there: the folder ort/ is missing. Build the site again.", true);
   Object.assign(ort.env.wasm, { wasmPaths: new URL("ort/", location.href).href, numThreads: 1 });
   if (data.nets.length > 1) {
     $("nets").hidden = false;
     for (const net of data.nets) {
-      const input = make("input", { type: "radio", name: "net", value: net.file, checked: net.file === state.net });
-      input.addEventListener("change", () => { state.net = net.file; if (state.pixels) show(state.pixels, document.body.dataset.shown); });
-      $("nets").append(make("label", {}, input, `${net.name}, ${(net.bytes / 1e6).toFixed(2)} MB`));
+      const input = make("input", { type: "radio", name: "net", value: net.file, checked: net === state.net });
+      input.addEventListener("change", () => { state.net = net; if (state.pixels) show(state.pixels, document.body.dataset.shown); });
+      $("nets").append(make("label", {}, input, `${net.name}: ${(net.bytes / 1e6).toFixed(2)} MB, ${(100 * net.accuracy).toFixed(1)} % of the test images`));
     }
   }
   try {
