@@ -79,6 +79,25 @@ def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(tmp_path):
     assert np.abs(first.astype(int) - whole.maps(eight_bits.quantise(x[:2], whole.grid))[1]).max() <= 1
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_one_number_has_no_axes(unsigned):
+    """ONNX Runtime before 1.32 takes the scale and the zero point of a map as scalars only, and so does ONNX's Clip."""
+    net = random_net("mobilenet_v2")
+    graph = weights.export_quantised(
+        quantised.quantise(net, some(net), method="minmax"), unsigned=unsigned
+    ).graph
+    dims = {constant.name: list(constant.dims) for constant in graph.initializer}
+    kinds = ("QuantizeLinear", "DequantizeLinear", "Clip")
+    single = [
+        name
+        for node in graph.node
+        if node.op_type in kinds
+        for name in node.input[1:]
+        if "bias" not in name and "weight" not in name
+    ]
+    assert single and all(dims[name] == [] for name in single)
+
+
 def test_signed_weights_do_not_saturate():
     """64 products of 255 · 127: a sum that 16 bits cannot hold in pairs."""
     net = random_net("mobilenet_v1")

@@ -146,10 +146,10 @@ class Graph:
         return output
 
     def constant(self, name, array, dtype=np.float32):
-        """Append an array; its name."""
+        """Append an array, or a number, which has no axes (``np.ascontiguousarray`` would give it one); its name."""
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        self.constants.append(numpy_helper.from_array(np.array(array, dtype, order="C"), name))
         return name
 
     def scaled(self, x, scaling, grey=False):
