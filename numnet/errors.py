@@ -10,6 +10,10 @@ class NumnetError(ValueError):
     """
 
 
+class Diverged(NumnetError):
+    """A training whose numbers are no longer finite."""
+
+
 def tell(line: str) -> None:
     """A line on standard error. If nobody takes it (a closed pipe, a terminal that is gone), the work goes on."""
     if sys.stderr is not None:

@@ -167,8 +167,10 @@ def test_plans_that_make_no_sense(small, tmp_path):
     with pytest.raises(NumnetError, match="holds no search"):
         run.go(tmp_path / "none")
     (tmp_path / "x" / run.PLAN).write_text('{"format": 1}')
-    with pytest.raises(NumnetError, match=r"damaged: dataset, .* is missing"):
+    with pytest.raises(NumnetError, match=r"damaged: activation, .* is missing"):
         run.read(tmp_path / "x")
+    whole = run.plan("shapes", 1e-3, nets=9)
+    assert set(run.NEEDED) == set(whole) - {"format", "numnet"}
 
 
 def test_a_budget_becomes_nets_and_epochs(small):

@@ -66,7 +66,7 @@ class Plan:
 
     def __init__(self, executor, shape, dtype):
         self.executor, self.dtype, self.steps = executor, dtype, []
-        self._free, self._sizes = [], []
+        self._free, self._sizes, self._order = [], [], []
         self._nothing = np.empty(0, dtype)
         # First with counted sizes, then with memory: buffers grow to the largest map that they will ever hold.
         self._memory = None
@@ -107,11 +107,10 @@ class Plan:
             else:
                 buffer = len(self._sizes)
                 self._sizes.append(size)
-            self._order = getattr(self, "_order", [])
             self._order.append(buffer)
             if buffer in self._free:
                 self._free.remove(buffer)
-            return Map(np.empty((0,) * len(shape), self.dtype) if size == 0 else _Shape(shape), buffer)
+            return Map(_Shape(shape), buffer)
         buffer = self._order[self._taken]
         self._taken += 1
         return Map(self._memory[buffer][:size].reshape(shape), buffer)

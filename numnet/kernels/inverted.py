@@ -180,7 +180,7 @@ def cut_of(images, shape, window, rows, squeezes):
     numbers = height * width * wide
     if images < TILES:
         return None
-    if images >= TILES and numbers <= (2 * CACHE if squeezes else CACHE):
+    if numbers <= (2 * CACHE if squeezes else CACHE):
         return Cut(max(min(2 * CACHE // numbers, images // TILES), 1), rows)
     if squeezes:
         return None
@@ -193,12 +193,12 @@ def inference_step(source, units, excite, codes, window, y, cut, room):
 
     units: the Folded of (1), (2) and (3). room: scratch, as many numbers as ``room_of`` says of the three together.
     """
-    expand, filter, project = units
+    expand, taps, project = units
     first = room_of(expand)
-    second = first + filter.w.size
+    second = first + taps.w.size
     rooms = room[:first], room[first:second], room[second : second + room_of(project)]
     steps = Steps(*units, *rooms, lanes(y.shape[3], y.dtype))
-    source = source._replace(lanes=lanes(filter.shift.size, y.dtype))
+    source = source._replace(lanes=lanes(taps.shift.size, y.dtype))
     return _inference, (source, steps, excite, codes, window, y, cut)
 
 

@@ -22,7 +22,7 @@ from numnet import data as datasets
 from numnet._version import __version__
 from numnet.data import shapes
 from numnet.data import split as splits
-from numnet.errors import NumnetError
+from numnet.errors import Diverged, NumnetError
 from numnet.models import build, describe
 from numnet.search import latency, log
 from numnet.search.evolution import METHODS, propose
@@ -35,6 +35,11 @@ from numnet.training.loop import Run
 
 FORMAT = 1
 PLAN, TABLE, FIGURE = "plan.json", "latency.json", "front.png"
+# What a plan must say.
+NEEDED = (
+    *("dataset", "data_dir", "space", "method", "reward", "target", "mode", "seed", "nets"),
+    *("population", "sample", "activation", "proxy"),
+)
 SIDES = {"small": 16, "32": 24, "224": 96}  # of the proxy's images
 IMAGES = {"cifar10": 10_000, "shapes": 4_000}  # of its training; of other data sets 10,000 at most
 HELD_BACK = 1_000  # images at most, a fifth of those there are
@@ -128,9 +133,7 @@ class Proxy:
         run = Run(self.build(line), self.data, self.plan["proxy"]["recipe"], progress=False)
         try:
             run.train()
-        except NumnetError as error:
-            if "diverged" not in str(error):
-                raise
+        except Diverged:
             return 0.0
         return float(run.history[-1]["validation_accuracy"])
 
@@ -220,8 +223,7 @@ def read(folder) -> tuple[dict, latency.Table]:
     plan = checkpoint.read_json(path, f"{folder}: holds no search ({PLAN} is missing)")
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise NumnetError(f"{path}: no plan of a search that this numnet knows")
-    needed = "dataset space method reward target mode seed nets population proxy"
-    missing = set(needed.split()) - set(plan)
+    missing = set(NEEDED) - set(plan)
     if missing:
         raise NumnetError(f"{path}: damaged: {', '.join(sorted(missing))} is missing")
     return plan, latency.Table.read(Path(folder) / TABLE)

@@ -38,7 +38,7 @@ from numnet.data import transforms
 from numnet.data.mixing import Mixed
 from numnet.data.names import listed
 from numnet.data.split import ResizedSplit, in_memory
-from numnet.errors import NumnetError, tell
+from numnet.errors import Diverged, NumnetError, tell
 from numnet.kernels import vector
 from numnet.kernels.loss import softmax_cross_entropy
 from numnet.loading import load
@@ -264,7 +264,7 @@ class Run:
             mask = mask & ~_positions(self.net, "depthwise")
         own = {key: settings[key] for key in cls.DEFAULTS if settings.get(key) is not None}
         net = self.net
-        betas = _positions(net, "bn.beta")
+        betas = _positions(net, "beta")
         return cls(net.flat, net.flat_grad, mask, settings["weight_decay"], net.matrices(), betas, **own)
 
     def _class_weights(self):
@@ -696,11 +696,11 @@ class Run:
                 getattr(callback, method)(self, *arguments)
 
     def diverged(self, what, where="", over=False) -> None:
-        """Raise NumnetError: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
+        """Raise Diverged: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
         when = f"in epoch {self.epoch + 1}, step {self.batch + (not over)} of {self.batches}"
         if over and not self.batch:
             when = f"at the end of epoch {self.epoch}"
-        raise NumnetError(
+        raise Diverged(
             f"{what} {when}{where}: training diverged; "
             f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
         )
@@ -745,15 +745,11 @@ def _refuse(settings, foreign, who, has) -> None:
         raise NumnetError(f"{who} has no {key}; it has {', '.join(has) or 'no options'}")
 
 
-def _positions(net, word) -> np.ndarray:
-    """True where the flat vector holds a parameter with ``word`` in its name."""
-    mask = np.zeros(net.flat.size, bool)
-    start = net.flat.__array_interface__["data"][0]
-    for name, parameter in net.params.items():
-        if word in name:
-            first = (parameter.__array_interface__["data"][0] - start) // net.flat.itemsize
-            mask[first : first + parameter.size] = True
-    return mask
+def _positions(net, role) -> np.ndarray:
+    """True where the flat vector holds a parameter of this role, see ``Spec``."""
+    return np.repeat(
+        [spec.role == role for spec in net.specs.values()], [spec.size for spec in net.specs.values()]
+    )
 
 
 def sides_of(epochs, stages, full) -> list[int]:
