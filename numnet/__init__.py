@@ -65,11 +65,8 @@ if TYPE_CHECKING:  # what is loaded when asked for, as a type checker sees it
     from numnet.training.loop import fit as fit
     from numnet.weights import load_weights as load_weights
 
-_LATER = {
-    "fit": "numnet.training.loop",
-    "linear_probe": "numnet.probe",
-    "load_weights": "numnet.weights",
-}  # what brings more than NumPy and Numba with it is loaded when asked for
+# What brings more than NumPy and Numba with it is loaded only when asked for
+_LATER = {"fit": "numnet.training.loop", "linear_probe": "numnet.probe", "load_weights": "numnet.weights"}
 
 
 def __getattr__(name: str) -> Any:

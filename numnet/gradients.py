@@ -17,13 +17,8 @@ from numnet.errors import NumnetError
 from numnet.layers import Flatten, Layer
 from numnet.net import Net
 
-STEPS = (
-    1e-4,
-    1e-5,
-    1e-6,
-    1e-7,
-    1e-8,
-)  # a step over the kink of a ReLU spoils (1); a shorter one does not reach it
+# A step over the kink of a ReLU spoils (1); a shorter one does not reach it
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
 def check_gradients(
@@ -84,10 +79,8 @@ def _twin(net_or_layer, shape, seed) -> Net:
     twin = Net([layer] if len(shape) == 3 else [Flatten(), layer], _map(shape), dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     for (_, its), (_, own) in zip(layer.tree(), net_or_layer.tree()):
-        for (
-            name,
-            array,
-        ) in its.params.items():  # those it has; without any, not quite the initial ones: 0 hides mistakes
+        # Those it has; without any, not quite the initial ones: 0 hides mistakes
+        for name, array in its.params.items():
             array[...] = own.params.get(name, array + 0.1 * rng.standard_normal(array.shape))
     return twin
 

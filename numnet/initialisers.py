@@ -52,9 +52,8 @@ def _glorot_uniform(spec):
 def _he_fan_out(spec):
     if spec.role == "dense":
         return "normal", 0.01
-    fan_out = (
-        spec.size if spec.role == "depthwise" else spec.fan_out
-    )  # PyTorch counts all C·M filters going out
+    # PyTorch counts all C·M filters going out
+    fan_out = spec.size if spec.role == "depthwise" else spec.fan_out
     return "normal", np.sqrt(2 / fan_out)
 
 

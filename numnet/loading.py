@@ -13,9 +13,8 @@ from numnet.quantised import QuantisedNet
 from numnet.quantised import net as eights
 from numnet.weights import import_file, is_foreign
 
-PACKAGED = (
-    Path(__file__).parent / "trained" / "cifar10.safetensors"
-)  # a small net for `numnet predict photo.jpg`
+# A small net for `numnet predict photo.jpg`
+PACKAGED = Path(__file__).parent / "trained" / "cifar10.safetensors"
 PACKAGED_INT8 = PACKAGED.with_name("cifar10_int8.safetensors")  # the same in eight bits
 FORMAT = eights.FORMAT  # the newest document of a checkpoint that is read: 1 has floats, 2 has eight bits
 

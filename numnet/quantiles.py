@@ -55,9 +55,8 @@ def normal_quantile(p) -> np.ndarray:
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p: expected shares between 0 and 1")
     q = p - 0.5
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # all three at every p, at 0 and 1 too; then the one that fits
+    # All three at every p, at 0 and 1 too; then the one that fits
+    with np.errstate(divide="ignore", invalid="ignore"):
         r = np.sqrt(-np.log(np.minimum(p, 1 - p)))
         middle, tail = _ratio(MIDDLE, r - 1.6), np.where(np.isinf(r), np.inf, _ratio(TAIL, r - 5))
     outside = np.copysign(np.where(r <= 5, middle, tail), q)

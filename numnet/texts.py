@@ -21,9 +21,8 @@ def _shown(character) -> str:
         return " " if character in "\t\n\r\v\f\u2028\u2029\x85" else f"\\x{number:02x}"
     if kind == "Cs":  # a byte that is no UTF-8 stands as U+DC80 + byte - 0x80
         return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
-    if kind == "Cf" and (
-        0x202A <= number <= 0x202E or 0x2066 <= number <= 0x2069
-    ):  # turns the rest of the line round
+    # Turns the rest of the line round
+    if kind == "Cf" and (0x202A <= number <= 0x202E or 0x2066 <= number <= 0x2069):
         return ""
     return character
 

@@ -394,14 +394,8 @@ def conv_units():
 
 @page("batchnorm")
 def batch_norm():
-    for shape in (
-        (1, 1, 1, 2),
-        (2, 3, 4, 3),
-        (9, 5, 1),
-        (3, 7, 2, 10),
-        (50, 2),
-        (5, 45),
-    ):  # 45: more than a tile has
+    # 45: more than a tile has
+    for shape in ((1, 1, 1, 2), (2, 3, 4, 3), (9, 5, 1), (3, 7, 2, 10), (50, 2), (5, 45)):
         for training in (True, False):
             if training and shape[:3] == (1, 1, 1):
                 continue

@@ -104,12 +104,10 @@ def test_the_least_time_of_a_kernel():
     assert floor(pointwise, 10, "forward", 200, 1e9) == pytest.approx(10 * 4 * 3 * 5 / 100)
     assert floor(pointwise, 10, "dx and dw", 200, 1e9) == pytest.approx(2 * 10 * 4 * 3 * 5 / 100)
     assert floor(depthwise, 10, "forward", 200, 1e9) == pytest.approx(10 * 4 * 9 * 3 / 100)
-    assert (
-        floor(pointwise, 10, "forward", 1e9, 3) == 10 * 4 * 3 + 2 * 10 * 4 * 5 + 3 * 5
-    )  # read x and w; fetch and write y
-    assert (
-        floor(depthwise, 1, "dx and dw", 1e9, 3) == 16 * 3 + 4 * 3 + 2 * 16 * 3 + 3 * 27
-    )  # x, dy; dx and dw fetched
+    # Read x and w; fetch and write y
+    assert floor(pointwise, 10, "forward", 1e9, 3) == 10 * 4 * 3 + 2 * 10 * 4 * 5 + 3 * 5
+    # x, dy; dx and dw fetched
+    assert floor(depthwise, 1, "dx and dw", 1e9, 3) == 16 * 3 + 4 * 3 + 2 * 16 * 3 + 3 * 27
 
 
 # ------------------------------------------------------------------------------------------- mirrored nets

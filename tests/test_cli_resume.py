@@ -56,9 +56,8 @@ def test_images_that_have_moved(here, place):
     whole = checkpoint.read(place / "run" / "last.safetensors")[0]
     (here / "run" / "result.json").unlink()
     works("train", "--resume", "run", "--data", "elsewhere", "--quiet")
-    assert checkpoint.read_meta("run/last.safetensors")["reading"]["dataset"] == str(
-        place / "photos"
-    )  # nothing was left to do
+    # Nothing was left to do
+    assert checkpoint.read_meta("run/last.safetensors")["reading"]["dataset"] == str(place / "photos")
     works("train", "--resume", "run", "--data", "elsewhere", "--epochs", 3, "--quiet")
     tensors, document = checkpoint.read("run/last.safetensors")
     assert document["reading"]["dataset"] == str(here / "elsewhere") and document["training"]["epoch"] == 3

@@ -65,9 +65,8 @@ def test_shares_are_of_the_beta_distribution():
         shares = np.array([mixing.draw(1, 0, n, 0.0, alpha, (1000, 1000)).share for n in range(600)])
         inner = np.array([mixing.draw(1, 0, n, alpha, 0.0, (8, 8)).share for n in range(600)])
         assert inner.min() >= 0.5
-        spread = np.sqrt(
-            1 / (4 * (2 * alpha + 1))
-        )  # of λ around a half; |λ − ½| is the same for its larger side
+        # Of λ around a half; |λ − ½| is the same for its larger side
+        spread = np.sqrt(1 / (4 * (2 * alpha + 1)))
         assert np.sqrt(((inner - 0.5) ** 2).mean()) == pytest.approx(spread, rel=0.1)
         assert shares.mean() > 0.5, "boxes that hang over the edge are cut off"
 

@@ -111,9 +111,8 @@ def test_another_word_would_be_seen():
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "__init__"])
 def test_a_page_is_an_attribute_of_the_package(page):
     assert importlib.import_module(f"numnet.kernels.{page}") is not None
-    for name in re.findall(
-        r"^def (definition\w*)\(", PAGES[page], re.MULTILINE
-    ):  # kernels.depthwise.definition
+    # kernels.depthwise.definition
+    for name in re.findall(r"^def (definition\w*)\(", PAGES[page], re.MULTILINE):
         assert getattr(kernels, page).__dict__[name].__doc__, f"{page}.{name} has no docstring"
 
 

@@ -81,9 +81,8 @@ def everything(a, b, c, out, wide, v):
 def expected(a, b, c, n):
     x, y, z = a[3 : 3 + n], b[3 : 3 + n], c[3 : 3 + n]
     ones = np.ones(n, a.dtype)
-    exact = (x.astype(np.longdouble) * y + z).astype(
-        a.dtype
-    )  # float64: rounded twice, unless long double is wider
+    # float64: rounded twice, unless long double is wider
+    exact = (x.astype(np.longdouble) * y + z).astype(a.dtype)
     return [
         x, a[1] * ones, 2 * ones, a[2] * ones, 0 * ones, x + y, x - y, x * y, x / y, exact,
         np.minimum(x, y), np.maximum(x, y), np.where(x > y, x, z), np.where(x >= y, x, z), np.where(x < y, x, z),

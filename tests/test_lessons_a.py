@@ -93,9 +93,8 @@ def test_convolution_by_hand(capsys):
 
     assert convolution.exercise_3(1)
     x, dy = convolution.IMAGE, convolution.UPSTREAM
-    wrong = sum(
-        x[p, 2 - q] * dy[p, q] for p in range(2) for q in range(2)
-    )  # to the left instead of the right
+    # To the left instead of the right
+    wrong = sum(x[p, 2 - q] * dy[p, q] for p in range(2) for q in range(2))
     assert wrong != 1 and refused(convolution.exercise_3(wrong), capsys)
 
 
@@ -273,9 +272,8 @@ def test_inside_a_kernel(capsys):
         return dw
 
     assert inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: v))
-    assert refused(
-        inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: 2 - v)), capsys
-    )  # turned
+    # Turned
+    assert refused(inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: 2 - v)), capsys)
     assert refused(inside.exercise_4(lambda framed, d: dw_of_row(framed, d, lambda v: 0)), capsys)
 
     assert inside.exercise_3(2)
@@ -291,12 +289,8 @@ def test_batch_norm_and_activations(capsys):
         [-1.414, 0, 0, 1.414]
     )
     unbiased = np.array([-2, 0, 0, 2]) / np.sqrt(8 / 3)
-    for wrong in (
-        unbiased,
-        [-1, 0, 0, 1],
-        [-2, 0, 0, 2],
-        2**0.5,
-    ):  # by 3; by the variance; not divided; not a list
+    # By 3; by the variance; not divided; not a list
+    for wrong in (unbiased, [-1, 0, 0, 1], [-2, 0, 0, 2], 2**0.5):
         assert refused(normalisation.exercise_1(wrong), capsys) or isinstance(wrong, float)
 
     def backward(du, x, gamma, eps, mean=1, along=1, root=True):

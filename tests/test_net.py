@@ -154,9 +154,8 @@ def test_logits_and_dx_are_the_caller_s_own():
 
 
 def test_one_image():
-    logits, dx = a_step(
-        build(resolution=64), count=1
-    )  # the last map has 2×2 pixels, so that a variance exists
+    # The last map has 2×2 pixels, so that a variance exists
+    logits, dx = a_step(build(resolution=64), count=1)
     assert logits.shape == (1, 10) and dx.shape == (1, 64, 64, 3)
     assert np.isfinite(logits).all() and np.isfinite(dx).all()
 

@@ -112,9 +112,8 @@ def test_it_runs_and_its_solutions_are_right(path, tmp_path, monkeypatch):
         said = "".join(text for output in cell.outputs for text in texts(output))
         assert RIGHT in said and WRONG not in said and OPEN not in said, f"{cell.source}\n{said}"
     original = [cell for cell in run.cells if "solution" not in cell.metadata.get("tags", [])]
-    for was, now in zip(
-        kept.cells, original, strict=True
-    ):  # what a cell shows when run, the file shows as well
+    # What a cell shows when run, the file shows as well
+    for was, now in zip(kept.cells, original, strict=True):
         if was.cell_type == "code":
             assert kinds(was) == kinds(now), was.source
 

@@ -269,10 +269,8 @@ def test_a_net_names_its_matrices():
         start += w.size
     assert net.matrices() == want
     assert want[0] == (0, 27, 16) and want[-1][1:] == (112, 1280) and len(want) == 2 + 1 + 16 * 2
-    assert numnet.build("mobilenet_v3_small", resolution=32, classes=10).matrices()[1][1:] == (
-        16,
-        16,
-    )  # no SE weights
+    # No SE weights
+    assert numnet.build("mobilenet_v3_small", resolution=32, classes=10).matrices()[1][1:] == (16, 16)
 
 
 def test_loading_a_foreign_state_is_refused():

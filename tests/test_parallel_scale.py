@@ -13,9 +13,8 @@ from numnet.parallel import scaling
 from numnet.parallel.exchange import buckets
 from numnet.parallel.scaling import Compute, Link, Stage
 
-LINK = Link(
-    latency=1.0, bandwidth=10.0, hidden=1.0
-)  # a message takes a second, and one more for every 10 bytes
+# A message takes a second, and one more for every 10 bytes
+LINK = Link(latency=1.0, bandwidth=10.0, hidden=1.0)
 
 
 def ring_by_message(size, ranks, link):

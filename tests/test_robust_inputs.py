@@ -77,9 +77,8 @@ def test_fuzzing(run_python, tmp_path):
     figures = json.loads(run_python(script).splitlines()[-1])
     assert {name: each["findings"] for name, each in figures.items()} == dict.fromkeys(names.split(), 0)
     assert sum(each["inputs"] for each in figures.values()) > 1300
-    assert all(
-        0 < each["taken"] < each["inputs"] for each in figures.values()
-    )  # neither all good nor all bad
+    # Neither all good nor all bad
+    assert all(0 < each["taken"] < each["inputs"] for each in figures.values())
 
 
 header = st.dictionaries(

@@ -82,9 +82,8 @@ def test_every_keyword_with_every_kind_of_value(model):
         "last",
         "wide",
     )
-    assert all(
-        value is None or value in ([], ()) for value in accepted.pop("head", ())
-    )  # no layers of one's own
+    # No layers of one's own
+    assert all(value is None or value in ([], ()) for value in accepted.pop("head", ()))
     for name, values in accepted.items():
         if name not in ("padding", "se", "dtype"):
             for value in values:

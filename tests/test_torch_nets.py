@@ -233,9 +233,8 @@ def test_strides_for_small_images(name):
 
     def sides(strides):
         rows = torch_nets.layers(meta(name, strides=strides, **CIFAR10), 32)
-        sides = [
-            row.shape[1] for row in rows if len(row.shape) == 3 and row.shape[1] > 1
-        ]  # not squeezes, 1×1
+        # Not squeezes, 1×1
+        sides = [row.shape[1] for row in rows if len(row.shape) == 3 and row.shape[1] > 1]
         return [side for i, side in enumerate(sides) if i == 0 or side != sides[i - 1]]
 
     v1 = name == "mobilenet_v1"
@@ -499,9 +498,8 @@ def test_dropout_of_paddle_scales_in_inference():
 @pytest.mark.parametrize("name", [name for name in torch_nets.BUILDERS if name != "vgg16"])
 def test_every_net_runs_and_every_parameter_learns(name):
     """Training mode on two 64×64 images; the two paddings are different functions of the same weights."""
-    width = {"mnasnet_a1": 0.75, "googlenet": 1.0}.get(
-        name, 0.35
-    )  # narrower, A1's squeezes have one unit: dead
+    # Narrower, A1's squeezes have one unit: dead
+    width = {"mnasnet_a1": 0.75, "googlenet": 1.0}.get(name, 0.35)
     options = {"width": width, "classes": 10, "dropout": 0.0}
     nets = [torch_nets.build(name, padding=padding, **options) for padding in ("same", "symmetric")]
     nets[1].load_state_dict(randomise(nets[0]).state_dict())

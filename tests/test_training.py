@@ -178,9 +178,8 @@ def test_accumulation_equals_one_batch_where_images_do_not_meet(dropout):
         assert np.abs(net.flat - nets[0].flat).max() <= 1e-12 * np.abs(nets[0].flat).max()
         assert net.step == nets[0].step
     centered = [run(net=fakes.make_net(dtype="float64"), accumulate=parts, **settings)[0] for parts in (1, 4)]
-    assert (
-        np.abs(centered[0].flat - centered[1].flat).max() > 1e-6
-    )  # where images meet, parts are other batches
+    # Where images meet, parts are other batches
+    assert np.abs(centered[0].flat - centered[1].flat).max() > 1e-6
 
 
 def test_clipping_is_felt():

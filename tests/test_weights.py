@@ -213,9 +213,8 @@ def test_timm_s_minimalistic_v3(tmp_path):
     assert net.config["model"] == "mobilenet_v3_large_minimalistic"
     assert net.config["padding"] == "same" and net.config["bn_eps"] == 1e-3
     assert net.scaling == PUBLISHED["keras"]
-    again = weights.import_file(
-        file, "mobilenet_v3_large", resolution=32, **options
-    )  # the longer way to say it
+    # The longer way to say it
+    again = weights.import_file(file, "mobilenet_v3_large", resolution=32, **options)
     assert same(net, again) and {key: again.config[key] for key in options} == options
 
 
@@ -439,9 +438,8 @@ def test_paddle_files(model, tmp_path):
         assert again.scaling == PUBLISHED["imagenet"]
     x = images(net)
     forward = again.forward(x)
-    assert (
-        np.abs(again.predict(x) - forward).max() <= EXACT * np.abs(forward).max()
-    )  # V3's dropout scales in both
+    # V3's dropout scales in both
+    assert np.abs(again.predict(x) - forward).max() <= EXACT * np.abs(forward).max()
 
 
 def test_paddle_s_names():

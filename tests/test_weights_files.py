@@ -134,9 +134,8 @@ def test_names_of_timm_s_mean_nothing_for_other_layouts(tmp_path):
 
 def test_timm_s_resizing_is_pillow_s():
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    whole = Image.fromarray(pixels).resize(
-        (52, 35), Image.Resampling.BICUBIC
-    )  # ⌊32/0.9⌋ = 35, ⌊35·90/60⌋ = 52
+    # ⌊32/0.9⌋ = 35, ⌊35·90/60⌋ = 52
+    whole = Image.fromarray(pixels).resize((52, 35), Image.Resampling.BICUBIC)
     want = np.asarray(whole.crop((10, 2, 42, 34)))
     assert np.array_equal(resize_and_crop(pixels, 32, "bicubic/0.9"), want)
     for wrong in ("bicubic/2", "cubic/0.9", "bicubic/", "bicubic"):

@@ -57,9 +57,8 @@ def test_every_model_plain_and_folded(model, variant, padding):
             assert close(got, want[:count])
 
 
-OPENCV = [
-    model for model in numnet.models() if model != "vgg16"
-]  # 33 million numbers, and no kernel of its own
+# 33 million numbers, and no kernel of its own
+OPENCV = [model for model in numnet.models() if model != "vgg16"]
 
 
 @pytest.mark.parametrize("model", OPENCV)

@@ -121,8 +121,7 @@ def test_names_of_imagenet(names, photo, tmp_path, capsys):
     assert "showing numbers" not in text.err
     cached.write_bytes(content + b" ")  # another checksum is no list
     assert imagenet.class_names() is None
-    own = saved(
-        random_net("mobilenet_v1", classes=1000), tmp_path
-    )  # not a published net: its classes are its own
+    # Not a published net: its classes are its own
+    own = saved(random_net("mobilenet_v1", classes=1000), tmp_path)
     assert main(["predict", own, photo, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["top"][0]["label"].isdecimal()

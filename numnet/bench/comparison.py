@@ -16,10 +16,8 @@ from numnet.kernels import vectors
 
 LEAST = 3  # steps a measurement
 LAYER_STEPS = 5
-AGREE = {
-    "train": 1e-2,
-    "infer": 1e-3,
-}  # relative, in float32: logits of running statistics agree better than losses
+# Relative, in float32: logits of running statistics agree better than losses
+AGREE = {"train": 1e-2, "infer": 1e-3}
 TOO_LONG = 1800  # seconds; nothing here takes that long
 
 

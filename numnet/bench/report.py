@@ -11,16 +11,8 @@ STYLES = {  # of the sides, in a figure
     "torch.compile": {"color": "#8a6bb0", "marker": "^", "linestyle": ":"},
     "onnxruntime": {"color": LIGHT, "marker": "D", "linestyle": "-."},
 }
-SHADES = (
-    DARK,
-    MIDDLE,
-    LIGHT,
-    "#8a6bb0",
-    "#c9a227",
-    "#5f8f5f",
-    "#444444",
-    "#b0b0b0",
-)  # of kinds of layer, in turn
+# Colours of the kinds of layers, in turn
+SHADES = (DARK, MIDDLE, LIGHT, "#8a6bb0", "#c9a227", "#5f8f5f", "#444444", "#b0b0b0")
 HATCHES = ("", "////", "", "....", "\\\\\\\\", "xxxx", "", "")  # so that a grey print tells them apart
 HEADING = ("workload", "side", "ms", "range", "images/s", "GFLOP/s", "% peak", "% memory", "MiB", "numnet is")
 SIDE_COLUMNS = range(2, 10)

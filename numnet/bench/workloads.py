@@ -12,10 +12,8 @@ from typing import NamedTuple
 from numnet.errors import NumnetError
 from numnet.models import MODELS, describe
 
-KERNELS = (
-    "depthwise",
-    "pointwise",
-)  # modes that measure one kind of kernel, at all the shapes that a net has of it
+# Modes that measure one kind of kernel, at all the shapes that a net has of it
+KERNELS = ("depthwise", "pointwise")
 MODES = ("train", "infer", *KERNELS)
 SWEEPS = {
     "width": (0.25, 0.5, 0.75, 1.0),

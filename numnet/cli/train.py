@@ -83,6 +83,7 @@ FLAGS = {
     "every": ("EPOCHS", "epochs between two factors of the schedule exponential"),
 }
 NO_FLAG = ("about", "augment", "progressive")
+# May be used with --resume
 FREE_TO_RESUME = (
     "resume",
     "from_epoch",
@@ -95,7 +96,7 @@ FREE_TO_RESUME = (
     "json",
     "threads",
     "quiet",
-)  # may be used with --resume
+)
 
 
 # ----------------------------------------------------------------------------------------- train

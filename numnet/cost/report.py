@@ -166,9 +166,8 @@ def _three(row, layer, n, readers):
     three = _linear(row, layer, n)
     size = n * prod(row.output_shape)
     if three is not None:
-        biased = (
-            isinstance(layer, Unit) and layer.norm is None
-        )  # a bias is normalised as by a batch norm that does nothing
+        # A bias is normalised as by a batch norm that does nothing
+        biased = isinstance(layer, Unit) and layer.norm is None
         more = of_each(NORMALISE, size * readers) if biased else Operations()
         return three._replace(forward=three.forward + more)
     if isinstance(layer, Unit):

@@ -16,14 +16,8 @@ from numnet.errors import NumnetError
 from numnet.kernels.augment import BORDERS, FLIPS, augment, scale
 from numnet.kernels.random import SHUFFLE, SPLIT, permutation
 
-OPTIONS = {
-    "crop": 0,
-    "flip": False,
-    "cutout": 0,
-    "border": "zero",
-    "mixup": 0,
-    "cutmix": 0,
-}  # of augmentation, with what leaving out means
+# Options of augmentation, with what leaving them out means
+OPTIONS = {"crop": 0, "flip": False, "cutout": 0, "border": "zero", "mixup": 0, "cutmix": 0}
 SAMPLINGS = ("shuffled", "balanced")
 OVERSAMPLED = 1 << 32  # from here on the numbers of draws that choose among a class's images
 THREADS = 4  # that decode; more than cores, since each waits for Python's lock while a kernel runs

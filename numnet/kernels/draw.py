@@ -72,9 +72,8 @@ def star(x, y):
     turn = np.arctan2(y, x) / _TAU * 5
     turn = abs(turn - np.floor(turn + 0.5)) / 5  # from the axis of the nearest point, mirrored: 0 … 1/10
     radius = np.sqrt(x * x + y * y)
-    return side(
-        radius * np.cos(_TAU * turn), radius * np.sin(_TAU * turn), 0.187, 0.384
-    )  # tip at 1, notch at 0.45
+    # Tip at 1, notch at 0.45
+    return side(radius * np.cos(_TAU * turn), radius * np.sin(_TAU * turn), 0.187, 0.384)
 
 
 @row

@@ -75,9 +75,8 @@ def figure(width=8.0, height=3.2, rows=1, columns=1, **subplots):
 
             drawn, palette = io.BytesIO(), io.BytesIO()
             self.savefig(drawn, format="png", dpi=1.5 * PIXELS_PER_INCH)
-            Image.open(drawn).convert("RGB").quantize(256).save(
-                palette, "png", optimize=True
-            )  # a third of it
+            # A third of it
+            Image.open(drawn).convert("RGB").quantize(256).save(palette, "png", optimize=True)
             width, height = (round(PIXELS_PER_INCH * inches) for inches in self.get_size_inches())
             return palette.getvalue(), {"width": width, "height": height}
 

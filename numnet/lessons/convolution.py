@@ -120,9 +120,8 @@ def as_matrix(w, side, stride=1, padding=0):
 def who_touches_whom(w, side):
     """How many outputs each input pixel reaches; and the matrix with an entry for each pair that touches."""
     k = w.shape[1]
-    matrix = as_matrix(
-        np.arange(1, w.size + 1).reshape(w.shape), side
-    )  # each weight by its number: none is 0
+    # Each weight by its number: none is 0
+    matrix = as_matrix(np.arange(1, w.size + 1).reshape(w.shape), side)
     reach = (matrix != 0).sum(axis=0).reshape(side, side)
     drawn, (left, right) = figure(9, 2.7, columns=2, width_ratios=[1, 2.9])
     for axes, seen in ((left, reach), (right, matrix != 0)):

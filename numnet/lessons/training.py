@@ -372,9 +372,8 @@ def exercise_4(answer, accuracy, images):
     return check(answer, lambda a: close(a, expected, 0.02), hint)
 
 
-SMALL_MATRIX = np.array(
-    [[8, 2, 0], [3, 5, 2], [1, 1, 8]]
-)  # rows: bird, cat, dog as they are; columns: as they are called
+# Rows: bird, cat, dog as they are; columns: as they are called
+SMALL_MATRIX = np.array([[8, 2, 0], [3, 5, 2], [1, 1, 8]])
 
 
 def exercise_5(answer):

@@ -40,11 +40,8 @@ MODELS = {  # name: what makes its layers, and the keywords that this name fixes
     "googlenet": (googlenet.layers, {}),
 }
 
-NO_CHOICE = {
-    "vgg16": vgg16.FIXED,
-    "googlenet": googlenet.FIXED,
-    "plain_3x3": plain_3x3.FIXED,
-}  # options that a model refuses
+# Options that a model refuses
+NO_CHOICE = {"vgg16": vgg16.FIXED, "googlenet": googlenet.FIXED, "plain_3x3": plain_3x3.FIXED}
 
 # Where parameters start, unless ``initialiser`` says otherwise: the scheme of the framework whose shapes a variant has.
 INITIALISERS = {"keras": "glorot_uniform", "torch": "he_fan_out", "paddle": "he_fan_in"}

@@ -192,9 +192,8 @@ def _median(function, comm, repeats) -> float:
         began = time.perf_counter()
         function()
         seconds.append(max(comm.allgather(time.perf_counter() - began)))
-        if (
-            sum(seconds) > ENOUGH and len(seconds) > 1
-        ):  # ranks that share a core are slow; all see the same sum
+        # Ranks that share a core are slow; all see the same sum
+        if sum(seconds) > ENOUGH and len(seconds) > 1:
             break
     return float(np.median(seconds[2:] or seconds[-1:]))
 

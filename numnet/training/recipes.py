@@ -153,11 +153,8 @@ SETTINGS = {
     "preset": or_none(PRESET),  # how photographs are brought to the resolution
     "background": or_none(one_of(BACKGROUNDS)),  # what is seen through transparent pixels
 }
-READING = (
-    "validation",
-    "preset",
-    "background",
-)  # keys that say how the data is read; the others are the loop's
+# Keys that say how the data is read; the others are the loop's
+READING = ("validation", "preset", "background")
 # Keywords of numnet.build that outlive the naming of a model: what they say is not of one architecture.
 MODEL_KEPT = ("width", "resolution", "classes", "padding", "strides", "dtype", "seed", "dropout")
 # What is dropped from the layers below when a later one changes the key on the left.

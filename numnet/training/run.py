@@ -76,9 +76,8 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     merged = recipes.merge(*layers)
     if start is not None:
         merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
-        if (flags or {}).get("model", {}).get("model") == start.config[
-            "model"
-        ]:  # named again, with all its options
+        # Named again, with all its options
+        if (flags or {}).get("model", {}).get("model") == start.config["model"]:
             flags = {**flags, "model": {k: v for k, v in flags["model"].items() if k != "model"}}
         merged.pop("whiten", None)  # the net's own filters are what is wanted
     merged = recipes.merge(merged, recipes.check(flags or {}, "options"))

@@ -121,9 +121,8 @@ class _Storage:
         self.source.spend(int(length))
         dtype = np.dtype("u2" if self.kind == "bf16" else self.kind).newbyteorder("<")
         strides = [width * step for step in stride]
-        array = np.array(
-            np.ndarray(size, dtype, content, width * offset, strides)
-        )  # a copy, checked for its bounds
+        # A copy, checked for its bounds
+        array = np.array(np.ndarray(size, dtype, content, width * offset, strides))
         return widened(array) if self.kind == "bf16" else array.astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -50,9 +50,8 @@ class Source(NamedTuple):
     class_names: list | None = None
     preset: str | None = None  # how images are brought to the resolution, a preset of numnet.data
     notes: list = []  # lines for the user: what was chosen, assumed, left out
-    pools: frozenset = (
-        frozenset()
-    )  # kinds of layers that stand before a head of one's own, where the file says them
+    # Kinds of layers that stand before a head of one's own, where the file says them
+    pools: frozenset = frozenset()
     dense: tuple = ()  # names of the activations of its dense layers, in order, where the file says them
     question: tuple | None = None  # (keywords, line): said where the caller names none of these keywords
 

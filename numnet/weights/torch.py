@@ -41,11 +41,8 @@ STYLE = Style(
     dense=(3, 2, 0, 1),
 )
 COUNTER = ".num_batches_tracked"
-CONFIG, SCALING, CLASSES = (
-    "numnet_config",
-    "numnet_input",
-    "numnet_classes",
-)  # in the metadata of a file that export_torch wrote
+# In the metadata of a file that export_torch wrote
+CONFIG, SCALING, CLASSES = ("numnet_config", "numnet_input", "numnet_classes")
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
@@ -282,11 +279,8 @@ def expected() -> list[dict]:
 
 # ------------------------------------------------------------------------------------------- what was published
 
-MOMENTUM = {
-    "mobilenet_v3_large": 0.99,
-    "mobilenet_v3_small": 0.99,
-    "mnasnet_b1": 0.9997,
-}  # torchvision's; else 0.9
+# Torchvision's; else 0.9
+MOMENTUM = {"mobilenet_v3_large": 0.99, "mobilenet_v3_small": 0.99, "mnasnet_b1": 0.9997}
 
 
 def candidates():
@@ -294,9 +288,8 @@ def candidates():
     for layout, models in LAYOUTS.items():
         for model in models:
             options = {"padding": "symmetric"}
-            scaling = (
-                "keras" if model == "googlenet" else "imagenet"
-            )  # GoogLeNet turns one into the other inside
+            # GoogLeNet turns one into the other inside
+            scaling = "keras" if model == "googlenet" else "imagenet"
             if model == "mnasnet_keras":
                 options, scaling = {}, "unit"
             elif layout == "torchvision" and model in MOMENTUM:

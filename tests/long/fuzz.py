@@ -795,9 +795,8 @@ def main():
         inputs = max(1, round(arguments.inputs * READERS[name].share / shares))
         command = [sys.executable, __file__, name, "--inputs", str(inputs), "--seed", str(arguments.seed),
                    "--findings", str(arguments.findings), "--engine", arguments.engine, "--work"]  # fmt: skip
-        plain = (
-            {"NUMBA_DISABLE_JIT": "1"} if arguments.engine == "atheris" else {}
-        )  # which changes the kernels' code
+        # This changes the kernels' code
+        plain = {"NUMBA_DISABLE_JIT": "1"} if arguments.engine == "atheris" else {}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **plain})
         if done.returncode or arguments.engine == "atheris":
             figures[name] = {"inputs": inputs, "exit code": done.returncode}

@@ -31,10 +31,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-HOSTS = {
-    "10.77.0.1": ("numnet-a", "host-a"),
-    "10.77.0.2": ("numnet-b", "host-b"),
-}  # address: (namespace, name)
+# Address: (namespace, name)
+HOSTS = {"10.77.0.1": ("numnet-a", "host-a"), "10.77.0.2": ("numnet-b", "host-b")}
 DEVICE = "link0"
 STEPS = 20
 OWN = "mount -t sysfs sysfs /sys &&"  # or /sys would list the machine's network devices, and MPI look for them there
@@ -81,9 +79,8 @@ def two_hosts(rate, delay):
         for address, (space, _) in HOSTS.items():
             inside(space, "ip", "addr", "add", f"{address}/24", "dev", DEVICE)
             inside(space, "ip", "link", "set", DEVICE, "up")
-            burst = max(
-                64_000, int(rate * 1e6 / 8 / 250)
-            )  # what may pass at once: 4 ms of the rate, two packets at least
+            # What may pass at once: 4 ms of the rate, two packets at least
+            burst = max(64_000, int(rate * 1e6 / 8 / 250))
             limit = ("tbf", "rate", f"{rate}mbit", "burst", burst, "limit", 4_000_000)
             inside(space, "tc", "qdisc", "add", "dev", DEVICE, "root", "handle", "1:", *limit)
             if delay and not by_relay:
@@ -123,18 +120,16 @@ def relay(delay):
     import ctypes
     import fcntl
 
-    os.setpriority(
-        os.PRIO_PROCESS, 0, -10
-    )  # it sleeps most of the time, and must not queue behind ranks that poll
+    # It sleeps most of the time, and must not queue behind ranks that poll
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
     libc, lines = ctypes.CDLL(None, use_errno=True), []
     for space, _ in HOSTS.values():
         with open(f"/run/netns/{space}") as handle:
             if libc.setns(handle.fileno(), 0x40000000):  # CLONE_NEWNET: a TUN device belongs where it is made
                 raise OSError(ctypes.get_errno(), f"cannot enter {space}")
         line = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(
-            line, 0x400454CA, struct.pack("16sH22x", DEVICE.encode(), 0x1001)
-        )  # TUNSETIFF: TUN, no header
+        # TUNSETIFF: TUN, no header
+        fcntl.ioctl(line, 0x400454CA, struct.pack("16sH22x", DEVICE.encode(), 0x1001))
         do("ip", "link", "set", DEVICE, "mtu", TUN_MTU)
         do("ip", "link", "set", DEVICE, "txqueuelen", 2000)
         lines.append(line)
