@@ -147,6 +147,7 @@ def each_name(a, w, numbers, out, v):
     left, right = words.load_word(a, 0, v), words.load_word(w, 0, v)
     words.put(out, 12 * n, words.dot(start, left, right))
     words.put(out, 13 * n, words.dot_plain(start, left, right))
+    words.put(out, 14 * n, words.larger(words.load_word(a, 2, v), words.load_word(w, 2, v)))
 
 
 @kernel(parallel=False)
@@ -160,15 +161,17 @@ def test_each_name_of_the_page_words(n):
     a[:8], w[:8] = 255, 127  # where 16 bits would not do
     w[4:8] = -128
     numbers = tuple(rng(3).integers(1, 2**30, 40) for _ in range(2)) + (rng(4).integers(1, 31, 40),)
-    out = np.zeros(14 * n, np.int32)
+    out = np.zeros(15 * n, np.int32)
     each_name(a, w, numbers, out, Lanes(n))
     x, y = a[3 : 3 + n].astype(np.int64), w[3 : 3 + n].astype(np.int64)
     rescaled = (x * numbers[0][1 : 1 + n] + numbers[1][1 : 1 + n]) >> numbers[2][1 : 1 + n]
     dots = (a[: 4 * n].astype(np.int64) * w[: 4 * n]).reshape(n, 4).sum(axis=1)
+    larger = np.maximum(a[2 : 2 + 4 * n], w[2 : 2 + 4 * n].view(np.uint8)).view(np.int32)
     slid = (w[1 : 1 + 4 * n].copy().view(np.uint32) >> 8) | (x.astype(np.uint32) << 24)
     want = [
         x, y, x + y, x - y, x * y, np.clip(y, -5, 9), y >> 2, a[1 : 1 + 4 * n].copy().view(np.int32),
         np.repeat(w[5:9].copy().view(np.int32), n), slid, rescaled, np.full(n, -7), x + dots, x + dots,
+        larger,
     ]  # fmt: skip
     for i, row in enumerate(want):
         assert (out[i * n : (i + 1) * n] == row.astype(np.int64).astype(np.int32)).all(), i
@@ -301,6 +304,58 @@ def test_a_table_is_its_function_rounded_once():
     assert (table == want).all()
 
 
+MAXIMA = [  # N, H, W, C, K, stride, top, left, P, Q
+    (2, 6, 8, 8, 2, 2, 0, 0, 3, 4), (2, 5, 7, 70, 2, 2, 0, 0, 2, 3), (1, 6, 5, 33, 3, 2, 1, 0, 3, 3),
+    (2, 6, 5, 130, 3, 1, 1, 1, 6, 5), (1, 4, 4, 5, 2, 3, 0, 0, 1, 1), (1, 7, 9, 64, 5, 3, 2, 2, 3, 3),
+    (2, 3, 5, 21, 5, 1, 0, 0, 1, 1), (1, 6, 5, 3, 3, 2, 1, 0, 3, 3),
+    (1, 1, 1, 4, 3, 1, 1, 1, 1, 1), (1, 3, 3, 1, 2, 1, 1, 1, 3, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAXIMA, ids=str)
+def test_the_maximum_is_its_definition_and_that_of_floats(case):
+    """Bytes and their real numbers have the same winners; of negative numbers, too, padding never wins."""
+    n, h, w_, c, k, stride, top, left, p, q = case
+    x, shape = bytes_of(n, h, w_, c), (n, p, q, c)
+    want = eight_bits.definition_maximum(x, k, (stride, top, left), np.empty(shape, np.uint8))
+    y = quantised.empty(shape)
+    assert quantised.maximum(x, quantised.Frame(k, stride, top, left), y) is y and (y == want).all()
+    grid = Grid(0.37, 255)  # no number is above 0
+    bottom, right = ((m - 1) * stride + k - before - side for m, before, side in ((p, top, h), (q, left, w_)))
+    framed = np.pad(
+        eight_bits.dequantise(x, grid).astype(np.float64),
+        [(0, 0), (top, max(bottom, 0)), (left, max(right, 0)), (0, 0)],
+        constant_values=-np.inf,
+    )
+    real = np.array(
+        [
+            [framed[:, i : i + k, j : j + k].max(axis=(1, 2)) for j in range(0, q * stride, stride)]
+            for i in range(0, p * stride, stride)
+        ]
+    ).transpose(2, 0, 1, 3)
+    assert (eight_bits.quantise(real, grid) == want).all()
+
+
+@pytest.mark.parametrize(
+    "shape, channels", [((2, 3, 3), (5, 1, 34)), ((1, 40, 40), (24, 40)), ((3, 1, 1), (7, 2, 2, 9))]
+)
+def test_concatenation_brings_each_part_to_its_grid(shape, channels):
+    parts = [bytes_of(*shape, c, seed=c) for c in channels]
+    y, first = Grid(0.07, 99), Grid(0.031, 140)
+    grids = [first, *[y] * (len(parts) - 1)]  # the others are copied
+    tables = [eight_bits.table_of(lambda real: real, x, y) for x in grids]
+    assert (tables[1] == np.arange(256)).all()
+    shape = (*shape, sum(channels))
+    want = eight_bits.definition_concat(parts, tables, np.empty(shape, np.uint8))
+    copied = [tables[0], *[quantised.NO_TABLE] * (len(parts) - 1)]
+    for each in (tables, copied):
+        assert (quantised.concat(parts, each, quantised.empty(shape)) == want).all()
+    real = np.concatenate(
+        [eight_bits.dequantise(x, grid, np.float64) for x, grid in zip(parts, grids)], axis=-1
+    )
+    assert (want == eight_bits.quantise(real, y)).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_number_of_threads(threads):
     import numba
@@ -313,6 +368,8 @@ def test_any_number_of_threads(threads):
         for case in (CONVS[3], CONVS[1]):
             test_convolution_is_its_definition(case)
         test_depthwise_is_its_definition_and_the_table_comes_behind(DEPTHWISE[3])
+        test_the_maximum_is_its_definition_and_that_of_floats(MAXIMA[3])
+        test_concatenation_brings_each_part_to_its_grid((1, 40, 40), (24, 40))
     finally:
         numba.set_num_threads(before)
 
@@ -323,3 +380,5 @@ def test_nothing_in_nothing_out():
     assert quantised.product(quantised.empty((0, 8)), packed, quantised.empty((0, 4))).shape == (0, 4)
     y = quantised.empty((0, 2, 2, 4))
     assert quantised.conv(quantised.empty((0, 2, 2, 8)), packed, quantised.Frame(1, 1, 0, 0), y).size == 0
+    assert quantised.maximum(quantised.empty((0, 4, 4, 4)), quantised.Frame(2, 2, 0, 0), y).size == 0
+    assert quantised.concat([y[..., :3], y[..., 3:]], [quantised.NO_TABLE] * 2, y).size == 0

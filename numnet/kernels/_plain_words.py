@@ -63,6 +63,10 @@ def shift(x, bits):
     return x >> np.int32(bits)
 
 
+def larger(word, other):
+    return np.maximum(word.view(np.uint8), other.view(np.uint8)).view(np.int32)
+
+
 def slide(word, fresh):
     return (word.view(np.uint32) >> np.uint32(8) | fresh.view(np.uint32) << np.uint32(24)).view(np.int32)
 

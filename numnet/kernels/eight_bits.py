@@ -30,6 +30,12 @@ programs is no error.)
 (8)  addition      y = clip((x1 · m1 + x2 · m2 + c) >> s)           both brought to the scale of y; 32 bits
 (9)  mean          y = clip((Σ x · m + c) >> s)                     M has the 1/(P·Q) in it
 (10) excitation    y = clip(((x − zero_x) · (g − zero_g) · m + c) >> s)
+(11) maximum       y = max x                                        over a window; y has the grid of x
+(12) concatenation y[…, before_b + c] = table_b[x_b[…, c]]          (7) with the function real → real
+
+(11) needs no arithmetic: of two numbers on one grid the larger one has the larger byte, and a number that is somewhere on the
+grid needs no other. Pixels outside of the image never win, wherever the zero point is. In (12) a part's numbers move from its
+grid to that of the whole; where the two are equal, the table changes nothing.
 
 Not supported: weights with zero points in the fast passes (the definitions take them as int16: w − zero), 4 bits.
 """
@@ -218,6 +224,29 @@ def _definition_excite(x, zero, gates, gate_zero, fixed, y):
                 y[n, i, c] = min(max(value, fixed.low), fixed.high)
 
 
+@kernel(parallel=False)
+def _definition_maximum(x, side, window, y):
+    stride, top, left = window
+    for n in range(y.shape[0]):
+        for p in range(y.shape[1]):
+            for q in range(y.shape[2]):
+                for c in range(y.shape[3]):
+                    best = np.int64(0)
+                    for u in range(side):
+                        for v in range(side):
+                            i, j = p * stride + u - top, q * stride + v - left
+                            if 0 <= i < x.shape[1] and 0 <= j < x.shape[2]:
+                                best = max(best, np.int64(x[n, i, j, c]))  # (11)
+                    y[n, p, q, c] = best
+
+
+@kernel(parallel=False)
+def _definition_concat(x, table, before, y):
+    for r in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[r, before + c] = table[x[r, c]]  # (12)
+
+
 def definition(x, w, zero, window, fixed, y):
     """(3) and (6) as they are written: y (N, P, Q, F), uint8 or int32, of x (N, H, W, C) uint8 and w (K, K, C, F).
 
@@ -251,6 +280,21 @@ def definition_excite(x, zero, gates, gate_zero, fixed, y):
     shape = len(x), -1, x.shape[-1]
     zeros = np.int64(zero), np.int64(gate_zero)
     _definition_excite(x.reshape(shape), zeros[0], gates, zeros[1], _longs(fixed), y.reshape(shape))
+    return y
+
+
+def definition_maximum(x, side, window, y):
+    """(11): y (N, P, Q, C) of x (N, H, W, C); side: of the window; window: (stride, top, left). Returns y."""
+    _definition_maximum(x, np.int64(side), tuple(map(np.int64, window)), y)
+    return y
+
+
+def definition_concat(parts, tables, y):
+    """(12): y (…, C_0 + C_1 + …) of maps (…, C_b), each with its table of 256 numbers."""
+    before, flat = 0, y.reshape(-1, y.shape[-1])
+    for x, table in zip(parts, tables):
+        _definition_concat(x.reshape(-1, x.shape[-1]), table, np.int64(before), flat)
+        before += x.shape[-1]
     return y
 
 

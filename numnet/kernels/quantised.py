@@ -15,6 +15,8 @@ tile that stays in the second-level cache. They serve all K rows of the window a
 3×3, 10 for 5×5, where floats need 9 and 25 fma. Beside the image they are full of the zero point, so no border is a special
 case.
 
+**The maximum** of a window compares whole bytes, four a lane, so a register holds four times as many channels as of sums.
+
 **Zero point.** Σ (x − zero) · w = Σ x · w − zero · Σ w, and the second sum is known when the weights are packed: it goes
 into c. **End of a sum**: one multiply-add and one shift in 64 bits, two bounds, one store of bytes.
 
@@ -31,16 +33,17 @@ from numba import prange
 from numnet.errors import NumnetError
 from numnet.kernels import _memory
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.eight_bits import LIMIT, Fixed
+from numnet.kernels.eight_bits import LIMIT, Fixed, definition_maximum
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS
-from numnet.kernels.rows import line_up
+from numnet.kernels.rows import copy, line_up
 from numnet.kernels.vectors import lanes, number_of, width
 from numnet.kernels.words import (
     add_dots,
     add_words,
     between,
     finish_tile,
+    larger,
     load_word,
     load_words,
     noughts,
@@ -390,6 +393,26 @@ def _depthwise(x, frame, b, y, cut):
             sum_row(words, k * frame.stride * line, taps, b, held, flat_y, to, q)
 
 
+# ---------------------------------------------------------------------------------------------- the maximum
+
+
+@kernel
+def _maximum(x, frame, y, v):
+    (h, w, channels), (p, q), n = x.shape[1:], y.shape[1:3], 4 * width(v)
+    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
+    for line in prange(y.shape[0] * p):  # each row of y is written by itself
+        first = line % p * frame.stride - frame.top
+        for k in range(q):
+            left = k * frame.stride - frame.left
+            for c in range(0, channels, n):
+                at, best = min(c, channels - n), noughts(v)  # 0: no byte is smaller
+                for i in range(max(first, 0), min(first + frame.side, h)):
+                    for j in range(max(left, 0), min(left + frame.side, w)):
+                        pixel = (line // p * h + i) * w + j
+                        best = larger(best, load_word(flat_x, pixel * channels + at, v))
+                put_word(flat_y, (line * q + k) * channels + at, best)
+
+
 # ---------------------------------------------------------------------------------------------- number by number
 
 
@@ -415,6 +438,20 @@ def _look_up(x, table, y):
     for tile in prange((y.size + NUMBERS - 1) // NUMBERS):  # each tile writes its own numbers
         for i in range(tile * NUMBERS, min((tile + 1) * NUMBERS, y.size)):
             y[i] = table[x[i]]
+
+
+@kernel
+def _concat(x, table, before, y):
+    """(12) for one map: x (R, C_b), y (R, C); table (256,), or (0,) for a copy."""
+    rows, channels = x.shape
+    step = max(1, NUMBERS // channels)
+    for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
+        for r in range(tile * step, min((tile + 1) * step, rows)):
+            if table.size:
+                for c in range(channels):
+                    y[r, before + c] = table[x[r, c]]
+            else:
+                copy(x[r], y[r, before : before + channels])
 
 
 @kernel
@@ -502,6 +539,26 @@ def depthwise(x, packed: Packed, frame: Frame, y):
         line = (y.shape[2] * frame.stride + 4) * held * 4
         rows = max(1, min(y.shape[1], (WORDS // line - frame.side) // frame.stride + 1))
         _depthwise(x, Frame(*map(np.int64, frame)), packed, y, (np.int64(rows), np.int64(held)))
+    return y
+
+
+def maximum(x, frame: Frame, y):
+    """(11): y (N, P, Q, C), the largest bytes of the windows of x (N, H, W, C), whose grid it has."""
+    channels = y.shape[3]
+    if channels < 4:  # less than a word
+        return definition_maximum(x, frame.side, frame[1:], y)
+    if y.size:
+        _maximum(x, Frame(*map(np.int64, frame)), y, lanes(channels // 4, np.float32))
+    return y
+
+
+def concat(parts, tables, y):
+    """(12): y (…, C_0 + C_1 + …) of maps (…, C_b), each with its table, or ``NO_TABLE`` where its grid is that of y."""
+    before, flat = 0, y.reshape(-1, y.shape[-1])
+    for x, table in zip(parts, tables):
+        if x.size:
+            _concat(x.reshape(-1, x.shape[-1]), table, np.int64(before), flat)
+        before += x.shape[-1]
     return y
 
 

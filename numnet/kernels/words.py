@@ -14,6 +14,7 @@ The page ``vectors`` made registers of floats ordinary values of a kernel; this 
 | ``between(x, low, high)`` | low where x is smaller, high where it is larger |
 | ``rescale(x, m, c, s, at)`` | (x · m[at …] + c[at …]) >> s[at …] in 64 bits, as int32; m, c, s are int64 |
 | ``shift(x, bits)`` | x / 2^bits, rounded down |
+| ``larger(word, other)`` | of each two bytes, numbers of 0 … 255, the larger |
 | ``put(a, at, x)`` | the way back: the low eight bits of each lane into bytes, or the lane itself into int32 |
 | ``put_word(a, at, x)`` | words back into bytes |
 | ``noughts(v)``, ``noughts_tile(places, rows, v)`` | zeros, and a tile of them: rows × len(places) |
@@ -335,6 +336,18 @@ def slide(typing, word, fresh):
         return vectors._call(builder, f"llvm.fshr.v{word.n}i32", word.llvm, [args[1], args[0], eight])
 
     return word(word, fresh), code
+
+
+@intrinsic
+def larger(typing, word, other):
+    """Of each two bytes, numbers of 0 … 255, the larger."""
+    _alike("larger", word, other)
+
+    def code(context, builder, signature, args):
+        x, y = (builder.bitcast(value, _vector(ir.IntType(8), 4 * word.n)) for value in args)
+        return builder.bitcast(builder.select(builder.icmp_unsigned(">", x, y), x, y), word.llvm)
+
+    return word(word, other), code
 
 
 def _dot_by(way):
