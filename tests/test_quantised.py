@@ -5,20 +5,48 @@ import json
 import numpy as np
 import pytest
 from cli_tools import CLASSES, numnet, works, write_images
-from test_weights import images, random_net
+from test_weights import images, random_net, randomised
 
 import numnet as library
 from numnet import checkpoint, quantised
+from numnet.blocks import Branches, Conv, Norm, Pointwise, Sequence
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
 from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
+from numnet.layers import Activation, AveragePool, Dense, Flatten, GlobalMax, MaxPool
 from numnet.quantised import equalise
 from numnet.quantised.ranges import METHODS, Histogram, choose
 from numnet.quantised.steps import CUTS, run, trace
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
-MODELS = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_small", "mnasnet_a1"]
+MODELS = [
+    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_small", "mnasnet_a1", "plain_3x3", "googlenet",
+    "vgg16", "branched",
+]  # fmt: skip
+
+
+def branched(dtype="float32", activation="relu", **options):
+    """A net of one's own: maxima of all forms and branches within branches, on odd sides, with odd numbers of channels."""
+    frame = {"activation": activation, "norm": Norm()}
+    inner = Branches(Pointwise(3, **frame), MaxPool(3, 1, "same"))
+    layers = [
+        Conv(21, 3, 2, **frame),
+        MaxPool(2, 1, ((0, 1), (1, 0))),
+        Branches(Pointwise(5, **frame), MaxPool(3, 1, 1), Sequence(inner, Conv(10, 3, norm=Norm()))),
+        MaxPool(3, 2, ceil=True),
+        Activation("hswish"),
+        Conv(34, 3, **frame),
+        Branches(Sequence(MaxPool(3, 2, 1), Conv(7, 1, **frame)), Conv(9, 3, 2, **frame)),
+        GlobalMax(),
+        Dense(7),
+    ]
+    return randomised(library.Net(layers, (15, 21, 3), dtype=dtype))
+
+
+def net_of(model, **options):
+    """A random net of this name."""
+    return branched(**options) if model == "branched" else random_net(model, **options)
 
 
 def some(net, count=16, seed=0):
@@ -39,7 +67,7 @@ def v3():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_steps_are_the_net(model):
-    net = random_net(model)
+    net = net_of(model)
     x = images(net, 2)
     maps = run(trace(net), x)
     want = net.forward(x)
@@ -48,7 +76,7 @@ def test_the_steps_are_the_net(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_fast_steps_are_their_definitions_bit_for_bit(model):
-    net = random_net(model)
+    net = net_of(model)
     x = some(net)
     whole = quantised.quantise(net, x, method="squares")
     q = eight_bits.quantise(x[:2], whole.grid)
@@ -70,6 +98,40 @@ def test_other_forms_of_nets():
         whole = quantised.quantise(net, x, method="minmax")
         want = net.predict(x)
         assert np.linalg.norm(whole.predict(x) - want) <= 0.3 * np.linalg.norm(want)
+
+
+def test_maxima_keep_the_grid_and_parts_move_to_that_of_the_whole():
+    net = branched()
+    x = some(net)
+    whole = quantised.quantise(net, x, method="squares")
+    maps = whole.maps(eight_bits.quantise(x, whole.grid))
+    kinds = [step.kind for step in whole.steps]
+    assert kinds.count("maximum") == 6 and kinds.count("concat") == 3
+    for number, step in enumerate(whole.steps):
+        reals = [whole.reals(maps[i], i).astype(np.float64) for i in step.reads]
+        got = whole.reals(maps[number + 1], number + 1)
+        if step.kind == "maximum":
+            assert step.grid == whole._grids[step.reads[0]] and np.isin(got, reals[0]).all(), step.name
+        if step.kind == "concat":
+            want = np.concatenate(reals, axis=-1)
+            low, high = ((end - step.grid.zero) * step.grid.scale for end in (0, 255))
+            assert np.abs(got - np.clip(want, low, high)).max() <= 0.501 * step.grid.scale, step.name
+    assert maps[kinds.index("maximum") + 1].shape == (16, 8, 11, 21)
+    end = len(kinds) - 2
+    assert kinds[end] == "maximum" and (maps[end + 1] == maps[end].max(axis=(1, 2))).all()
+
+
+def test_parts_that_have_the_grid_of_the_whole_are_copied():
+    """By ``minmax`` a part that goes as far as the whole has its grid."""
+    whole = quantised.quantise(branched(), some(branched()), method="minmax")
+    whole._prepare()
+    sizes = set()
+    for step, packed in zip(whole.steps, whole._ready):
+        if step.kind == "concat":
+            equal = [whole._grids[i] == step.grid for i in step.reads]
+            assert [table.size for table in packed] == [0 if each else 256 for each in equal]
+            sizes |= {table.size for table in packed}
+    assert sizes == {0, 256}
 
 
 def test_relu6_cuts_at_its_own_places():
@@ -223,6 +285,61 @@ def test_copies_and_threads(v3):
     assert len(caught) == 1 and "another thread" in caught[0]
 
 
+def step_of(document, kind):
+    return next(row for row in document["quantised"]["steps"] if row["kind"] == kind)
+
+
+def test_a_file_has_windows_and_branches(tmp_path):
+    net = branched()
+    whole = quantised.quantise(net, some(net), method="minmax")
+    whole.save(tmp_path / "a.safetensors")
+    again = library.load(tmp_path / "a.safetensors")
+    for step, other in zip(whole.steps, again.steps, strict=True):
+        assert (step.kind, step.frame, step.reads, step.grid) == (
+            other.kind,
+            other.frame,
+            other.reads,
+            other.grid,
+        )
+    assert (again.predict(some(net)) == whole.predict(some(net))).all()
+    rows = again.summary()["layers"]
+    assert [row["type"] for row in rows] == [
+        step.kind if step.kind != "table" else "hswish" for step in whole.steps
+    ]
+    assert all(row["macs"] == row["params"] == 0 for row in rows if row["type"] in ("maximum", "concat"))
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("maximum", {"grid": [0.5, 3]}),
+        ("maximum", {"shape": [8, 11, 22]}),
+        ("maximum", {"shape": [8, 12, 21]}),
+        ("maximum", {"frame": [2, 0, [[0, 1], [1, 0]]]}),
+        ("maximum", {"frame": [1, 1, [[0, 0], [1, 0]]]}),  # a window in the padding altogether
+        ("maximum", {"frame": [2, 1, [[-1, 2], [1, 0]]]}),
+        ("maximum", {"frame": [2, 1, [[1], [1]]]}),
+        ("maximum", {"frame": [2**40, 1, [[2**40 - 1, 0], [2**40 - 1, 0]]]}),
+        ("maximum", {"reads": [1, 1]}),
+        ("concat", {"reads": [2]}),
+        ("concat", {"reads": []}),
+        ("concat", {"reads": [3, 4, 4]}),
+        ("concat", {"shape": [8, 11, 40]}),
+        ("concat", {"shape": [8, 12, 24]}),
+        ("concat", {"grid": [0.0, 3]}),
+    ],
+)
+def test_damaged_windows_and_branches_are_one_line(tmp_path, kind, change):
+    file = tmp_path / "net.safetensors"
+    quantised.quantise(branched(), some(branched()), method="minmax").save(file)
+    tensors, document = checkpoint.read(file)
+    step_of(document, kind).update(change)
+    checkpoint.write(file, tensors, document)
+    with pytest.raises(NumnetError, match="damaged") as caught:
+        library.load(file)
+    assert "\n" not in str(caught.value) and str(file) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -265,8 +382,8 @@ def test_what_is_refused(v3):
             quantised.quantise(net, bad)
     with pytest.raises(NumnetError, match="expected one of output, squares"):
         quantised.quantise(net, x, method="best")
-    with pytest.raises(NumnetError, match="max pool"):
-        other = random_net("googlenet", resolution=64)
+    with pytest.raises(NumnetError, match="of kind 'average pool'"):
+        other = library.Net([AveragePool(2), Flatten(), Dense(3)], (8, 8, 3))
         quantised.quantise(other, some(other))
     broken = random_net("mobilenet_v1")
     broken.flat[0] = np.nan
@@ -392,6 +509,19 @@ def test_equalisation_leaves_the_function_of_a_relu_net_as_it_is():
             for each in (steps, equal)
         )
         assert np.abs(after).max() < 0.02 < np.abs(before).max(), steps[a].name
+
+
+def test_equalisation_goes_through_maxima():
+    """VGG16's and plain_3x3's pairs have poolings between them; a map that branches is left alone."""
+    net = random_net("plain_3x3")
+    steps, x = trace(net), some(net, 4)
+    pairs = [(steps[a].name, steps[b].name) for a, b in equalise.pairs_of(steps)]
+    assert ("conv1_1", "conv1_2") in pairs and ("conv2_1", "conv2_2") in pairs and len(pairs) == 6
+    want, got = run(steps, x)[-1], run(equalise.equalised(steps), x)[-1]
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    steps = trace(branched())
+    kinds = [(steps[a].kind, steps[b].kind) for a, b in equalise.pairs_of(steps)]
+    assert kinds == []
 
 
 def test_relu6_becomes_relu_and_only_numbers_above_6_tell():

@@ -27,7 +27,11 @@ TINY = {"classes": 7, "resolution": 32}
 def random_net(model, seed=0, **options):
     """A net whose every number, also β and the running statistics, is random."""
     width = {} if model in ("vgg16", "googlenet") else {"width": 0.25}
-    net = numnet.build(model, **{**TINY, **width, **options})
+    return randomised(numnet.build(model, **{**TINY, **width, **options}), seed)
+
+
+def randomised(net, seed=0):
+    """The net with random β, γ, biases and running statistics."""
     rng = np.random.default_rng(seed)
     for name, array in net.params.items():
         if array.ndim == 1:

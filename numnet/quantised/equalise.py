@@ -3,7 +3,7 @@
 **Equalisation across layers.** After folding, one filter's weights can be a hundred times another's, and its channel's map
 too. Two steps in a row, the first with weights w1[…, i] and bias b1[i], the second with w2[…, i, …] for its input i, compute
 the same if channel i is divided by any number s_i > 0 on the way and multiplied again, as long as what stands between
-them keeps factors, f(s · x) = s · f(x), as relu and no activation do:
+them keeps factors, f(s · x) = s · f(x), as relu, no activation and the maximum of a window do:
 
 (1)  w1[…, i] / s_i,   b1[i] / s_i,   w2[…, i, …] · s_i
 (2)  s_i = √(r1_i / r2_i)          r1_i = max |w1[…, i]|, r2_i = max |w2[…, i, …]|: both become √(r1_i · r2_i)
@@ -36,7 +36,7 @@ IMAGES = 64  # that means are taken over
 
 
 def pairs_of(steps) -> list:
-    """Numbers (a, b) of steps between which nothing but an activation that keeps factors stands, relu6 taken as relu."""
+    """Numbers (a, b) of steps between which only what keeps factors stands: relu, for which relu6 is taken, and maxima."""
     readers = {}
     for number, step in enumerate(steps):
         for i in step.reads:
@@ -44,6 +44,8 @@ def pairs_of(steps) -> list:
     found = []
     for a, step in enumerate(steps):
         after = readers.get(a + 1, [])
+        while len(after) == 1 and steps[after[0]].kind == "maximum":
+            after = readers.get(after[0] + 1, [])
         if step.kind not in SUMS or step.code not in (IDENTITY, RELU, RELU6) or len(after) != 1:
             continue
         if steps[after[0]].kind in SUMS:

@@ -16,7 +16,17 @@ from numnet.kernels.eight_bits import HIGHEST, Grid, quantise_weights, weight_sc
 from numnet.quantised.equalise import corrected, equalised
 from numnet.quantised.net import QuantisedNet
 from numnet.quantised.ranges import METHODS, OTHERS, Histogram, choose
-from numnet.quantised.steps import CUTS, SUMS, Step, last_readers, run, step_in_reals, told_apart, trace
+from numnet.quantised.steps import (
+    CUTS,
+    MOVES,
+    SUMS,
+    Step,
+    last_readers,
+    run,
+    step_in_reals,
+    told_apart,
+    trace,
+)
 
 LEAST = 16  # images that ranges are taken from, at least
 BATCH = 64
@@ -42,9 +52,8 @@ def quantise(
     if correct:
         steps = corrected(steps, partial(whole_step, per_tensor=per_tensor), grids, images)
     made = made_of(net, whole_steps(steps, grids, per_tensor), grids[0])
-    made.origin = (
-        origin if equalise else None
-    )  # what ``report`` compares with: maps are others than the net's
+    # What ``report`` compares with: maps are others than the net's.
+    made.origin = origin if equalise else None
     return made
 
 
@@ -91,7 +100,7 @@ def grids_of(steps, images, method) -> list:
     for number, step in enumerate(steps, 1):
         if number == len(steps) and step.kind in SUMS:
             grids.append(None)
-        elif step.kind == "flatten":
+        elif step.kind in MOVES:
             grids.append(grids[step.reads[0]])
         else:
             ends = tells.get(number, (-np.inf, np.inf))

@@ -14,10 +14,11 @@ from numnet.errors import NumnetError
 from numnet.kernels import eight_bits, quantised
 from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
-from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, table_function
+from numnet.quantised.steps import MOVES, NAMES, SUMS, Step, last_readers, run, table_function
 
 FORMAT = 2  # of a checkpoint's document; readers of floats know 1
-KINDS = (*SUMS, "add", "average", "table", "excite", "flatten")
+KINDS = (*SUMS, *MOVES, "add", "average", "table", "excite", "concat")
+FRAMED = ("conv", "depthwise", "maximum")  # steps that have a window
 
 
 class QuantisedNet:
@@ -41,9 +42,8 @@ class QuantisedNet:
     def _start(self):
         """What no copy shares: packed weights, buffers, and who is at work."""
         self._ready, self._buffers, self._lock = None, {}, threading.RLock()
-        self.origin = (
-            None  # steps in real numbers, where they are others than ``trace`` of the float net gives
-        )
+        # Steps in real numbers, where they are others than ``trace`` of the float net gives.
+        self.origin = None
 
     def __getstate__(self):
         return {
@@ -270,7 +270,16 @@ class QuantisedNet:
             return eight_bits.addition_of(first, second, step.grid, *step.bounds)
         if step.kind == "table":
             return table_of(step, self._grids[step.reads[0]])
+        if step.kind == "maximum":
+            return _frame(step)
+        if step.kind == "concat":
+            same = [self._grids[i] == step.grid for i in step.reads]
+            return [quantised.NO_TABLE if equal else table for equal, table in zip(same, self._tables(step))]
         return None if step.kind == "flatten" else self._fixed(step)
+
+    def _tables(self, step):
+        """For each part of a concatenation the 256 numbers that bring it to the grid of the whole."""
+        return [eight_bits.table_of(lambda real: real, self._grids[i], step.grid) for i in step.reads]
 
     def _step(self, number, step, inputs, y, packed=None):
         packed = self._ready[number] if packed is None else packed
@@ -278,9 +287,8 @@ class QuantisedNet:
             return self._by_definition(step, inputs, y)
         x, grid = inputs[0], self._grids[step.reads[0]]
         if step.kind in ("conv", "depthwise"):
-            k, stride, pads = step.frame
-            frame = quantised.Frame(k, stride, pads[0][0], pads[1][0])
-            return (quantised.depthwise if step.kind == "depthwise" else quantised.conv)(x, packed, frame, y)
+            convolve = quantised.depthwise if step.kind == "depthwise" else quantised.conv
+            return convolve(x, packed, _frame(step), y)
         if step.kind == "dense":
             rows = len(x), 1, 1
             quantised.conv(x.reshape(*rows, -1), packed, quantised.Frame(1, 1, 0, 0), y.reshape(*rows, -1))
@@ -291,6 +299,11 @@ class QuantisedNet:
             return quantised.look_up(x, packed, y)
         if step.kind == "average":
             return quantised.average(x, grid.zero, packed, y)
+        if step.kind == "maximum":
+            quantised.maximum(x, packed, y.reshape(len(x), *step.map_shape))
+            return y
+        if step.kind == "concat":
+            return quantised.concat(inputs, packed, y)
         gates = self._grids[step.reads[1]].zero
         return quantised.excite(x, grid.zero, inputs[1], gates, packed, y)
 
@@ -301,6 +314,12 @@ class QuantisedNet:
         if step.kind == "table":
             y[...] = table_of(step, grid)[x]
             return y
+        if step.kind == "maximum":
+            shape = len(x), *step.map_shape
+            eight_bits.definition_maximum(x, step.frame[0], _frame(step)[1:], y.reshape(shape))
+            return y
+        if step.kind == "concat":
+            return eight_bits.definition_concat(inputs, self._tables(step), y)
         if step.kind == "add":
             first, second = (self._grids[i] for i in step.reads)
             numbers = eight_bits.addition_of(first, second, step.grid, *step.bounds)
@@ -313,8 +332,7 @@ class QuantisedNet:
         if step.kind == "excite":
             gates = self._grids[step.reads[1]].zero
             return eight_bits.definition_excite(x, grid.zero, inputs[1], gates, fixed, y)
-        _, stride, pads = step.frame
-        window = stride, pads[0][0], pads[1][0]
+        window = _frame(step)[1:]
         if step.kind == "depthwise":
             return eight_bits.definition_depthwise(x, step.weight, grid.zero, window, fixed, y)
         rows = (len(x), 1, 1) if step.kind == "dense" else x.shape[:3]
@@ -329,7 +347,7 @@ class QuantisedNet:
         tensors, rows = {}, []
         for step in self.steps:
             row = {"kind": step.kind, "name": step.name, "reads": list(step.reads), "shape": list(step.shape)}
-            if step.kind in ("conv", "depthwise"):
+            if step.kind in FRAMED:
                 row["frame"] = [step.frame[0], step.frame[1], [list(pad) for pad in step.frame[2]]]
             if step.code:
                 row["activation"] = NAMES[step.code]
@@ -369,6 +387,11 @@ def _fixed(step, reals, biases):
         return eight_bits.fixed_of(reals, biases, step.grid.zero, *step.bounds)
     except ValueError as error:
         raise NumnetError(f"{step.name}: scales that do not go together ({error})") from None
+
+
+def _frame(step):
+    k, stride, ((top, _), (left, _)) = step.frame
+    return quantised.Frame(k, stride, top, left)
 
 
 def table_of(step, grid) -> np.ndarray:
@@ -440,20 +463,18 @@ def check(net) -> None:
         inputs = [shapes[i] for i in step.reads]
         if any(net._grids[i] is None for i in step.reads):
             raise ValueError(f"step {step.name!r} reads a map without a grid")
-        fits = len(inputs) == (2 if step.kind in ("add", "excite") else 1)
+        fits = len(inputs) == (2 if step.kind in ("add", "excite") else 1) or step.kind == "concat"
         x = inputs[0]
         if step.kind in SUMS:
             w, f = step.weight, step.filters
             kinds = w.dtype in (np.int8, np.int16) and step.bias.dtype == np.int32
             fits &= kinds and step.scales.dtype == np.float32 and step.bias.shape == step.scales.shape == (f,)
             fits &= bool((step.scales > 0).all() and np.isfinite(step.scales).all())
-            k, stride, pads = step.frame
+            k = step.frame[0]
             if step.kind == "dense":
                 fits &= len(x) == 1 and w.shape == (1, 1, x[0], f)
             else:
-                sides = [(n + sum(pad) - k) // stride + 1 for n, pad in zip(x[:2], pads)]
-                fits &= len(x) == 3 and k >= 1 and stride >= 1 and list(step.shape[:2]) == sides
-                fits &= all(0 <= edge <= k for pad in pads for edge in pad)
+                fits &= _window_fits(step, x) and len(step.shape) == 3
                 if step.kind == "conv":
                     fits &= w.shape == (k, k, x[2], f)
                 else:
@@ -465,7 +486,24 @@ def check(net) -> None:
             fits &= step.shape in ((x[-1],), (1, 1, x[-1]))
         elif step.kind == "excite":
             fits &= step.shape == x and len(x) == 3 and inputs[1] == (x[-1],)
+        elif step.kind == "maximum":
+            fits &= _window_fits(step, x) and step.frame[0] > max(
+                map(max, step.frame[2])
+            )  # no window is empty
+            fits &= step.filters == x[-1] and step.grid == net._grids[step.reads[0]]
+        elif step.kind == "concat":
+            fits &= all(len(shape) == 3 and shape[:2] == step.shape[:2] for shape in inputs)
+            fits &= len(step.shape) == 3 and sum(shape[-1] for shape in inputs) == step.filters
         else:
             fits &= int(np.prod(x)) == int(np.prod(step.shape))
         if not fits:
             raise ValueError(f"step {step.name!r} does not fit what it reads")
+
+
+def _window_fits(step, x) -> bool:
+    """Whether a step's window over maps of shape x gives the rows and columns of its output."""
+    k, stride, ((top, bottom), (left, right)) = step.frame
+    if len(x) != 3 or not (1 <= k < 2**31 and 1 <= stride < 2**31 and 0 <= min(top, bottom, left, right)):
+        return False
+    sides = (x[0] + top + bottom - k) // stride + 1, (x[1] + left + right - k) // stride + 1
+    return max(top, bottom, left, right) <= k and sides == step.map_shape[:2]

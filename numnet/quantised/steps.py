@@ -1,4 +1,4 @@
-"""A net as a list of steps: each makes one map of one or two others, batch norm is folded in, and shapes are settled.
+"""A net as a list of steps: each makes one map of one or more others, batch norm is folded in, and shapes are settled.
 
 Arithmetic in eight bits needs a net to lie open: where a map begins, who reads it, what is added to what. So it does not
 walk over layers and blocks, it follows a list. Map 0 is the input, map k + 1 what step k makes. The same list serves in real
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numnet.blocks.residual import Residual, SqueezeExcite
+from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Unit
 from numnet.errors import NumnetError
-from numnet.kernels import activations, conv, depthwise, pointwise
+from numnet.kernels import activations, conv, depthwise, pointwise, pooling
 from numnet.kernels.activations import (
     CODES,
     HSIGMOID,
@@ -26,13 +26,23 @@ from numnet.kernels.activations import (
     RELU6,
 )
 from numnet.kernels.eight_bits import Grid
-from numnet.layers.simple import Activation, Dense, Dropout, Flatten, GlobalAverage, activated
+from numnet.layers.simple import (
+    Activation,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAverage,
+    GlobalMax,
+    MaxPool,
+    activated,
+)
 
 NAMES = {code: name for name, code in CODES.items()}
 CUTS = {IDENTITY: (-np.inf, np.inf), RELU: (0.0, np.inf), RELU6: (0.0, 6.0)}  # activations that only cut
 # Where an activation tells numbers apart: below and above nothing is lost by cutting its input.
 TELLS = {HSWISH: (-3.0, np.inf), HSIGMOID: (-3.0, 3.0), HSIGMOID02: (-2.5, 2.5)}
 SUMS = ("conv", "depthwise", "dense")  # steps that have weights
+MOVES = ("flatten", "maximum")  # steps that make no new numbers: their output has the grid of their input
 
 
 @dataclass
@@ -40,10 +50,11 @@ class Step:
     """One step; arrays as they are in real numbers, or, of a net in eight bits, as whole ones.
 
     kind     conv, depthwise, dense: with weight and bias, then a cut (``code``); add; average: over the whole map; table: an
-             activation; excite: reads a map and gates (N, C); flatten
+             activation; excite: reads a map and gates (N, C); maximum: of each window, or of the whole map; concat: of
+             the channels of several maps; flatten
     reads    numbers of the maps
     shape    of one image's output
-    frame    (K, stride, ((top, bottom), (left, right))) of conv and depthwise
+    frame    (K, stride, ((top, bottom), (left, right))) of conv, depthwise and maximum
     """
 
     kind: str
@@ -64,6 +75,11 @@ class Step:
     @property
     def filters(self) -> int:
         return self.shape[-1]
+
+    @property
+    def map_shape(self) -> tuple:
+        """(P, Q, C) of the output, also where it is (C,): of one pixel."""
+        return (1, 1, *self.shape)[-3:]
 
     def macs(self) -> int:
         """Multiply-accumulates for one image, padding taps counted."""
@@ -109,8 +125,13 @@ class _Tracer:
         if isinstance(layer, SqueezeExcite):
             gates = self.through(layer.children, x, f"{path}.")
             return self.put("excite", f"{path}.scale", (x, gates), tuple(layer.output_shape))
+        if isinstance(layer, Branches):
+            parts = [self.add(child, None, x, f"{path}.{child.name}") for child in layer.children]
+            return self.put("concat", f"{path}.concat", tuple(parts), tuple(layer.output_shape))
         if isinstance(layer, GlobalAverage):
             return self.put("average", path, (x,), tuple(layer.output_shape))
+        if isinstance(layer, (MaxPool, GlobalMax)):
+            return self.put("maximum", path, (x,), tuple(layer.output_shape), window_of(layer))
         if isinstance(layer, Dense):
             weight = layer.params["weight"].astype(np.float64)[None, None] * self.kept
             bias = layer.params.get("bias")
@@ -141,6 +162,15 @@ class _Tracer:
 
     def table(self, path, x, shape, code, beta) -> int:
         return x if code == IDENTITY else self.put("table", path, (x,), shape, code=code, beta=float(beta))
+
+
+def window_of(layer) -> tuple:
+    """The frame of a maximum: of a whole map one square window, which may reach beyond the last row or column."""
+    if isinstance(layer, MaxPool):
+        return layer.kernel, layer.stride, tuple(map(tuple, layer.pads))
+    height, width = layer.input_shape[:2]
+    side = max(height, width)
+    return side, 1, ((0, side - height), (0, side - width))
 
 
 def folded(unit) -> tuple:
@@ -196,6 +226,10 @@ def step_in_reals(step, inputs) -> np.ndarray:
         return table_function(step)(np.ascontiguousarray(x))
     if step.kind == "excite":
         return x * inputs[1].reshape(len(x), 1, 1, -1)
+    if step.kind == "maximum":
+        return pooling.max_forward(x, *step.frame)[0].reshape(len(x), *step.shape)
+    if step.kind == "concat":
+        return np.concatenate(inputs, axis=-1)
     return np.ascontiguousarray(x).reshape(len(x), *step.shape)  # flatten
 
 

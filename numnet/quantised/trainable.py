@@ -27,13 +27,14 @@ and largest numbers, the older way, follow single numbers far out: what ``minmax
 import numpy as np
 
 from numnet.errors import NumnetError
-from numnet.kernels import activations, conv, depthwise, fake, pointwise, pooling, squeeze_excite
+from numnet.kernels import activations, concat, conv, depthwise, fake, pointwise, pooling, squeeze_excite
+from numnet.kernels.batchnorm import source_of
 from numnet.kernels.eight_bits import Grid, dequantise, quantise
 from numnet.layers.layer import Memory
 from numnet.layers.simple import Dropout
 from numnet.quantised.make import grids_of, made_of, require_images, whole_steps
 from numnet.quantised.net import QuantisedNet
-from numnet.quantised.steps import SUMS, trace
+from numnet.quantised.steps import MOVES, SUMS, trace
 
 RATE = 1e-3  # of Adam's rule: a scale moves by a thousandth in a step, at most about
 DECAYS = 0.9, 0.999
@@ -53,13 +54,13 @@ class FakeQuantised:
         self.net, self.layers, self.memory = net, dict(net.walk()), Memory()
         self.owners = [0]  # of each map the map whose grid it has
         for number, step in enumerate(steps, 1):
-            self.owners.append(self.owners[step.reads[0]] if step.kind == "flatten" else number)
+            self.owners.append(self.owners[step.reads[0]] if step.kind in MOVES else number)
         grids = [None] * len(self.owners) if grids is None else grids
         self.scales = np.array([grid.scale if grid else np.nan for grid in grids])
         self.zeros = np.array([grid.zero if grid else 0 for grid in grids], np.float64)
         self.means, self.squares = np.zeros((2, len(grids)))
         self.passes = np.zeros(1)
-        self.kept = None
+        self.kept, self.winners = None, {}  # pixels that won, of each maximum by its name
 
     @classmethod
     def of(cls, net, images, method="output"):
@@ -90,7 +91,7 @@ class FakeQuantised:
             inputs = [maps[i] for i in step.reads]
             weight, bias = _numbers(eight, grids[step.reads[0]], kind)
             raw = self._raw(step, inputs, weight, number)
-            if step.kind == "flatten":
+            if step.kind in MOVES:
                 y = raw
             elif eight.grid is None:
                 y = raw + bias
@@ -111,7 +112,7 @@ class FakeQuantised:
         for number in range(len(real), 0, -1):
             step, eight, dy = real[number - 1], whole[number - 1], gradients.pop(number)
             raw, (weight, bias) = raws[number - 1], made[number - 1]
-            if step.kind == "flatten":
+            if step.kind in MOVES:
                 dv, db = dy, None
             elif eight.grid is None:
                 dv, db = dy, dy.sum(axis=0, dtype=np.float64)
@@ -152,6 +153,14 @@ class FakeQuantised:
             return activations.activation_forward(x, step.code, step.beta, out)
         if step.kind == "excite":
             return squeeze_excite.scale_forward(x, inputs[1].reshape(len(x), -1), out)
+        if step.kind == "maximum":
+            y = out.reshape(len(x), *step.map_shape)
+            _, self.winners[step.name] = pooling.max_forward(x, *step.frame, y)
+            return out
+        if step.kind == "concat":
+            for part, before in zip(inputs, _starts(inputs)):
+                concat.unit_forward(source_of(part), before, out)
+            return out
         return x.reshape(out.shape)  # flatten
 
     def _parts(self, step, inputs, weight, dv):
@@ -175,6 +184,14 @@ class FakeQuantised:
         if step.kind == "excite":
             dx, dgate = squeeze_excite.scale_backward(dv, x, inputs[1].reshape(len(x), -1))
             return (dx, dgate.reshape(inputs[1].shape)), None
+        if step.kind == "maximum":
+            where = self.winners.pop(step.name)
+            return (pooling.max_backward(dv.reshape(where.shape), where, x.shape),), None
+        if step.kind == "concat":
+            parts = [np.empty_like(part) for part in inputs]
+            for part, before in zip(parts, _starts(parts)):
+                concat.unit_backward(dv, before, part)
+            return parts, None
         return (dv.reshape(x.shape),), None  # flatten
 
     def _hand_on(self, step, dw, db):
@@ -228,6 +245,11 @@ class FakeQuantised:
 
 def _is_pointwise(step):
     return step.kind == "dense" or step.frame == (1, 1, ((0, 0), (0, 0)))
+
+
+def _starts(parts):
+    """The channel of the whole at which each part of a concatenation begins."""
+    return np.cumsum([0] + [part.shape[-1] for part in parts[:-1]])
 
 
 def _pixels(x):

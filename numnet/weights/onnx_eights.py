@@ -118,15 +118,18 @@ class _Graph(Graph):
             if step.kind == "dense":
                 y = self.node("Gemm", x, weight, bias)
             else:
-                k, stride, ((top, bottom), (left, right)) = step.frame
                 group = step.weight.shape[2] if step.kind == "depthwise" else 1
-                frame = {"strides": [stride] * 2, "pads": [top, left, bottom, right], "kernel_shape": [k, k]}
-                y = self.node("Conv", x, weight, bias, group=group, **frame)
+                y = self.node("Conv", x, weight, bias, group=group, **_frame(step))
         elif step.kind == "add":
             y = self.node("Add", *inputs)
         elif step.kind == "average":
             y = self.node("GlobalAveragePool", x)
             y = self.node("Flatten", y) if len(step.shape) == 1 else y
+        elif step.kind == "maximum":
+            y = self.node("MaxPool", x, **_frame(step))
+            y = self.node("Flatten", y) if len(step.shape) == 1 else y
+        elif step.kind == "concat":
+            y = self.node("Concat", *inputs, axis=1)
         elif step.kind == "excite":
             gates = self.node("Unsqueeze", inputs[1], self.constant(f"{name}.axes", [2, 3], np.int64))
             y = self.node("Mul", x, gates)
@@ -145,3 +148,9 @@ class _Graph(Graph):
             low, high = ((bound - step.grid.zero) * step.grid.scale for bound in step.bounds)
             y = self.node("Clip", y, self.constant(f"{name}.low", low), self.constant(f"{name}.high", high))
         return self.quantise(name, y, step.grid)
+
+
+def _frame(step) -> dict:
+    """A step's window as a node's attributes."""
+    k, stride, ((top, bottom), (left, right)) = step.frame
+    return {"strides": [stride] * 2, "pads": [top, left, bottom, right], "kernel_shape": [k, k]}
