@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from cli_tools import numnet, works
-from test_quantised import HALF, MODELS, some
+from test_quantised import HALF, MODELS, net_of, some
 from test_weights import random_net
 
 import numnet as library
@@ -39,7 +39,7 @@ def run(model, x):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_step_beside_onnx_runtime(model):
     """On its own inputs each step is equal, or one place off: it rounds halves to even, and multiplies in float32."""
-    net = random_net(model)
+    net = net_of(model)
     x = some(net)
     whole = quantised.quantise(net, x, method="squares")
     found = run(weights.export_quantised(whole, maps=True), x[:2])
@@ -55,7 +55,7 @@ def test_every_step_beside_onnx_runtime(model):
             continue
         theirs = found[step.name]
         distance = np.abs(ours.astype(int) - theirs)
-        assert distance.max() <= 1, step.name
+        assert distance.max() <= (step.kind != "maximum"), step.name
         equal, count = equal + (distance == 0).sum(), count + distance.size
         maps.append(theirs)
     assert equal >= 0.99 * count
@@ -141,14 +141,10 @@ def test_weights_with_zero_points_are_refused():
 
 @pytest.mark.parametrize("model", library.models())
 def test_whole_nets_beside_onnx_runtime(model):
-    """Differences of one step spread from layer to layer; they stay below what eight bits cost, or the net is refused."""
+    """Differences of one step spread from layer to layer; they stay below what eight bits cost."""
     side = 32 if model in ("vgg16", "googlenet", "plain_3x3") else 16
     net = random_net(model, resolution=side)
     x = some(net)
-    if {layer.kind for _, layer in net.walk()} & {"max pool", "branches"}:
-        with pytest.raises(NumnetError, match="no arithmetic in eight bits for"):
-            quantised.quantise(net, x, method="minmax")
-        return
     whole = quantised.quantise(net, x, method="minmax")
     theirs, ours, real = run(weights.export_quantised(whole), x)["logits"], whole.predict(x), net.predict(x)
     assert np.linalg.norm(ours - theirs) <= 0.7 * np.linalg.norm(ours - real)
