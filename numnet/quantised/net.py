@@ -487,10 +487,10 @@ def check(net) -> None:
         elif step.kind == "excite":
             fits &= step.shape == x and len(x) == 3 and inputs[1] == (x[-1],)
         elif step.kind == "maximum":
-            fits &= _window_fits(step, x) and step.frame[0] > max(
-                map(max, step.frame[2])
-            )  # no window is empty
-            fits &= step.filters == x[-1] and step.grid == net._grids[step.reads[0]]
+            # No window lies in the padding altogether.
+            fits &= _window_fits(step, x) and max(map(max, step.frame[2])) < step.frame[0]
+            fits &= step.filters == x[-1] and len(step.shape) in (1, 3)
+            fits &= step.grid == net._grids[step.reads[0]]
         elif step.kind == "concat":
             fits &= all(len(shape) == 3 and shape[:2] == step.shape[:2] for shape in inputs)
             fits &= len(step.shape) == 3 and sum(shape[-1] for shape in inputs) == step.filters
