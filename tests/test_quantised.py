@@ -72,6 +72,7 @@ def test_the_steps_are_the_net(model):
     maps = run(trace(net), x)
     want = net.forward(x)
     assert np.abs(maps[-1] - want).max() <= 1e-4 * np.abs(want).max()
+    assert sum(step.macs() for step in trace(net)) == net.cost().macs
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -110,7 +110,7 @@ def test_nets_of_eight_bits_have_the_same_bits_for_any_lanes_and_threads(tmp_pat
     """Every map, the logits, and what training on fake grids sees."""
     script = tmp_path / "eights.py"
     script.write_text(EIGHTS)
-    models = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"]
+    models = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "plain_3x3"]
     job = {"models": models, "width": 0.25, "side": 32, "images": 5}
     env = {lanes: {"NUMNET_CACHE": str(tmp_path / f"lanes {lanes}")} for lanes in (4, 8, 16)}
     all_equal({lanes: steps(script, lanes, env[lanes], threads=[1, 2], **job) for lanes in env})

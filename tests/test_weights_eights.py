@@ -63,9 +63,10 @@ def test_every_step_beside_onnx_runtime(model):
     assert np.linalg.norm(logits - found["logits"]) <= 0.1 * np.linalg.norm(found["logits"])
 
 
-def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(tmp_path):
-    """Its optimised graph has no float ones; and the same maps come out."""
-    net = random_net("mobilenet_v2")
+@pytest.mark.parametrize("model", ["mobilenet_v2", "googlenet"])
+def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(model, tmp_path):
+    """Its optimised graph has no float ones, nor concatenations of floats; and the same maps come out."""
+    net = random_net(model)
     x = some(net)
     whole = quantised.quantise(net, x, method="squares")
     options = runtime.SessionOptions()
@@ -74,7 +75,7 @@ def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(tmp_path):
     content = weights.export_quantised(whole, unsigned=True).SerializeToString()
     runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
-    assert {"QLinearConv", "QGemm"} <= kinds and not {"Conv", "Gemm"} & kinds
+    assert {"QLinearConv", "QGemm"} <= kinds and not {"Conv", "Gemm", "Concat"} & kinds
     first = run(weights.export_quantised(whole, unsigned=True, maps=True), x[:2])["stem"]
     assert np.abs(first.astype(int) - whole.maps(eight_bits.quantise(x[:2], whole.grid))[1]).max() <= 1
 

@@ -556,8 +556,7 @@ def concat(parts, tables, y):
     """(12): y (…, C_0 + C_1 + …) of maps (…, C_b), each with its table, or ``NO_TABLE`` where its grid is that of y."""
     before, flat = 0, y.reshape(-1, y.shape[-1])
     for x, table in zip(parts, tables):
-        if x.size:
-            _concat(x.reshape(-1, x.shape[-1]), table, np.int64(before), flat)
+        _concat(x.reshape(-1, x.shape[-1]), table, np.int64(before), flat)
         before += x.shape[-1]
     return y
 
