@@ -374,6 +374,19 @@ def test_any_number_of_threads(threads):
         numba.set_num_threads(before)
 
 
+@pytest.mark.parametrize("channels", [33, 40, 63, 70])
+def test_two_threads_never_look_a_number_up_twice(channels):
+    """Channels that MAPS does not divide, in tiles that two threads work on at once, many times over."""
+    x, w, fixed = bytes_of(1, 28, 28, channels), weights_of(3, 3, channels, 1), fixed_for(channels)
+    table = rng(5).permutation(256).astype(np.uint8)
+    shape = 1, 28, 28, channels
+    want = table[eight_bits.definition_depthwise(x, w, 200, (1, 1, 1), fixed, np.empty(shape, np.uint8))]
+    packed = quantised.pack_depthwise(w[..., 0], 200, fixed, table)
+    for _ in range(1 if PLAIN or CHECK else 100):
+        y = quantised.depthwise(x, packed, quantised.Frame(3, 1, 1, 1), quantised.empty(shape))
+        assert (y == want).all()
+
+
 def test_nothing_in_nothing_out():
     fixed = fixed_for(4)
     packed = quantised.pack(weights_of(1, 8, 4), 3, fixed)

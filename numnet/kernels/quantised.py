@@ -34,7 +34,7 @@ from numnet.errors import NumnetError
 from numnet.kernels import _memory
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import LIMIT, Fixed, definition_maximum
-from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.maps import begin_of, share, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS
 from numnet.kernels.rows import copy, line_up
 from numnet.kernels.vectors import lanes, number_of, width
@@ -58,7 +58,7 @@ from numnet.kernels.words import (
 )
 
 TILE = 96  # pixels of a product's tile
-MAPS = 32  # channels of a depthwise tile
+MAPS = 32  # channels of a depthwise tile, at most
 PIXELS = 6  # of a row that a depthwise pass has under way
 WORDS = 2**18  # bytes of words in a depthwise tile, about
 ROOM = 2**15  # bytes of the rows in a convolution's tile, about
@@ -373,10 +373,11 @@ def _depthwise(x, frame, b, y, cut):
     count = ((q - 1) * frame.stride + 4 * b.deep - 4) // unit + 1
     high, groups = (p + rows - 1) // rows, (channels + most - 1) // most
     for tile in prange(images * high * groups):  # each tile writes its own rows and channels of y
-        n, part = tile // (high * groups), tile % groups
-        first = tile // groups % high * rows
-        # the last tile of channels overlaps the one before: the same numbers, written twice
-        begin, held = min(part * most, max(channels - most, 0)), min(most, channels)
+        n, first = tile // (high * groups), tile // groups % high * rows
+        # Tiles must not overlap: what one has looked up in the table, the other would look up again. Of more than MAPS
+        # channels each has at least MAPS / 2, which is a vector.
+        begin, end = share(tile % groups, groups, channels)
+        held = end - begin
         done = min(rows, p - first)
         line = count * held * 4
         seen = (rows - 1) * frame.stride + frame.side
