@@ -24,10 +24,12 @@ def test_points(tmp_path):
     for seed, accuracy in enumerate((0.8, 0.82)):
         kept(tmp_path / "roads", f"a-seed{seed}", accuracy, [20, 20, 32])
     kept(tmp_path / "roads", "a-seed-like-seed0", 0.1, [20])
+    kept(tmp_path, "alone", 0.7, [20])
     entry = {"road": "plain", "logs": "roads/a", "step_ms": {"20": 10.0, "32": 30.0}}
-    quiet = {"pytorch_step_ms": 300.0, "trainings": [entry]}
+    quiet = {"pytorch_step_ms": 300.0, "trainings": [entry, {**entry, "logs": "alone"}]}
     (tmp_path / "roads" / "quiet.json").write_text(json.dumps(quiet))
-    [point] = roads.points(tmp_path)
+    point, alone = roads.points(tmp_path)
+    assert (alone.name, alone.seeds, alone.accuracy) == ("alone", 1, 0.7)
     macs = [numnet.describe(**{**PLAIN, "resolution": side}).cost().macs for side in (20, 32)]
     assert (point.road, point.name, point.seeds, point.epochs) == ("plain", "a", 2, 3)
     assert point.macs == macs[1] and point.accuracy == pytest.approx(0.81)
@@ -40,7 +42,7 @@ def test_points(tmp_path):
 def test_the_kept_ones():
     found = roads.points()
     assert {p.road for p in found} == {"separable blocks", "plain 3×3 convolutions"}
-    assert all(0.8 < p.accuracy < 0.96 and 1 < p.minutes < 60 for p in found)
+    assert all(0.8 < p.accuracy < 0.96 and 1 < p.minutes < 90 for p in found)
     assert len(roads.drawn(found).axes) == 1
 
 

@@ -210,6 +210,21 @@ def test_sweep_refuses_what_was_done_with_other_settings(small):
             train({**PLAN, "common": changed})
 
 
+def test_a_sweep_may_name_a_part_of_augment():
+    """What it leaves out is the recipe's; a whole recipe that leaves something out has the default there."""
+    done = {"augment": {"crop": 3, "flip": "alternate"}}
+    results.require("run", {"augment": {"crop": 3}}, done)
+    results.require("run", {"augment": {"crop": 3, "flip": "alternate", "mixup": 0}}, done, whole=True)
+    for wanted, whole, words in (
+        ({"augment": {"crop": 2}}, False, r"augment\.crop = 3, the sweep now wants 2"),
+        ({"augment": None}, False, "augment = true, the sweep now wants false"),
+        ({"augment": {"crop": 3}}, True, r'augment\.flip = "alternate", the sweep now wants false'),
+        ({"augment": {"cutout": 8}}, False, r"augment\.cutout = 0, the sweep now wants 8"),
+    ):
+        with pytest.raises(NumnetError, match=words):
+            results.require("run", wanted, done, whole)
+
+
 def keep(run_dir, folder):
     """What notebooks/runs/ holds of a run: the log and about.json, no checkpoint."""
     from numnet.lessons import training

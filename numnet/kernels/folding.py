@@ -11,9 +11,9 @@ Without a batch norm the scale is 1, and the shift is the bias or 0.
 
 **Nothing is kept.** Elsewhere the folded weights are a copy, made once; whoever changes a weight afterwards must say so. Here
 every prediction makes (1) anew, for V3-Large's 12,200 channels in 11 µs (a Zen 4), and packs the weights anew: so it sees
-every change. Packing adds 4 % to a product of 196 pixels (512 → 512), a fifth to one of 49 (1024 → 1024). To look whether any of
-4 million weights has changed costs more, since all of them are then read from memory, beside their copy: one image of
-V3-Large takes 2.1 ms, and took 2.8 with a copy and a checksum.
+every change. Packing adds 4 % to a product of 196 pixels (512 → 512), a fifth to one of 49 (1024 → 1024). To look whether
+any of 4 million weights has changed costs more, since all of them are then read from memory, beside their copy: one image
+of V3-Large takes 2.1 ms, and took 2.8 with a copy and a checksum.
 """
 
 import numpy as np

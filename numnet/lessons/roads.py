@@ -45,7 +45,7 @@ def points(folder=None) -> list[Point]:
 
 def _point(quiet, entry, folder) -> Point:
     below, _, name = entry["logs"].rpartition("/")
-    runs = [run for run in saved_runs(folder, below) if run.name.rpartition("-seed")[0] == name]
+    runs = [run for run in saved_runs(folder, below) if name in (run.name, run.name.rpartition("-seed")[0])]
     recipe, history = runs[0].about["recipe"], runs[0].history
     net = describe(**recipe["model"])
     batch = recipe["batch_size"]
@@ -105,11 +105,12 @@ def drawn(found):
             color=colour, linestyle=line, marker=marker, label=road,
         )  # fmt: skip
         for p in own:
-            axes.annotate(f" {p.seeds} seed{'s' * (p.seeds > 1)}", (p.minutes, 100 * p.accuracy), fontsize=8,
-                          xytext=(4, -10), textcoords="offset points")  # fmt: skip
-    axes.margins(0.09, 0.12)
+            below = {"xytext": (5, -11), "ha": "left"} if number == 0 else {"xytext": (-5, 7), "ha": "right"}
+            axes.annotate(f"{p.seeds} seed{'s' * (p.seeds > 1)}", (p.minutes, 100 * p.accuracy), fontsize=8,
+                          textcoords="offset points", **below)  # fmt: skip
+    axes.margins(0.12, 0.14)
     axes.set_xscale("log")
-    ticks = [2, 5, 10, 20, 40]
+    ticks = [3, 5, 10, 20, 40, 80]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("budget minutes")

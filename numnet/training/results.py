@@ -83,10 +83,13 @@ def finished(folder) -> tuple | None:
     return None
 
 
-def require(folder, wanted, recipe) -> None:
-    """Raise NumnetError if the training in ``folder``, of this recipe, has other settings than are wanted."""
-    was = _flat(recipe)
-    for key, value in _flat(wanted).items():
+def require(folder, wanted, recipe, whole=False) -> None:
+    """Raise NumnetError if the training in ``folder``, of this recipe, has other settings than are wanted.
+
+    wanted: some settings, or a ``whole`` recipe; what that leaves out of "augment" then counts as well.
+    """
+    was = _flat(recipe, True)
+    for key, value in _flat(wanted, whole).items():
         if key not in FREE and was.get(key) != value:
             raise NumnetError(
                 f"{folder} holds a run with {key} = {json.dumps(was.get(key))}, the sweep now wants "
@@ -94,12 +97,18 @@ def require(folder, wanted, recipe) -> None:
             )
 
 
-def _flat(recipe) -> dict:
-    """A recipe with "model.width" and so on as keys of their own, and with what "augment" leaves out."""
-    if recipe.get("augment"):
-        recipe = {**recipe, "augment": {**AUGMENT, **recipe["augment"]}}
-    model = {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
-    return {key: value for key, value in recipe.items() if key != "model"} | model
+def _flat(recipe, whole) -> dict:
+    """A recipe with "model.width", "augment.crop" and so on as keys of their own; ``whole``: with what "augment" leaves out."""
+    flat = {key: value for key, value in recipe.items() if key not in ("model", "augment")}
+    flat |= {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
+    if "augment" in recipe or whole:
+        own = recipe.get("augment")
+        flat["augment"] = bool(own)
+        flat |= {
+            f"augment.{key}": value
+            for key, value in ({**AUGMENT, **own} if own and whole else own or {}).items()
+        }
+    return flat
 
 
 # ----------------------------------------------------------------------------------------- table

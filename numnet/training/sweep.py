@@ -149,7 +149,7 @@ def _train(entry, folder, flags, progress, say) -> None:
 def _require_same(plan, folder) -> None:
     """Raise NumnetError if the training in ``folder`` has another recipe than ``plan``: more settings, fewer, or others."""
     was = checkpoint.read_meta(folder / "last.safetensors").get("recipe", {})
-    results.require(folder, {**dict.fromkeys(was), **plan}, was)
+    results.require(folder, {**dict.fromkeys(was), **plan}, was, whole=True)
 
 
 # ----------------------------------------------------------------------------------------- time
