@@ -98,16 +98,14 @@ def require(folder, wanted, recipe, whole=False) -> None:
 
 
 def _flat(recipe, whole) -> dict:
-    """A recipe with "model.width", "augment.crop" and so on as keys of their own; ``whole``: with what "augment" leaves out."""
+    """A recipe with keys like "model.width" and "augment.crop"; ``whole``: with what "augment" leaves out, too."""
     flat = {key: value for key, value in recipe.items() if key not in ("model", "augment")}
     flat |= {f"model.{key}": value for key, value in recipe.get("model", {}).items()}
     if "augment" in recipe or whole:
         own = recipe.get("augment")
         flat["augment"] = bool(own)
-        flat |= {
-            f"augment.{key}": value
-            for key, value in ({**AUGMENT, **own} if own and whole else own or {}).items()
-        }
+        parts = {**AUGMENT, **own} if own and whole else own or {}
+        flat |= {f"augment.{key}": value for key, value in parts.items()}
     return flat
 
 
