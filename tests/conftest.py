@@ -18,6 +18,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # the tests of just that run whole training steps with the processor's own, in processes of their own.
 os.environ.setdefault("NUMNET_LANES", "4")
 os.environ.setdefault("NUMNET_COMPILERS", "0")  # each worker keeps a core busy; test_ahead says otherwise
+os.environ.pop("PYTHONUNBUFFERED", None)  # processes that the tests start write as a user's do
 # Threads of two test processes must not spin for each other's work
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Under nohup and & they are ignored, which the processes that the tests stop would inherit; a handler they do not.

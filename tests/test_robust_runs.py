@@ -430,6 +430,14 @@ def test_a_closed_pipe(photos, tmp_path):
     assert json.loads((out / "result.json").read_text())["epochs"] == 2 and debris(out) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_an_error_that_nobody_reads():
+    """Standard error is closed: the exit code is the command's all the same, not Python's 120."""
+    with start("summary", "no such net") as process:
+        process.stderr.close()
+        assert process.wait(60) == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_nohup(photos, tmp_path):
     """A signal that is ignored stays ignored."""

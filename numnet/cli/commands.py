@@ -64,7 +64,7 @@ def main(argv=None) -> int:
     except NumnetError as error:
         return _fail(error)
     except BrokenPipeError:
-        _drop_output()
+        _discard(sys.stdout)
         return 141
     except KeyboardInterrupt:
         return 130
@@ -74,9 +74,11 @@ def main(argv=None) -> int:
         if not error.strerror:
             raise
         if error.filename is None:  # standard output, on a full disk for example
-            _drop_output()
+            _discard(sys.stdout)
             return _fail(error.strerror)
         return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    finally:
+        _flush()
 
 
 class Leave:
@@ -178,11 +180,21 @@ def _fail(error) -> int:
     return 2
 
 
-def _drop_output() -> None:
-    """Standard output is closed: discard what is left, or Python reports the error again when it ends."""
+def _flush() -> None:
+    """Write what is left for standard output and error; discard it where nobody reads, or Python ends with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                _discard(stream)
+
+
+def _discard(stream) -> None:
+    """A standard stream is closed: what is left in it, and what still comes, goes nowhere."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
-        pass  # a standard output that is no file
+        pass  # a stream that is no file
