@@ -34,6 +34,7 @@ from pathlib import Path
 PAGES = Path(__file__).parent / "explainer"
 TIMES = PAGES / "times.json"
 PHOTO = ("photo.html", "photo.js")
+FLOAT, EIGHT = "cifar10.onnx", "cifar10_int8.onnx"
 INSTEAD = "photo-missing.html"  # stands in the place of photo.html
 
 MODELS = {
@@ -172,8 +173,8 @@ def photo_data(out) -> dict:
 
     net, eight = load(PACKAGED), load_any(PACKAGED_INT8)
     blocks = [layer.name for layer in net.layers if len(layer.output_shape) == 3]
-    export_onnx(net, out / "cifar10.onnx", folded=True, maps=blocks)
-    export_quantised(eight, out / "cifar10_int8.onnx", maps=True, unsigned=True)
+    export_onnx(net, out / FLOAT, folded=True, maps=blocks)
+    export_quantised(eight, out / EIGHT, maps=True, unsigned=True)
     last = next(layer for layer in net.layers if layer.kind == "dense")
     weight = last.params["weight"].astype("<f4")
     return {
@@ -193,8 +194,8 @@ def photo_data(out) -> dict:
             {"name": name, "file": file, "bytes": (out / file).stat().st_size, "maps": maps,
              "accuracy": trained.document["result"]["test_accuracy"]}
             for name, file, trained, maps in (
-                ("float32", "cifar10.onnx", net, None),
-                ("int8", "cifar10_int8.onnx", eight, whole_maps(eight, blocks)),
+                ("float32", FLOAT, net, None),
+                ("int8", EIGHT, eight, whole_maps(eight, blocks)),
             )
         ],
     }  # fmt: skip
@@ -247,7 +248,7 @@ def build(out, photo=True, cache=None, home=None) -> str | None:
             shutil.copyfile(PAGES / name, out / name)
     except Missing as missing:
         why = str(missing)
-        for name in (*PHOTO, "photo-data.js", "cifar10.onnx", "cifar10_int8.onnx"):
+        for name in (*PHOTO, "photo-data.js", FLOAT, EIGHT):
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / "ort", ignore_errors=True)
         shutil.copyfile(PAGES / INSTEAD, out / "photo.html")

@@ -27,7 +27,7 @@ from numnet.net import Net
 DECAYS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)  # λ, the strongest first: each starts from the one before
 HELD_BACK = 0.2
 # Of L-BFGS: steps it remembers, its most, and when it is there
-MEMORY, STEPS, HALVINGS, ENOUGH = (8, 200, 30, 1e-6)
+MEMORY, STEPS, HALVINGS, ENOUGH = 8, 200, 30, 1e-6
 BATCH = 64
 
 

@@ -98,6 +98,7 @@ def test_without_the_photograph_page_the_site_says_why(builder, tmp_path, monkey
     assert told == {"photo": False, "why": why}
     names = {path.name for path in tmp_path.iterdir()}
     assert not names & {"photo.js", "photo-data.js", "cifar10.onnx", "ort", "photo-missing.html"}
+    assert "cifar10_int8.onnx" not in names
 
 
 def test_npm_without_a_network_is_no_error(builder, tmp_path, monkeypatch):

@@ -64,7 +64,6 @@ def main(argv=None) -> int:
     except NumnetError as error:
         return _fail(error)
     except BrokenPipeError:
-        _discard(sys.stdout)
         return 141
     except KeyboardInterrupt:
         return 130
@@ -74,7 +73,6 @@ def main(argv=None) -> int:
         if not error.strerror:
             raise
         if error.filename is None:  # standard output, on a full disk for example
-            _discard(sys.stdout)
             return _fail(error.strerror)
         return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
     finally:
@@ -191,7 +189,7 @@ def _flush() -> None:
 
 
 def _discard(stream) -> None:
-    """A standard stream is closed: what is left in it, and what still comes, goes nowhere."""
+    """What is left in a stream, and what still comes, goes nowhere."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

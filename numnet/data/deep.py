@@ -35,7 +35,7 @@ NOTES = {
 def to_bytes(image):
     """(grey levels uint8 (H, W), a key of NOTES or None) of Pillow's image in one of MODES. OSError for what is refused."""
     # Pillow forgets both when it reads the pixels
-    tags, layout = (getattr(image, "tag_v2", {}), str(image.tile))
+    tags, layout = getattr(image, "tag_v2", {}), str(image.tile)
     pixels = np.asarray(image)
     if "I;32N" in layout and tags.get(SAMPLE_FORMAT, (1,)) == (1,):
         pixels = pixels.view(np.uint32)  # Pillow has no unsigned kind

@@ -42,7 +42,7 @@ STYLE = Style(
 )
 COUNTER = ".num_batches_tracked"
 # In the metadata of a file that export_torch wrote
-CONFIG, SCALING, CLASSES = ("numnet_config", "numnet_input", "numnet_classes")
+CONFIG, SCALING, CLASSES = "numnet_config", "numnet_input", "numnet_classes"
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
