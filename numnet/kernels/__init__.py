@@ -37,7 +37,7 @@ learned something whole. The first two need no other page: begin anywhere, say w
 **Reading order** for the third part; no page needs a later one:
 
     vectors   its docstring; the rest is for those who want to see LLVM
-    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → ring
+    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → taps → ring
     → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     inverted                                                    inference
     words → eight_bits → quantised                              inference on whole numbers of eight bits

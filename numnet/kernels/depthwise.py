@@ -14,9 +14,8 @@ strides along H and W.
 **Rows in a ring.** An output row needs K rows of x. They lie in a *ring* (the page of that name): K rows of scratch, finished
 on the way in, with zeros where the padding is. So (1) and (3) have no borders. With M > 1 each channel comes in M times.
 
-**Vectors of channels.** A vector holds the same tap of 4 to 16 channels. (1): the sums of four pixels stay in registers
-while the K·K weights go by, a row of K of them at a time. (3) is the same with the roles changed: the sums of K·K taps
-stay in registers, while the pixels of dy go by, four at a time. Both are the one name ``add_taps`` of ``vectors``.
+**Vectors of channels.** The page ``taps`` makes an output row by (1), or takes a row of dy into (3), from the rows in the
+ring. A vector holds the same tap of 4 to 16 channels, and the sums of four pixels, or of K·K taps, stay in registers.
 
 **dx** is (1) again, on a ring of rows of dy. Solved for p and q, (2) reads: p = (i + top − u)/s, q = (j + left − v)/s, for
 the taps that make them whole numbers. At stride 1 that is every tap, and p falls while u grows: a convolution with the
@@ -42,11 +41,11 @@ from numnet.kernels.batchnorm import (
     upstream_of,
 )
 from numnet.kernels.folding import scale_taps
-from numnet.kernels.maps import Window, begin_of, share, vectors_of
+from numnet.kernels.maps import Window, share
 from numnet.kernels.padding import output_side, resolve
-from numnet.kernels.ring import image_ring, ring_of, see
+from numnet.kernels.ring import Ring, image_ring, ring_of, see
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row
-from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
+from numnet.kernels.taps import Line, convolve, correlate, flush, padded
 
 # ---------------------------------------------------------------------------------------------- the definition
 
@@ -93,145 +92,11 @@ def definition_backward(dy, x, w, stride=1, padding="same"):
     return dx, dw
 
 
-# ---------------------------------------------------------------------------------------------- rows on vectors
+# ---------------------------------------------------------------------------------------------- rows in and out
 # Rows are flat: W·C numbers. ``taps`` (K·K·C·M), the weights, is flat, too. side_u: rows of the window; window.side: columns.
 
 HOT = 16384  # numbers of finished rows after which their moments or sums are taken: 64 KiB of float32, still in the cache
 PIXELS = 1024  # of dy, after which their share of dw goes from sums in the dtype of dy into float64
-
-
-class Line(NamedTuple):
-    """Output pixels side by side, and how their windows lie in a ring."""
-
-    pixels: int
-    taps: int  # in a row of the window
-    channels: int
-    read: int  # numbers from one pixel's window to the next one's
-    write: int  # numbers from one output pixel to the next
-    lanes: np.integer
-
-
-@row(inline=True)
-def sum_window(sums, like, ring, at, taps, c, q, line):
-    """(1) for the vector c of the pixels q, q + 1, …: ``sums`` gain their windows; as many taps at a time as ``like``."""
-    t = c
-    for u in range(at.size):
-        for v in range(0, line.taps, len(like)):
-            weights = load_tile(like, taps, t, line.channels, (0,))
-            place = at[u] + v * line.channels + q * line.read + c
-            # At stride 1 neighbours share pixels. Both calls then mean the same, but the first *says* that pixels lie as far
-            # apart as taps: so LLVM sees which loads are equal, and loads each pixel once.
-            if line.read == line.channels:
-                sums = add_taps(sums, ring, place, line.channels, (0,), line.channels, weights)
-            else:
-                sums = add_taps(sums, ring, place, line.read, (0,), line.channels, weights)
-            t += len(like) * line.channels
-    return sums
-
-
-@row(inline=True)
-def convolve_line(like, ring, at, taps, shift, line, y):
-    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
-    v, fours = line.lanes, line.pixels // 4 * 4
-    for q in range(0, fours, 4):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
-            sums = sum_window(sums, like, ring, at, taps, c, q, line)
-            store_tile(sums, y, q * line.write + c, line.write, (0,))
-    for q in range(fours, line.pixels):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
-            sums = sum_window(sums, like, ring, at, taps, c, q, line)
-            store_tile(sums, y, q * line.write + c, line.write, (0,))
-
-
-@row(inline=True)
-def convolve(ring, at, taps, shift, line, y):
-    """(1) for a line. The usual numbers of taps are constants of the compiled loops; any other goes tap by tap."""
-    if line.taps == 2:
-        convolve_line(zeros(y, 2, 1, line.lanes), ring, at, taps, shift, line, y)
-    elif line.taps == 3:
-        convolve_line(zeros(y, 3, 1, line.lanes), ring, at, taps, shift, line, y)
-    elif line.taps == 5:
-        convolve_line(zeros(y, 5, 1, line.lanes), ring, at, taps, shift, line, y)
-    else:
-        convolve_line(zeros(y, 1, 1, line.lanes), ring, at, taps, shift, line, y)
-
-
-@row(inline=True)
-def correlate_line(like, ring, starts, d, line, sums, first, step):
-    """(3) for one row of dy and the taps whose pixels begin at ``starts``, and beside them, as many as ``like`` has.
-
-    ``sums``, from ``first``: those of the first vector of channels, those of the next ``step`` numbers further.
-    """
-    v, channels, fours = line.lanes, line.channels, line.pixels // 4 * 4
-    for j in range(vectors_of(channels, v)):
-        c, own = begin_of(j, channels, v), first + j * step
-        tile = load_tile(like, sums, own, width(v), (0,))
-        for q in range(0, fours, 4):
-            dys = load_tile(zeros(d, 4, 1, v), d, q * channels + c, channels, (0,))
-            if line.read == channels:
-                tile = add_taps(tile, ring, q * channels + c, channels, starts, channels, dys)
-            else:
-                tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
-        for q in range(fours, line.pixels):
-            dys = load_tile(zeros(d, 1, 1, v), d, q * channels + c, channels, (0,))
-            tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
-        store_tile(tile, sums, own, width(v), (0,))
-
-
-@row(inline=True)
-def correlate(ring, d, line, sums):
-    """(3) for one row of dy. How many sums fit into registers decides how many rows of taps go together: ``together``.
-
-    Rows of taps that go together are done when u is the first of them; at the others u finds nothing left to do.
-    """
-    v, at, n = line.lanes, ring.at, width(line.lanes)
-    step = at.size * line.taps * n
-    for u in range(0, at.size):
-        rows, first = together(u, at.size, line.taps)
-        begin = u * line.taps * n
-        if rows == 3 and u == first:
-            correlate_line(zeros(d, 3, 3, v), ring.flat, (at[0], at[1], at[2]), d, line, sums, begin, step)
-        elif rows == 2 and u == first:
-            correlate_line(zeros(d, 5, 2, v), ring.flat, (at[u], at[u + 1]), d, line, sums, begin, step)
-        elif rows == 1:
-            for tap in range(line.taps):
-                start = at[u] + tap * line.channels
-                correlate_line(zeros(d, 1, 1, v), ring.flat, (start,), d, line, sums, begin + tap * n, step)
-
-
-@row(inline=True)
-def together(u, rows, taps):
-    """How many rows of taps are summed at once, that of u among them, and the first of them."""
-    if rows == 3 and taps == 3:
-        return 3, 0
-    if taps == 5 and u // 2 * 2 + 1 < rows:
-        return 2, u // 2 * 2
-    return 1, u
-
-
-@row(inline=True)
-def flush(sums, side, v, dw):
-    """dw (K·K, C·M) in float64 gains the sums, which are 0 then; where vectors overlap, each channel from one only.
-
-    The sums lie as ``correlate`` leaves them: vector of channels after vector of channels; in it the rows of taps that go
-    together; in these tap after tap, each for all of these rows.
-    """
-    (taps, channels), n = dw.shape, width(v)
-    for j in range(vectors_of(channels, v)):
-        late = j * n - begin_of(j, channels, v)
-        for u in range(taps // side):
-            rows, first = together(u, taps // side, side)
-            for tap in range(side):
-                place = (j * taps + first * side + tap * rows + u - first) * n
-                add(dw[u * side + tap, j * n : j * n + n - late], sums[place + late : place + n])
-    zero_row(sums)
-
-
-# ---------------------------------------------------------------------------------------------- rows in and out
 
 
 @row(inline=True)
@@ -254,37 +119,77 @@ def meeting(taps, stride, phase):
     return max(taps - phase + stride - 1, 0) // stride
 
 
+class Back(NamedTuple):
+    """What makes rows of dx: the last rows of dy in a ring, and the taps turned around."""
+
+    ring: Ring
+    rows: int  # of dy
+    before: int  # zeros before each row in the ring: a number
+    turned: np.ndarray  # see ``unit_backward``
+    shift: np.ndarray  # (C·M,) zeros, with which sums begin
+    side_u: int
+    window: Window
+    lanes: np.integer
+
+
 @row(inline=True)
-def see_back(ring, rows, r, stride, taps):
-    """Point ``at`` to the rows of dy, of ``rows``, that meet padded row r = i + top of x; how many they are."""
-    count = meeting(taps, stride, r % stride)
+def back_of(dy, image, copies, turned, shift, side_u, window, v):
+    """The Back for rows dy (N, P, Q·C·M) and an image (H, W·C), by their shapes."""
+    s, outputs, size = window.stride, shift.size, image.shape[1] * copies
+    before = (meeting(window.side, s, 0) - 1) * outputs
+    # The windows of a row of dx reach as far as this, into zeros behind dy.
+    reach = ((window.left + size // outputs - 1) // s + 1) * outputs
+    length, spare = before + max(dy.shape[2], reach), size if copies > 1 else 0
+    ring = ring_of(meeting(side_u, s, 0), length, before, dy.shape[2], copies, spare, image)
+    return Back(ring, dy.shape[1], before, turned, shift, side_u, window, v)
+
+
+@row(inline=True)
+def row_back(back, dy, y, upstream, p):
+    """Bring row p of dy into the ring, back through activation and batch norm (its equation 6), and return it there."""
+    ring = back.ring
+    d = ring.flat[p % ring.at.size * ring.length + back.before :][: dy.size]
+    if upstream.pack.size:
+        unit_gradient(dy, y, upstream, d)
+    else:
+        copy(dy, d)
+    return d
+
+
+@row(inline=True)
+def see_back(back, r):
+    """Point ``at`` to the rows of dy that meet padded row r = i + top of x; how many they are."""
+    ring, s = back.ring, back.window.stride
+    count = meeting(back.side_u, s, r % s)
     for k in range(count):
-        p = r // stride - count + 1 + k
-        ring.at[k] = (p % ring.at.size if 0 <= p < rows else ring.at.size) * ring.length
+        p = r // s - count + 1 + k
+        ring.at[k] = (p % ring.at.size if 0 <= p < back.rows else ring.at.size) * ring.length
     return count
 
 
 @row(inline=True)
-def dx_row(ring, count, turned, shift, window, r, v, dx):
-    """(2) for padded row r of x: dx (W·C·M) from the ``count`` rows of dy that ``see_back`` points to; shift is 0.
+def dx_row(back, r, dx):
+    """(2) for padded row r of x: dx (W·C).
 
     Column phase by column phase: j + left = m·s + phase, and q = m − k for the taps v = phase + k·s.
     """
-    s, channels, pixels = window.stride, shift.size, dx.size // shift.size
-    taps, before = turned.size // channels // window.side, meeting(window.side, s, 0) - 1
-    first = 0
+    ring, window, s, outputs = back.ring, back.window, back.window.stride, back.shift.size
+    wide = ring.spare if ring.copies > 1 else dx  # W·C·M numbers
+    pixels, count, first = wide.size // outputs, see_back(back, r), 0
     for phase in range(r % s):
-        first += meeting(taps, s, phase) * window.side
+        first += meeting(back.side_u, s, phase) * window.side
     for phase in range(s):
         across = meeting(window.side, s, phase)
         lo = max(window.left - phase + s - 1, 0) // s
         hi = (window.left + pixels - 1 - phase) // s + 1
         if lo < hi:
-            line = Line(hi - lo, across, channels, channels, s * channels, v)
-            flat = ring.flat[(before + lo - across + 1) * channels :]
-            out = dx[(lo * s + phase - window.left) * channels :]
-            convolve(flat, ring.at[:count], turned[first * channels :], shift, line, out)
+            line = Line(hi - lo, across, outputs, outputs, s * outputs, back.lanes)
+            dys = ring.flat[back.before + (lo - across + 1) * outputs :]
+            out = wide[(lo * s + phase - window.left) * outputs :]
+            convolve(dys, ring.at[:count], back.turned[first * outputs :], back.shift, line, out)
         first += count * across
+    if ring.copies > 1:
+        add_copies(wide, ring.copies, dx)
 
 
 @row(inline=True)
@@ -345,7 +250,7 @@ def _inference(source, folded, code, window, y, high):
 
 @kernel
 def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
-    """(2) and (3). turned: the taps as ``dx_row`` takes them; dw (parts, K·K, C·M) float64, zero.
+    """(2) and (3), row by row of dy. turned: see ``unit_backward``; dw (parts, K·K, C·M) float64, zero.
 
     dx and more like x, or empty; x_sums (parts, 2, C), zero, or empty.
     """
@@ -353,49 +258,40 @@ def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
     (height, x_size), (taps, outputs) = x.shape[1:], dw.shape[1:]
     dys, ys, xs = upstream.dy.reshape(-1), upstream.raw.reshape(-1), x.reshape(-1)
     dxs, mores = dx.reshape(-1), more.reshape(-1)
-    s, side_u, copies = window.stride, taps // window.side, outputs // source.raw.shape[3]
-    # Zeros before a row of dy, and the numbers from its beginning on that windows reach, zeros behind it included.
-    before = (meeting(window.side, s, 0) - 1) * outputs
-    reach = max(size, ((window.left + x_size * copies // outputs - 1) // s + 1) * outputs)
+    side_u, copies = taps // window.side, outputs // source.raw.shape[3]
     shift = np.zeros(outputs, x.dtype)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         line = line_of(size, outputs, window, v)
         ring = image_ring(x[0], copies, window, side_u, line)
-        spare = x_size * copies if copies > 1 else 0
-        back = ring_of(meeting(side_u, s, 0), before + reach, before, size, 1, spare, x)
-        sums = line_up(vectors_of(outputs, v) * width(v) * taps, x)
+        back = back_of(lines(upstream.dy), x[0], copies, turned, shift, side_u, window, v)
+        sums = line_up(taps * padded(outputs, v), x)
         zero_row(sums)
         first, last = share(part, dw.shape[0], images)
         counted, summed = first * rows, first * height  # rows of y whose sums are in dw; of x, in x_sums
         for n in range(first, last):
-            ring.next[0], r = 0, window.top  # r: the next row of dx, counted from the top of the padding
+            ring.next[0] = 0
             for p in range(rows):
                 done = n * rows + p + 1
                 see(ring, x[n], source, window, outputs, p)
-                d = back.flat[p % back.at.size * back.length + before :][:size]
-                if upstream.pack.size:
-                    unit_gradient(row_of(dys, done - 1, size), row_of(ys, done - 1, size), upstream, d)
-                else:
-                    copy(row_of(dys, done - 1, size), d)
+                d = row_back(back, row_of(dys, done - 1, size), row_of(ys, done - 1, size), upstream, p)
                 correlate(ring, d, line, sums)  # (3)
                 if (done - counted) * line.pixels >= PIXELS or done == last * rows:
-                    flush(sums, window.side, v, dw[part])
+                    flush(sums, v, dw[part])
                     counted = done
-                end = min((p + 1) * s, window.top + height) if p + 1 < rows else window.top + height
-                while dx.size and r < end:  # rows that no later row of dy meets
+                # Padded rows of x that meet no later row of dy: below the first one that row p + 1 meets.
+                end = window.top + height
+                if p + 1 < rows:
+                    end = min((p + 1) * window.stride, end)
+                for r in range(max(p * window.stride, window.top), end if dx.size else 0):
                     i = n * height + r - window.top
                     out = row_of(dxs, i, x_size)
-                    wide = back.spare if copies > 1 else out
-                    dx_row(back, see_back(back, rows, r, s, side_u), turned, shift, window, r, v, wide)  # (2)
-                    if copies > 1:
-                        add_copies(wide, copies, out)
+                    dx_row(back, r, out)  # (2)
                     if more.size:
                         add(out, row_of(mores, i, x_size))
                     if x_sums.size and ((i + 1 - summed) * x_size >= HOT or i + 1 == last * height):
-                        hot = summed * x_size, (i + 1) * x_size
-                        add_gradient_sums(dxs[hot[0] : hot[1]], xs[hot[0] : hot[1]], source, x_sums[part])
+                        lo, hi = summed * x_size, (i + 1) * x_size
+                        add_gradient_sums(dxs[lo:hi], xs[lo:hi], source, x_sums[part])
                         summed = i + 1
-                    r += 1
 
 
 # ------------------------------------------------------------------------------------ used by conv–BN–activation units
@@ -415,6 +311,7 @@ def unit_backward(upstream, source, w, window, dx, more, x_sums, partial):
     """
     partial.fill(0)
     s, taps = window.stride, w.reshape(*w.shape[:2], -1)
+    # The s·s small convolutions of (2), one after another: the taps u, u + s, … and v, v + s, … of each, last ones first.
     turned = [taps[u::s, v::s][::-1, ::-1].reshape(-1) for u in range(s) for v in range(s)]
     _backward(upstream, source, np.concatenate(turned), window, dx, more, partial, x_sums)
 

@@ -51,7 +51,7 @@ def ring_of(rows, length, first, size, copies, spare, like):
 def image_ring(image, copies, window, rows, line):
     """A ring for ``rows`` rows of an image (H, W·C), wide enough for its padding and for all windows of a row of y.
 
-    line: that row, a ``Line`` of the page ``depthwise``.
+    line: that row, see the page ``taps``.
     """
     first, size = window.left * line.channels, image.shape[1] * copies
     reach = ((line.pixels - 1) * window.stride + window.side) * line.channels

@@ -1,0 +1,153 @@
+"""Windows that slide along a row, on registers: what a depthwise convolution spends its time with.
+
+The rows of x that a window sees lie in a flat array ``ring`` and begin at the numbers ``at`` (page ``ring``). For one channel
+an output row y, and what a row d of gradients adds to the gradient w' of its weights:
+
+(1)  y[q]    = Σ_uv ring[at[u] + q·s + v] · w[u, v]          for all pixels q: ``convolve``
+(2)  w'[u,v] = Σ_q  ring[at[u] + q·s + v] · d[q]             for all taps u, v: ``correlate``
+
+with one number for each channel in every place, so a vector holds the same tap of 4 to 16 channels. (2) is (1) with the roles
+changed. In (1) the sums of four pixels stay in registers while the weights go by, a row of them at a time. In (2) the sums of
+the taps stay there while the pixels of d go by, four at a time. Both are the one name ``add_taps`` of ``vectors``:
+
+    (1)  rows of the tile: pixels q … q + 3          taps of ``add_taps``: the K weights of row u
+    (2)  rows and columns of the tile: taps v, u     taps of ``add_taps``: four pixels of d
+
+Each sum of (1) begins with a number of its channel (0, or inference's shift) and adds tap after tap; each of (2) adds pixel
+after pixel. So their bits depend on nothing else.
+
+MACs: K·K·Q·C in each.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numnet.kernels._jit import row
+from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.rows import add, zero_row
+from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
+
+
+class Line(NamedTuple):
+    """Output pixels side by side, and how their windows lie in a ring."""
+
+    pixels: int
+    taps: int  # in a row of the window
+    channels: int
+    read: int  # numbers from one pixel's window to the next one's
+    write: int  # numbers from one output pixel to the next
+    lanes: np.integer
+
+
+@row(inline=True)
+def sum_window(sums, like, ring, at, taps, c, q, line):
+    """(1) for the vector c of the pixels q, q + 1, …: ``sums`` gain their windows; as many taps at a time as ``like``."""
+    t = c
+    for u in range(at.size):
+        for v in range(0, line.taps, len(like)):
+            weights = load_tile(like, taps, t, line.channels, (0,))
+            place = at[u] + v * line.channels + q * line.read + c
+            # At stride 1 neighbours share pixels. Both calls then mean the same, but the first *says* that pixels lie as far
+            # apart as taps: so LLVM sees which loads are equal, and loads each pixel once.
+            if line.read == line.channels:
+                sums = add_taps(sums, ring, place, line.channels, (0,), line.channels, weights)
+            else:
+                sums = add_taps(sums, ring, place, line.read, (0,), line.channels, weights)
+            t += len(like) * line.channels
+    return sums
+
+
+@row(inline=True)
+def convolve_line(like, ring, at, taps, shift, line, y):
+    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
+    v, fours = line.lanes, line.pixels // 4 * 4
+    for q in range(0, fours, 4):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
+            sums = sum_window(sums, like, ring, at, taps, c, q, line)
+            store_tile(sums, y, q * line.write + c, line.write, (0,))
+    for q in range(fours, line.pixels):
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
+            sums = sum_window(sums, like, ring, at, taps, c, q, line)
+            store_tile(sums, y, q * line.write + c, line.write, (0,))
+
+
+@row(inline=True)
+def convolve(ring, at, taps, shift, line, y):
+    """(1) for a line. The usual numbers of taps are constants of the compiled loops; any other goes tap by tap."""
+    if line.taps == 2:
+        convolve_line(zeros(y, 2, 1, line.lanes), ring, at, taps, shift, line, y)
+    elif line.taps == 3:
+        convolve_line(zeros(y, 3, 1, line.lanes), ring, at, taps, shift, line, y)
+    elif line.taps == 5:
+        convolve_line(zeros(y, 5, 1, line.lanes), ring, at, taps, shift, line, y)
+    else:
+        convolve_line(zeros(y, 1, 1, line.lanes), ring, at, taps, shift, line, y)
+
+
+@row(inline=True)
+def correlate_line(like, ring, starts, d, line, sums, first, apart):
+    """(2) for one row d and a block of taps, as many as ``like`` has: the rows of it begin at ``starts`` in the ring.
+
+    Their sums begin at number ``first`` of ``sums``, those of each row of the block ``apart`` from there.
+    """
+    v, channels, fours = line.lanes, line.channels, line.pixels // 4 * 4
+    for j in range(vectors_of(channels, v)):
+        c, own = begin_of(j, channels, v), first + j * width(v)
+        tile = load_tile(like, sums, own, padded(channels, v), apart)
+        for q in range(0, fours, 4):
+            dys = load_tile(zeros(d, 4, 1, v), d, q * channels + c, channels, (0,))
+            if line.read == channels:  # see ``sum_window``
+                tile = add_taps(tile, ring, q * channels + c, channels, starts, channels, dys)
+            else:
+                tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
+        for q in range(fours, line.pixels):
+            dys = load_tile(zeros(d, 1, 1, v), d, q * channels + c, channels, (0,))
+            tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
+        store_tile(tile, sums, own, padded(channels, v), apart)
+
+
+@row(inline=True)
+def correlate(ring, d, line, sums):
+    """(2) for one row d: ``sums`` (K·K, ``padded``) gain its products.
+
+    Taps go together while the registers hold their sums: the 9 of 3×3, two rows of 5×5. Of other windows each goes alone.
+    """
+    at, v, u = ring.at, line.lanes, 0
+    tap = padded(line.channels, v)  # numbers of a tap, and of a row of taps
+    row_ = line.taps * tap
+    if at.size == 3 and line.taps == 3:
+        starts, apart = (at[0], at[1], at[2]), (0, row_, 2 * row_)
+        correlate_line(zeros(d, 3, 3, v), ring.flat, starts, d, line, sums, 0, apart)
+        u = 3
+    while line.taps == 5 and u + 2 <= at.size:
+        starts = (at[u], at[u + 1])
+        correlate_line(zeros(d, 5, 2, v), ring.flat, starts, d, line, sums, u * row_, (0, row_))
+        u += 2
+    while u < at.size:
+        for t in range(line.taps):
+            start = (at[u] + t * line.channels,)
+            correlate_line(zeros(d, 1, 1, v), ring.flat, start, d, line, sums, u * row_ + t * tap, (0,))
+        u += 1
+
+
+@row
+def padded(channels, v):
+    """Numbers that the sums of a tap take: each vector of channels has a place of its own, so none is added to twice."""
+    return vectors_of(channels, v) * width(v)
+
+
+@row(inline=True)
+def flush(sums, v, dw):
+    """dw (K·K, C·M) in float64 gains the sums (K·K, ``padded``), which are 0 then."""
+    (taps, channels), size = dw.shape, sums.size // dw.shape[0]
+    whole = channels // width(v) * width(v)  # of the vector that overlaps, only the other channels are new
+    for tap in range(taps):
+        mine = sums[tap * size : (tap + 1) * size]
+        add(dw[tap, :whole], mine[:whole])
+        add(dw[tap, whole:], mine[size - (channels - whole) :])
+    zero_row(sums)
