@@ -286,28 +286,38 @@ def add_moments(x, moments, v):
         merge_tile(moments, count, centre, tile)
 
 
+class Counts(NamedTuple):
+    """What equation (7) needs of the counts: n, n_b/n and n_a·n_b/n."""
+
+    total: float
+    share: float
+    cross: float
+
+
+@row
+def counts_of(count, more):
+    """The Counts when ``count`` numbers take in ``more``: the divisions are made once for all channels."""
+    total = count + more
+    return Counts(total, more / total, count * more / total)
+
+
+@row
+def merge(moments, c, mean, m2, counts):
+    """Equation (7) for channel c: moments (3, C) take in numbers with this mean and M2."""
+    delta = mean - moments[1, c]
+    moments[2, c] += m2 + delta * delta * counts.cross
+    moments[1, c] += delta * counts.share
+    moments[0, c] = counts.total
+
+
 @row
 def merge_tile(moments, count, centre, tile):
-    """Equation (7) for all channels: moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels."""
-    channels, total = centre.size, moments[0, 0] + count
-    part, cross = count / total, moments[0, 0] * count / total
+    """Moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels, in all channels."""
+    channels, counts = centre.size, counts_of(moments[0, 0], count)
     for c in range(channels):
-        slip = np.float64(tile[c]) / count
-        m2 = max(np.float64(tile[channels + c]) - tile[c] * slip, 0.0)
-        delta = centre[c] + slip - moments[1, c]
-        moments[0, c] = total
-        moments[1, c] += delta * part
-        moments[2, c] += m2 + delta * delta * cross
-
-
-@row
-def merge(moments, c, count, mean, m2):
-    """Equation (7) for channel c: moments (3, C) take in ``count`` numbers with this mean and M2."""
-    total = moments[0, c] + count
-    delta = mean - moments[1, c]
-    moments[2, c] += m2 + delta * delta * (moments[0, c] * count / total)
-    moments[1, c] += delta * (count / total)
-    moments[0, c] = total
+        beside = np.float64(tile[c]) / count  # the tile's mean − centre
+        m2 = np.float64(tile[channels + c]) - tile[c] * beside
+        merge(moments, c, centre[c] + beside, max(m2, 0.0), counts)  # rounding may leave less than 0
 
 
 # ---------------------------------------------------------------------------------------------- passes
@@ -372,7 +382,8 @@ def close_moments(moments, gamma, beta, eps, running, pack):
         total = np.zeros((3, 1))
         for part in range(moments.shape[0]):
             if moments[part, 0, c] > 0:
-                merge(total, 0, moments[part, 0, c], moments[part, 1, c], moments[part, 2, c])
+                counts = counts_of(total[0, 0], moments[part, 0, c])
+                merge(total, 0, moments[part, 1, c], moments[part, 2, c], counts)
         count, mean = total[0, 0], total[1, 0]
         variance = total[2, 0] / count
         pack[MEAN, c] = mean

@@ -74,19 +74,26 @@ class Cut(NamedTuple):
     rows: int
 
 
-@row
-def multiply_to(a, rows, w, ending, y, at):
-    """``rows`` rows of y, from its number ``at`` on: y = a · w, with its ending."""
-    multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, NEW)
+class Tile(NamedTuple):
+    """Which rows of which images a tile makes, and which rows of x and e their windows see."""
+
+    image: int  # the first one
+    images: int
+    p: int  # the first row of y
+    rows: int  # of y, in each image
+    i: int  # the first row of x and e
+    high: int  # rows of x and e, in each image
 
 
 @row
-def filter_image(e, ring, source, taps, ending, window, z):
-    """(2) for one image of a tile: rows e (H, W·t·C) to rows z (P, Q·t·C)."""
-    ring.next[0] = 0
-    for p in range(z.shape[0]):
-        convolve_row(ring, e, source, taps, ending.bias, window, p, z[p])
-        activate_rows(ending.code, z[p], source.lanes)
+def tile_of(number, cut, window, side_u, x_shape, y_shape):
+    """The Tile of this number: image after image, in each from top to bottom. Shapes (N, H, W, C) and (N, P, Q, F)."""
+    down = (y_shape[1] + cut.rows - 1) // cut.rows  # tiles of an image
+    n, p = number // down * cut.images, number % down * cut.rows
+    end = min(p + cut.rows, y_shape[1])
+    i = max(p * window.stride - window.top, 0)
+    end_x = min((end - 1) * window.stride + side_u - window.top, x_shape[1])
+    return Tile(n, min(cut.images, y_shape[0] - n), p, end - p, i, end_x - i)
 
 
 class Excite(NamedTuple):
@@ -128,50 +135,75 @@ def _squeeze_excite(source, excite, y):
         squeeze_excite(x[here], 1, excite, source.lanes, out[here])
 
 
+@row
+def expand_tile(x, w, ending, tile, shape):
+    """(1): e (images, high, W·t·C) of a tile; where w has no numbers, x itself (t = 1). shape: (N, H, W, C) of x."""
+    _, height, width, channels = shape
+    first = (tile.image * height + tile.i) * width  # a pixel
+    # A tile of several images holds all of their rows, so its pixels lie side by side.
+    pixels = tile.images * tile.high * width
+    e = x[first * channels : (first + pixels) * channels]
+    if w.values.size:
+        a, e = Strided(e, 0, channels, 1), line_up(pixels * w.columns, x)
+        multiply_to(a, pixels, w, ending, e, 0)
+    return e.reshape(tile.images, tile.high, width * w.columns)
+
+
+@row
+def filter_tile(e, source, taps, ending, window, tile, columns):
+    """(2): z (images, rows, Q·t·C) of a tile; columns: Q."""
+    wide = ending.bias.size
+    z = line_up(tile.images * tile.rows * columns * wide, e).reshape(tile.images, tile.rows, columns * wide)
+    # The same window over the rows that were made: its top is counted from row i, not from the image's first.
+    here = Window(window.side, window.stride, tile.i - tile.p * window.stride + window.top, window.left)
+    line = line_of(columns * wide, wide, here, source.lanes)
+    ring = image_ring(e[0], 1, here, taps.size // wide // window.side, line)
+    for n in range(tile.images):
+        ring.next[0] = 0
+        for p in range(tile.rows):
+            convolve_row(ring, e[n], source, taps, ending.bias, here, p, z[n, p])
+            activate_rows(ending.code, z[n, p], source.lanes)
+    return z
+
+
+@row
+def multiply_to(a, rows, w, ending, y, at):
+    """``rows`` rows of y, from its number ``at`` on: y = a · w, with its ending."""
+    multiply(a, rows, w, Strided(y, at, w.columns, 1), (0, vectors_of(w.columns, w.lanes)), ending, NEW)
+
+
+@row
+def pack_steps(steps, first, last):
+    """The weights of (1) and (3), scaled, into the Packed ``first`` and ``last``; the taps of (2), scaled, into room2."""
+    if first.values.size:
+        pack_scaled(steps.expand.w, steps.expand.scale, first, (0, vectors_of(first.columns, first.lanes)))
+    scale_taps(steps.filter.w, steps.filter.scale, steps.room2)
+    pack_scaled(steps.project.w, steps.project.scale, last, (0, vectors_of(last.columns, last.lanes)))
+
+
 @kernel
 def _inference(source, steps, excite, codes, window, y, cut):
     """(1) to (3). source.raw (N, H, W, C), finished, with the lanes of t·C; y (N, P, Q, F); ``cut`` says what a tile is."""
-    (images, height, width, channels), (rows, columns, filters) = source.raw.shape, y.shape[1:]
-    x, out, wide, v = source.raw.reshape(-1), y.reshape(-1), steps.filter.shift.size, source.lanes
-    w1, taps, w3, v3 = steps.room1, steps.room2, steps.room3, steps.lanes
-    shift1, shift2, shift3 = steps.expand.shift, steps.filter.shift, steps.project.shift
-    if w1.size:
-        pack_scaled(
-            steps.expand.w, steps.expand.scale, Packed(w1, channels, wide, v), (0, vectors_of(wide, v))
-        )
-    scale_taps(steps.filter.w, steps.filter.scale, taps)
-    pack_scaled(
-        steps.project.w, steps.project.scale, Packed(w3, wide, filters, v3), (0, vectors_of(filters, v3))
-    )
+    shape, (images, rows, columns, filters) = source.raw.shape, y.shape
+    x, out, v = source.raw.reshape(-1), y.reshape(-1), source.lanes
+    wide, taps = steps.filter.shift.size, steps.room2
+    w1, w3 = Packed(steps.room1, shape[3], wide, v), Packed(steps.room3, wide, filters, steps.lanes)
+    pack_steps(steps, w1, w3)
+    ending1 = Ending(steps.expand.shift, codes.expand, x[:0])
+    ending2 = Ending(steps.filter.shift, codes.filter, x[:0])
+    ending3 = Ending(steps.project.shift, codes.project, x if codes.adds else x[:0])
     side_u = taps.size // wide // window.side
-    along, down = (images + cut.images - 1) // cut.images, (rows + cut.rows - 1) // cut.rows
-    for tile in prange(along * down):  # each tile writes its own rows of y
-        n0, first = tile // down * cut.images, tile % down * cut.rows
-        n1, last = min(n0 + cut.images, images), min(first + cut.rows, rows)
-        lo = max(first * window.stride - window.top, 0)  # the rows of x and e that these windows see
-        hi = min((last - 1) * window.stride + side_u - window.top, height)
-        begin, pixels = (n0 * height + lo) * width, ((n1 - n0 - 1) * height + hi - lo) * width
-        e = x[begin * channels : (begin + pixels) * channels]
-        if w1.size:
-            a, b = Strided(e, 0, channels, 1), Packed(w1, channels, wide, v)
-            e = line_up(pixels * wide, x)
-            multiply_to(a, pixels, b, Ending(shift1, codes.expand, x[:0]), e, 0)  # (1)
-        lines, many = e.reshape(n1 - n0, hi - lo, width * wide), (n1 - n0) * (last - first) * columns
-        z = line_up(many * wide, x)
-        maps = z.reshape(n1 - n0, last - first, columns * wide)
-        # The same window over the rows that were made: its top is counted from row lo, not from the image's first.
-        here = Window(window.side, window.stride, lo - first * window.stride + window.top, window.left)
-        ring = image_ring(lines[0], 1, here, side_u, line_of(columns * wide, wide, here, v))
-        ending = Ending(shift2, codes.filter, x[:0])
-        for n in range(n1 - n0):
-            filter_image(lines[n], ring, source, taps, ending, here, maps[n])  # (2)
+    tiles = ((images + cut.images - 1) // cut.images) * ((rows + cut.rows - 1) // cut.rows)
+    for number in prange(tiles):  # each tile writes its own rows of y
+        tile = tile_of(number, cut, window, side_u, shape, y.shape)
+        e = expand_tile(x, w1, ending1, tile, shape)  # (1)
+        z = filter_tile(e, source, taps, ending2, window, tile, columns).reshape(-1)  # (2)
         if excite.r1.size:
             scaled = line_up(z.size, x)
-            squeeze_excite(z, n1 - n0, excite, v, scaled)
+            squeeze_excite(z, tile.images, excite, v, scaled)
             z = scaled
-        a, b, skip = Strided(z, 0, wide, 1), Packed(w3, wide, filters, v3), x if codes.adds else x[:0]
-        to = (n0 * rows + first) * columns * filters
-        multiply_to(a, many, b, Ending(shift3, codes.project, skip), out, to)  # (3)
+        at = (tile.image * rows + tile.p) * columns * filters
+        multiply_to(Strided(z, 0, wide, 1), z.size // wide, w3, ending3, out, at)  # (3)
 
 
 def cut_of(images, shape, window, rows, squeezes):
