@@ -15,7 +15,7 @@ strides along H and W.
 on the way in, with zeros where the padding is. So (1) and (3) have no borders. With M > 1 each channel comes in M times.
 
 **Vectors of channels.** The page ``taps`` makes an output row by (1), or takes a row of dy into (3), from the rows in the
-ring. A vector holds the same tap of 4 to 16 channels, and the sums of four pixels, or of K·K taps, stay in registers.
+ring. A vector holds the same tap of 4 to 16 channels, and the sums of up to eight pixels, or of K·K taps, stay in registers.
 
 **dx** is (1) again, on a ring of rows of dy. Solved for p and q, (2) reads: p = (i + top − u)/s, q = (j + left − v)/s, for
 the taps that make them whole numbers. At stride 1 that is every tap, and p falls while u grows: a convolution with the
