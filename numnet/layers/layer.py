@@ -132,12 +132,14 @@ class Workspace:
 
 
 class Alone:
-    """The team of a layer that is trained by one process: what others would know (``numnet.parallel``), it has itself.
+    """What a layer asks of the other processes that train the net, where there are none: it has all that they would know.
 
-    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all.
+    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all. With
+    others it is one of ``numnet.parallel.peers``. (``training.team.Team`` is what the *training* asks: who reads which
+    images, who writes files. ``team.peers`` is one of these here.)
     """
 
-    def parts(self, parts):
+    def parts_here(self, parts):
         """How many of the ``parts`` partial sums that a shape asks for are made here."""
         return parts
 
@@ -152,12 +154,12 @@ class Alone:
     def weight_sums(self, unit, partial):
         """The unit's gradients have been written; those of its weight are the sum of ``partial`` (parts, …)."""
 
-    def grains(self, images):
-        """The parts of a batch, as slices, that a dense layer does one by one."""
-        return [slice(None)]
+    def shares(self, images):
+        """The shares of a batch of ``images`` images, as slices, that a dense layer and the loss do one by one."""
+        return [slice(0, images)]
 
-    def add_grains(self, gradients):
-        """The sum of the dense layer's gradients [(dw, db) of each of these parts]."""
+    def add_shares(self, gradients):
+        """The sum of the dense layer's gradients [(dw, db) of each of these shares]."""
         return gradients[0]
 
     def done(self, layer):

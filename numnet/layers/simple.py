@@ -33,17 +33,17 @@ class Dense(Layer):
     def forward(self, x, training):
         self.x = x
         out = self.memory.array("y", (len(x), self.filters), x.dtype)
-        for grain in self.peers.grains(len(x)):
-            dense.dense_forward(x[grain], self.params["weight"], self.params.get("bias"), out[grain])
+        for share in self.peers.shares(len(x)):
+            dense.dense_forward(x[share], self.params["weight"], self.params.get("bias"), out[share])
         return out
 
     def backward(self, dy, input_gradient=True):
         out = self.workspace.borrow(self.x.shape, self.x.dtype)
         gradients = [
-            dense.dense_backward(dy[grain], self.x[grain], self.params["weight"], out[grain])[1:]
-            for grain in self.peers.grains(len(self.x))
+            dense.dense_backward(dy[share], self.x[share], self.params["weight"], out[share])[1:]
+            for share in self.peers.shares(len(self.x))
         ]
-        self.grads["weight"][:], db = self.peers.add_grains(gradients)
+        self.grads["weight"][:], db = self.peers.add_shares(gradients)
         if self.bias:
             self.grads["bias"][:] = db
         return out

@@ -507,11 +507,11 @@ class Run:
     def _loss(self, logits, labels, part, losses):
         """dlogits of one part of a batch, as a share of the batch's mean loss; ``losses`` gains its terms."""
         dlogits = np.empty_like(logits)
-        for lo, hi in self.team.grains(len(logits)):
-            mean, dlogits[lo:hi] = self._cross_entropy(logits[lo:hi], labels[lo:hi])
-            weight = part.weight * ((hi - lo) / len(logits))
-            if weight != 1:  # the mean over the batch, not over the part
-                dlogits[lo:hi] *= weight
+        for share in self.team.peers.shares(len(logits)):
+            mean, dlogits[share] = self._cross_entropy(logits[share], labels[share])
+            weight = part.weight * (len(dlogits[share]) / len(logits))
+            if weight != 1:  # the mean over the batch, not over the share
+                dlogits[share] *= weight
             losses.append(mean * weight)
         return dlogits
 
