@@ -11,6 +11,12 @@ import numpy as np
 from numnet.layers.layer import Pending
 
 
+def finite(vector) -> bool:
+    """True if every number is finite: a sum is then, too, unless it overflows. Half the price of looking at each."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(vector.sum())) or bool(np.isfinite(vector).all())
+
+
 def of_weights(net, buffers=True) -> str:
     """ ", first in …" of a parameter or running statistic that is no finite number, or ""."""
     for name, array in {**net.params, **(net.buffers if buffers else {})}.items():
@@ -79,16 +85,17 @@ def _watch(method, text, seen, grads=None, path=""):
         for name, array in (grads or {}).items():
             if not np.isfinite(array).all():
                 seen.append(f"the gradient of {path}.{name}")
-        if not _finite(result):
+        if not _sound(result):
             seen.append(text)
         return result
 
     return call
 
 
-def _finite(value) -> bool:
+def _sound(value) -> bool:
+    """True if what a layer returned holds no number that is not finite."""
     if isinstance(value, Pending):
-        return _finite(value.raw) and _finite(value.pack)
+        return _sound(value.raw) and _sound(value.pack)
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return bool(np.isfinite(value).all())
     return True
