@@ -16,7 +16,7 @@ from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
 from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
-from numnet.layers.layer import Layer, Pending, Row, source
+from numnet.layers.layer import CostRow, Layer, Pending, source
 
 
 class Unit(Layer):
@@ -138,13 +138,13 @@ class Unit(Layer):
         """A row each for the convolution, the batch norm and the activation."""
         p, q, f = self.output_shape
         cost = self.convolution_cost()
-        rows = [Row("", self.kind, self.output_shape, cost._replace(params=cost.params + f * self.bias))]
+        rows = [CostRow("", self.kind, self.output_shape, cost._replace(params=cost.params + f * self.bias))]
         if self.norm is not None:
-            rows.append(Row("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
+            rows.append(CostRow("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
         if self.code != IDENTITY:
             size = p * q * f
             rows.append(
-                Row(
+                CostRow(
                     "act",
                     self.activation,
                     self.output_shape,

@@ -21,6 +21,7 @@ A layer of one's own needs exactly these names::
 ``grads`` are assigned, never added to: no weight is shared in this family of nets, so there is nothing to zero.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Spec(NamedTuple):
         return self.role in ("conv", "depthwise", "pointwise", "dense")
 
 
-class Row(NamedTuple):
+class CostRow(NamedTuple):
     """A line of the cost table: one operation of a layer, for one image."""
 
     name: str
@@ -201,7 +202,7 @@ class Layer:
     def cost(self):
         """Rows (name, type, output shape, Cost) of one image; parameters that no row counts are added by the net."""
         params = sum(spec.size for spec in self.specs.values())
-        return [Row("", self.kind, self.output_shape, Cost(params=params))]
+        return [CostRow("", self.kind, self.output_shape, Cost(params=params))]
 
     # -------------------------------------------------------------- what all layers share
 
@@ -234,6 +235,23 @@ def hand(layer, x, training):
     if isinstance(x, Pending) and not layer.reads_pending:
         x = finish(x, layer.memory, "finished input")
     return layer.forward(x, training)
+
+
+@contextmanager
+def watched(layers, watch):
+    """Inside, every call of these layers' ``forward`` and ``backward`` goes to the function that ``watch`` makes of it.
+
+    watch(layer, name, method) -> a function of the same arguments, which calls ``method``, the layer's own of this name, and
+    may look at the clock or at the result.
+    """
+    for layer in layers:
+        layer.forward = watch(layer, "forward", layer.forward)
+        layer.backward = watch(layer, "backward", layer.backward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward, layer.backward
 
 
 def backward_through(layers, dy, input_gradient=True):

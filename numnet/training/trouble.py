@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from numnet.layers.layer import Pending
+from numnet.layers.layer import Pending, watched
 
 
 def finite(vector) -> bool:
@@ -36,7 +36,7 @@ def of_training(net, passes, parts) -> str:
     try:
         for first, x, dlogits in parts:
             net.step, net.first_image = passes, first
-            with watched(net) as seen, np.errstate(all="ignore"):
+            with _looked_through(net) as seen, np.errstate(all="ignore"):
                 net.backward(dlogits(net.forward(x, training=True)), input_gradient=False)
             if seen:
                 return f", first in {seen[0]}"
@@ -58,7 +58,7 @@ def of_inference(net, batches) -> str:
     """The same for inference over the batches."""
     found = of_weights(net)
     for x, _ in () if found else batches:
-        with watched(net) as seen, np.errstate(all="ignore"):
+        with _looked_through(net) as seen, np.errstate(all="ignore"):
             net.forward(x)
         if seen:
             return f", first in {seen[0]}"
@@ -66,30 +66,26 @@ def of_inference(net, batches) -> str:
 
 
 @contextmanager
-def watched(net):
+def _looked_through(net):
     """Inside, the list gets a text for every layer whose result is not finite, in the order of computation."""
-    seen, layers = [], list(net.walk())
-    for path, layer in layers:
-        layer.forward = _watch(layer.forward, f"the output of {path}", seen)
-        layer.backward = _watch(layer.backward, f"the gradient behind {path}", seen, layer.grads, path)
-    try:
+    seen, paths = [], {id(layer): path for path, layer in net.walk()}
+
+    def watch(layer, name, method):
+        path, forward = paths[id(layer)], name == "forward"
+
+        def call(*arguments, **more):
+            result = method(*arguments, **more)
+            for parameter, array in () if forward else layer.grads.items():
+                if not np.isfinite(array).all():
+                    seen.append(f"the gradient of {path}.{parameter}")
+            if not _sound(result):
+                seen.append(f"the output of {path}" if forward else f"the gradient behind {path}")
+            return result
+
+        return call
+
+    with watched([layer for _, layer in net.walk()], watch):
         yield seen
-    finally:
-        for _, layer in layers:
-            del layer.forward, layer.backward
-
-
-def _watch(method, text, seen, grads=None, path=""):
-    def call(*arguments, **more):
-        result = method(*arguments, **more)
-        for name, array in (grads or {}).items():
-            if not np.isfinite(array).all():
-                seen.append(f"the gradient of {path}.{name}")
-        if not _sound(result):
-            seen.append(text)
-        return result
-
-    return call
 
 
 def _sound(value) -> bool:
