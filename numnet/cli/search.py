@@ -428,10 +428,7 @@ def _begin(arguments):
         dataset, target=given["latency"], nets=given.get("nets", run.LEAST), space=space, **keywords
     )
     out = Path(given["out"]) if "out" in given else _new_folder(arguments.dataset)
-    if (out / run.PLAN).exists():
-        raise NumnetError(
-            f"{out} holds a search already; --resume {out} goes on with it, or name another --out"
-        )
+    run.require_free(out)
     proxy = run.Proxy(plan)
     described(space_named(space).draw(0), **proxy.options)
     table = _table(given.get("table"), space_named(space), plan["mode"], proxy.options, not arguments.quiet)

@@ -212,16 +212,20 @@ def measure(net, mode, rounds=None) -> tuple[list[float], float]:
     """(seconds of each of the net's layers in their places, seconds of all) in a mode: the shortest of ``rounds`` runs."""
     kind, images = mode_of(mode)
     rounds = rounds or ROUNDS[kind]
-    x = generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
+    x = _images(net, images)
     return (_inference if kind == "infer" else _training)(net, x, rounds)
 
 
 def whole(net, mode, rounds=None) -> float:
     """Seconds of the whole net in a mode, without any clock inside: the shortest of ``rounds`` runs."""
     kind, images = mode_of(mode)
-    x = generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
+    x = _images(net, images)
     work = (lambda: net.predict(x)) if kind == "infer" else _step(net, x)
     return _shortest(work, rounds or ROUNDS[kind])
+
+
+def _images(net, images):
+    return generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
 
 
 def _shortest(work, rounds) -> float:

@@ -221,13 +221,18 @@ def nets_for(budget, plan, seconds) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------- folders
 
 
-def begin(folder, plan, table) -> None:
-    """Make a search's folder; NumnetError if there is one already."""
-    folder = Path(folder)
-    if (folder / PLAN).exists():
+def require_free(folder) -> None:
+    """Raise NumnetError if the folder holds a search."""
+    if (Path(folder) / PLAN).exists():
         raise NumnetError(
             f"{folder} holds a search already; --resume {folder} goes on with it, or name another --out"
         )
+
+
+def begin(folder, plan, table) -> None:
+    """Make a search's folder; NumnetError if there is one already."""
+    folder = Path(folder)
+    require_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

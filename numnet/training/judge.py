@@ -27,7 +27,7 @@ def validation(run) -> dict:
             result = _evaluate(run, split)
             if not math.isfinite(result["loss"]):
                 where = trouble.of_inference(run.net, _batches(run, split))
-                run.diverged(f"the validation loss is {result['loss']}", where, over=True)
+                trouble.diverged(run, f"the validation loss is {result['loss']}", where, over=True)
         values[f"{prefix}validation_loss"] = result["loss"]
         values[f"{prefix}validation_accuracy"] = result["accuracy"]
     return values

@@ -27,14 +27,14 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numnet import checkpoint, cores
 from numnet import data as datasets
 from numnet.data.mixing import Mixed
-from numnet.errors import Diverged, NumnetError
+from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.net import Net
 from numnet.training import judge, meaning, rehearsal, state, trouble
@@ -47,6 +47,13 @@ from numnet.training.team import Team
 
 # What is added up during an epoch. "busy" and "data" are without a process's first step, which compiles.
 SUMS = ("loss", "correct", "images", "seconds", "busy_images", "busy_seconds", "data_seconds")
+
+
+class Found(NamedTuple):
+    """What this member of the team found out about a batch while it made the gradient."""
+
+    terms: list  # of the batch's mean loss: those of this member's images
+    correct: float  # images that were right; where several members do the same images, its share of them
 
 
 class Run:
@@ -250,13 +257,13 @@ class Run:
         """
         net, team, passes = self.net, self.team, self.net.step
         parts = team.parts(images, self.settings["accumulate"])
-        terms, correct = self._gradient(parts, x, labels)
-        loss, correct, self.told = team.sum_up(terms, correct, self.signals.received)
+        found = self._gradient(parts, x, labels)
+        loss, correct, self.told = team.sum_up(found.terms, found.correct, self.signals.received)
         if not math.isfinite(loss):
-            self.diverged(f"the loss is {loss}", self._where(passes, parts, x, labels))
+            trouble.diverged(self, f"the loss is {loss}", self._where(passes, parts, x, labels))
         self._call("on_gradient")
         if not trouble.finite(net.flat_grad):
-            self.diverged("the gradient is not finite", self._where(passes, parts, x, labels))
+            trouble.diverged(self, "the gradient is not finite", self._where(passes, parts, x, labels))
         if self.settings["clip_norm"] is not None:
             vector.clip(net.flat_grad, self.settings["clip_norm"])
         self.optimiser.step(self.rate(self.step))
@@ -264,32 +271,28 @@ class Run:
             self.average.update(self.step)
         return loss, round(correct)
 
-    def _gradient(self, parts, x, labels) -> tuple[list, float]:
-        """Fill ``net.flat_grad`` with the gradient of the whole batch's mean loss, one part after another.
-
-        Returns this member's terms of that loss and its share of the right answers.
-        """
+    def _gradient(self, parts, x, labels) -> Found:
+        """Fill ``net.flat_grad`` with the gradient of the whole batch's mean loss, one part after another."""
         net, team, passes = self.net, self.team, self.net.step
         terms, correct = [], 0
         total = np.zeros_like(net.flat_grad) if len(parts) > 1 else None
         for part in parts:
-            mine = slice(part.lo, part.hi)
             net.step, net.first_image = passes, part.first
             team.before(part, last=total is None)
-            logits = net.forward(x[mine], training=True)
-            loss = self._loss_of(part, logits, labels[mine])
+            logits = net.forward(x[part.mine], training=True)
+            loss = self._loss_of(part, logits, labels[part.mine])
             net.backward(loss.dlogits, input_gradient=False)
             if total is not None:
                 vector.accumulate(total, net.flat_grad)
             terms += loss.terms
             own = labels.labels if isinstance(labels, Mixed) else labels
             # Images that several members do (a batch of fewer images than members) count once in the team's sum.
-            correct += int((logits.argmax(axis=1) == own[mine]).sum()) / part.copies
+            correct += int((logits.argmax(axis=1) == own[part.mine]).sum()) / part.copies
         net.first_image = 0
         if total is not None:
             net.flat_grad[:] = total
         team.sum_gradient()
-        return terms, correct
+        return Found(terms, correct)
 
     def _loss_of(self, part, logits, labels):
         return self.loss.of_part(logits, labels, part.weight, self.team.peers.shares(len(logits)))
@@ -298,25 +301,11 @@ class Run:
         """The first layer in which this batch makes a number that is not finite."""
         if self.team.size > 1:  # passes of one member alone would wait for the others
             return trouble.of_gradient(self.net)
-        work = []
-        for part in parts:
-            mine = slice(part.lo, part.hi)
-            gradient = partial(self._dlogits, part, labels[mine])
-            work.append((part.first, x[mine], gradient))
+        work = [(part.first, x[part.mine], partial(self._dlogits, part, labels[part.mine])) for part in parts]
         return trouble.of_training(self.net, passes, work)
 
     def _dlogits(self, part, labels, logits):
         return self._loss_of(part, logits, labels).dlogits
-
-    def diverged(self, what, where="", over=False) -> None:
-        """Raise Diverged: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
-        when = f"in epoch {self.epoch + 1}, step {self.batch + (not over)} of {self.batches}"
-        if over and not self.batch:
-            when = f"at the end of epoch {self.epoch}"
-        raise Diverged(
-            f"{what} {when}{where}: training diverged; "
-            f"try a learning rate below {self.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
-        )
 
     # ------------------------------------------------------------------------------------------- end
 

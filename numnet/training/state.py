@@ -204,10 +204,10 @@ def weights_of_best(run):
 def _write(run, name, tensors, training) -> None:
     net = run.net  # what is not finite is not saved: the older checkpoint stays
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
-        run.diverged("a weight is not finite", trouble.of_weights(net), over=True)
+        trouble.diverged(run, "a weight is not finite", trouble.of_weights(net), over=True)
     for tensor, array in tensors.items():
         if not np.isfinite(array).all():
-            run.diverged(f"{tensor} is not finite", over=True)
+            trouble.diverged(run, f"{tensor} is not finite", over=True)
     document = {
         "format": FORMAT,
         "config": run.net.config,

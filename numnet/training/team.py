@@ -21,6 +21,11 @@ class Part(NamedTuple):
     weight: float  # of the member's mean loss in that of the batch
     copies: int = 1  # members that do these images; more than 1 where there are fewer images than members
 
+    @property
+    def mine(self) -> slice:
+        """Where the part's images lie among those that the member has."""
+        return slice(self.lo, self.hi)
+
 
 class Team:
     """One process alone. What several do otherwise is said at each method.

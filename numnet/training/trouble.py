@@ -8,7 +8,19 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from numnet.errors import Diverged
 from numnet.layers.layer import Pending, watched
+
+
+def diverged(run, what, where="", over=False) -> None:
+    """Raise Diverged: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
+    when = f"in epoch {run.epoch + 1}, step {run.batch + (not over)} of {run.batches}"
+    if over and not run.batch:
+        when = f"at the end of epoch {run.epoch}"
+    raise Diverged(
+        f"{what} {when}{where}: training diverged; "
+        f"try a learning rate below {run.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
+    )
 
 
 def finite(vector) -> bool:
