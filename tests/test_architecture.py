@@ -91,6 +91,21 @@ def test_a_file_imports_only_from_rooms_above_it(path):
         )
 
 
+def test_in_training_no_two_files_import_each_other():
+    """There is an order in which each file imports only from those before it."""
+    files = {path.stem: path for path in SOURCES if path.parent == ROOT / "training"}
+    needs = {
+        name: {dotted.split(".")[2] for _, dotted in imports(path) if dotted.startswith("numnet.training.")}
+        for name, path in files.items()
+        if name != "__init__"
+    }
+    assert needs["loop"] > {"meaning", "state"}
+    while needs:
+        free = {name for name, others in needs.items() if not others & set(needs)}
+        assert free, f"in a ring: {', '.join(needs)}"
+        needs = {name: others for name, others in needs.items() if name not in free}
+
+
 @pytest.mark.parametrize(
     "room, allowed",
     [

@@ -74,8 +74,8 @@ def test_shares_are_of_the_beta_distribution():
 def test_the_loss_is_that_of_both_labels():
     run = numnet.training.loop.Run(fakes.make_net(), fakes.make_data(), {"epochs": 1}, progress=False)
     logits, labels = rng.normal(size=(6, 4)), rng.integers(0, 4, (2, 6))
-    (a, da), (b, db) = (run._cross_entropy(logits, each) for each in labels)
-    loss, dlogits = run._cross_entropy(logits, mixing.Mixed(*labels, 0.7))
+    (a, da), (b, db) = (run.loss.mean(logits, each) for each in labels)
+    loss, dlogits = run.loss.mean(logits, mixing.Mixed(*labels, 0.7))
     assert loss == pytest.approx(0.7 * a + 0.3 * b, rel=1e-12) and np.allclose(
         dlogits, 0.7 * da + 0.3 * db, rtol=1e-12
     )

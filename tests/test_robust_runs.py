@@ -548,7 +548,7 @@ def test_a_stop_between_two_steps_is_not_forgotten(tmp_path):
     class Late(Team):
         def sum_up(self, losses, correct, told):
             if run_.step == 3:
-                run_._signals.received = signal.SIGTERM
+                run_.signals.received = signal.SIGTERM
             return sum(losses), correct, told
 
     from test_training import SETTINGS

@@ -145,7 +145,7 @@ def test_every_choice_is_drawn_and_reached_by_changes():
 
 def test_the_size_is_the_number_of_different_nets(monkeypatch):
     monkeypatch.setattr(space, "KINDS", (("conv", 1), ("sep", 1)))
-    small = Space(16, 8, 2, (Reference(16, 1, 1),), 0)
+    small = Space(side=16, stem=8, stem_stride=2, stages=(Reference(c=16, n=1, s=1),))
     assert small.choices(0)["c"] == (16, 24) and small.choices(0)["n"] == (1, 2)
     # kernels 2 × skip 2 × (a conv, a sep, a sep with se) × channels 2 × repeats 2
     assert small.size == 48 == len({small.draw(0, n) for n in range(2000)})

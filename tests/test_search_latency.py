@@ -14,7 +14,7 @@ from numnet.search.latency import Table, carriers, fill, measure
 from numnet.search.space import Reference, Space
 
 LINE = "search:16:8s2,sep3c8x2,inv5e3c16s2+se,conv3c16x2+noskip,conv3c16"
-SMALL = Space(8, 8, 2, (Reference(8, 1, 1), Reference(16, 2, 2)), 0)
+SMALL = Space(side=8, stem=8, stem_stride=2, stages=(Reference(c=8, n=1, s=1), Reference(c=16, n=2, s=2)))
 OPTIONS = {"classes": 3}
 
 
@@ -144,19 +144,20 @@ def test_measuring_gives_a_time_to_every_layer_and_leaves_the_net_as_it_was(mode
 
 
 @pytest.mark.parametrize("images", [1, 5])
-def test_the_marked_plan_computes_what_predict_computes(images):
+def test_the_steps_of_a_plan_belong_to_the_layers_in_their_order(images):
     """Else its times would be those of another net: the steps, each with its layer, give the same bits."""
-    from numnet.inference.executor import Executor
+    from numnet.inference.executor import Executor, Plan
 
     net = numnet.build(LINE, classes=5)
     x = np.random.default_rng(0).standard_normal((images, 16, 16, 3), np.float32)
     executor = Executor(net.layers, net.flat, net.flat_buffers)
-    plan = latency._Marked(executor, x.shape, x.dtype)
+    plan = Plan(executor, x.shape, x.dtype)
     executor.folded.refresh()
     for call, arguments in plan.steps_for(x):
         call(*arguments)
     assert np.array_equal(plan.output, net.predict(x))
-    assert list(dict.fromkeys(plan.owners)) == [id(layer) for layer in net.layers]
+    assert len(plan.owners) == len(plan.steps)
+    assert list(dict.fromkeys(plan.owners)) == list(net.layers)
 
 
 def test_a_table_is_written_read_and_completed(tmp_path, few):

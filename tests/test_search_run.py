@@ -40,7 +40,7 @@ def small(few, monkeypatch):  # noqa: F811
 
 
 def begun(folder, table, **changes):
-    plan = run.plan("shapes", 2e-4, **{"nets": 12, "population": 4, "sample": 2, **changes})
+    plan = run.make_plan("shapes", target=2e-4, **{"nets": 12, "population": 4, "sample": 2, **changes})
     run.begin(folder, plan, table)
     return plan
 
@@ -130,7 +130,7 @@ def test_nothing_slower_than_half_as_much_again_is_tried(small, tmp_path):
         small.predict(package.describe(SMALL.draw(5, n), classes=3), "infer-1") for n in range(40)
     )
     target = net_times[10]
-    plan = run.plan("shapes", target, nets=10)
+    plan = run.make_plan("shapes", target=target, nets=10)
     run.begin(tmp_path / "x", plan, small)
     history = run.go(tmp_path / "x", make=Quick)
     assert max(record["latency"] for record in history) <= run.MOST * target < net_times[-1]
@@ -160,7 +160,7 @@ def test_plans_that_make_no_sense(small, tmp_path):
         ({"population": 3, "sample": 4}, "sample: expected 2 to 3"),
     ):
         with pytest.raises(NumnetError, match=words):
-            run.plan("shapes", 1e-3, **{"nets": 9, **change})
+            run.make_plan("shapes", target=1e-3, **{"nets": 9, **change})
     begun(tmp_path / "x", small)
     with pytest.raises(NumnetError, match="holds a search already; --resume"):
         begun(tmp_path / "x", small)
@@ -169,12 +169,12 @@ def test_plans_that_make_no_sense(small, tmp_path):
     (tmp_path / "x" / run.PLAN).write_text('{"format": 1}')
     with pytest.raises(NumnetError, match=r"damaged: activation, .* is missing"):
         run.read(tmp_path / "x")
-    whole = run.plan("shapes", 1e-3, nets=9)
+    whole = run.make_plan("shapes", target=1e-3, nets=9)
     assert set(run.NEEDED) == set(whole) - {"format", "numnet"}
 
 
 def test_a_budget_becomes_nets_and_epochs(small):
-    plan = run.plan("shapes", 1e-3, nets=2)
+    plan = run.make_plan("shapes", target=1e-3, nets=2)
     assert plan["proxy"]["recipe"]["epochs"] == 4
     assert run.nets_for(6400, plan, seconds=100.0) == (64, 4), "as many nets as there is room for"
     assert run.nets_for(3300, plan, seconds=100.0) == (66, 2), "rather fewer epochs than fewer than 64 nets"

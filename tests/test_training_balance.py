@@ -11,6 +11,7 @@ import numnet
 from numnet import data as datasets
 from numnet.data.split import ArraySplit, Dataset
 from numnet.errors import NumnetError
+from numnet.training import judge
 from numnet.training.loop import Run
 
 SCALING = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -95,9 +96,9 @@ def training(weights, labels, classes=3, **settings):
 def test_weights_have_the_mean_one_over_the_images():
     labels = np.repeat(np.arange(3), SIZES)
     run = training("balanced", labels)
-    assert (run.weights[:3] * SIZES).tolist() == pytest.approx([50 / 3] * 3)
+    assert (run.loss.weights[:3] * SIZES).tolist() == pytest.approx([50 / 3] * 3)
     run = training({"cat": 5, "bee": 0.5}, labels)
-    weights = run.weights[:3]
+    weights = run.loss.weights[:3]
     assert (weights / weights[0]).tolist() == pytest.approx([1, 0.5, 5]) and weights[
         labels
     ].mean() == pytest.approx(1)
@@ -114,9 +115,9 @@ def test_the_weighted_loss_and_its_gradient():
         log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
         target = np.full_like(z, 0.1 / z.shape[1])
         target[np.arange(9), some] += 0.9
-        return (run.weights[some] * -(target * log_p).sum(axis=1)).mean()
+        return (run.loss.weights[some] * -(target * log_p).sum(axis=1)).mean()
 
-    got, dlogits = run._cross_entropy(logits, some)
+    got, dlogits = run.loss.mean(logits, some)
     assert got == pytest.approx(loss(logits), rel=1e-12)
     for n, f in ((0, 0), (3, some[3]), (8, 1)):
         step = np.zeros_like(logits)
@@ -126,9 +127,7 @@ def test_the_weighted_loss_and_its_gradient():
         )
     plain = training(None, labels, label_smoothing=0.1)
     same = training({"ant": 2, "bee": 2, "cat": 2}, labels, label_smoothing=0.1)
-    assert same._cross_entropy(logits, some)[0] == pytest.approx(
-        plain._cross_entropy(logits, some)[0], rel=1e-12
-    )
+    assert same.loss.mean(logits, some)[0] == pytest.approx(plain.loss.mean(logits, some)[0], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -155,22 +154,20 @@ def test_settings_that_make_no_sense(settings, says):
 # ----------------------------------------------------------------------------------------- patience
 
 
-class Scripted(Run):
-    """A run whose validation says what a list says."""
+@pytest.fixture
+def scripted(monkeypatch):
+    """A function that makes a run whose validation says what a list says."""
 
-    accuracies = ()
+    def make(accuracies, out=None, **settings):
+        def validation(run):
+            accuracy = accuracies[run.epoch]
+            return {"validation_loss": 1 - accuracy, "validation_accuracy": accuracy}
 
-    def _validation(self):
-        accuracy = self.accuracies[self.epoch]
-        return {"validation_loss": 1 - accuracy, "validation_accuracy": accuracy}
+        monkeypatch.setattr(judge, "validation", validation)
+        settings = {"epochs": len(accuracies), **settings}
+        return Run(fakes.make_net(), fakes.make_data(), settings, out=out, progress=False)
 
-
-def scripted(accuracies, out=None, **settings):
-    run = Scripted(
-        fakes.make_net(), fakes.make_data(), {"epochs": len(accuracies), **settings}, out=out, progress=False
-    )
-    run.accuracies = accuracies
-    return run
+    return make
 
 
 @pytest.mark.parametrize(
@@ -182,7 +179,7 @@ def scripted(accuracies, out=None, **settings):
         ([0.5, 0.4], 5, 2),
     ],
 )
-def test_patience(tmp_path, accuracies, patience, epochs):
+def test_patience(scripted, tmp_path, accuracies, patience, epochs):
     run = scripted(accuracies, tmp_path / "run", patience=patience)
     run.train()
     assert len(run.history) == epochs and run.result["epochs"] == epochs
@@ -193,7 +190,7 @@ def test_patience(tmp_path, accuracies, patience, epochs):
     assert [float(row["validation_accuracy"]) for row in rows] == accuracies[:epochs]
 
 
-def test_patience_that_ran_out_is_remembered(tmp_path):
+def test_patience_that_ran_out_is_remembered(scripted, tmp_path):
     """Killed between its last epoch and its result, a run does not train on."""
     accuracies = [0.1, 0.3, 0.3, 0.2, 0.9, 0.9]
     scripted(accuracies, tmp_path / "run", patience=2).train()

@@ -8,7 +8,7 @@ from cli_tools import TINY, numnet, works, write_images
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.training import budget, recipes
-from numnet.training.loop import sides_of
+from numnet.training.progressive import sides_of
 
 
 @pytest.mark.parametrize("text, wanted", [("90s", 90), ("15min", 900), ("1.5h", 5400), ("2 min", 120)])

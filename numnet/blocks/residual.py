@@ -15,7 +15,7 @@ import numpy as np
 from numnet.blocks.separable import Sequence, name_children
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.kernels import batchnorm, concat, residual, squeeze_excite
-from numnet.layers.layer import Layer, Pending, Row, backward_through, finish, source
+from numnet.layers.layer import CostRow, Layer, Pending, backward_through, finish, source
 from numnet.layers.simple import Activation, Dense, GlobalAverage
 
 
@@ -66,7 +66,7 @@ class Residual(Sequence):
     def cost(self):
         if not self.adds:
             return []
-        return [Row("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
+        return [CostRow("add", "add", self.output_shape, residual.residual_cost(1, *self.output_shape))]
 
 
 class InvertedResidual(Residual):
@@ -198,7 +198,7 @@ class SqueezeExcite(Layer):
         squeeze_excite.unit_gate_gradient(dy, x, dgates)
         ds = backward_through(self.children[1:], dgates)
         dx = self.workspace.borrow(raw.shape, raw.dtype)
-        parts = self.peers.parts(batchnorm.parts_of(len(raw)))
+        parts = self.peers.parts_here(batchnorm.parts_of(len(raw)))
         sums = np.zeros((parts, 2, raw.shape[3]) if pending else (0, 2, 0))
         squeeze_excite.unit_backward(dy, self.gates, ds, x, dx, sums)  # and the squeeze's share
         if pending:
@@ -208,7 +208,9 @@ class SqueezeExcite(Layer):
         return dx
 
     def cost(self):
-        return [Row("scale", "scale", self.output_shape, squeeze_excite.scale_cost(1, *self.output_shape))]
+        return [
+            CostRow("scale", "scale", self.output_shape, squeeze_excite.scale_cost(1, *self.output_shape))
+        ]
 
 
 class Branches(Layer):
@@ -253,4 +255,4 @@ class Branches(Layer):
         return total
 
     def cost(self):
-        return [Row("concat", "concat", self.output_shape, concat.concat_cost(1, *self.output_shape))]
+        return [CostRow("concat", "concat", self.output_shape, concat.concat_cost(1, *self.output_shape))]

@@ -16,7 +16,7 @@ from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
 from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
-from numnet.layers.layer import Layer, Pending, Row, source
+from numnet.layers.layer import CostRow, Layer, Pending, source
 
 
 class Unit(Layer):
@@ -48,7 +48,7 @@ class Unit(Layer):
 
     def parts(self, images):
         """Number of partial sums for a batch."""
-        return self.peers.parts(batchnorm.parts_of(images))
+        return self.peers.parts_here(batchnorm.parts_of(images))
 
     # -------------------------------------------------------------- the frame
 
@@ -116,7 +116,7 @@ class Unit(Layer):
             pack, sums = self.pending.pack, self.pending.sums
             filters = y.shape[3]
             if sums is None:
-                parts = self.peers.parts(batchnorm.parts_of(y.size // filters))
+                parts = self.peers.parts_here(batchnorm.parts_of(y.size // filters))
                 sums = batchnorm.gradient_sums_of(dy, source(self.pending), parts)
             means = np.empty((2, filters), raw.dtype)
             spare = np.empty(filters, raw.dtype)
@@ -138,13 +138,13 @@ class Unit(Layer):
         """A row each for the convolution, the batch norm and the activation."""
         p, q, f = self.output_shape
         cost = self.convolution_cost()
-        rows = [Row("", self.kind, self.output_shape, cost._replace(params=cost.params + f * self.bias))]
+        rows = [CostRow("", self.kind, self.output_shape, cost._replace(params=cost.params + f * self.bias))]
         if self.norm is not None:
-            rows.append(Row("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
+            rows.append(CostRow("bn", "batch norm", self.output_shape, batchnorm.batchnorm_cost(1, p, q, f)))
         if self.code != IDENTITY:
             size = p * q * f
             rows.append(
-                Row(
+                CostRow(
                     "act",
                     self.activation,
                     self.output_shape,
@@ -264,7 +264,7 @@ class Pointwise(Unit):
 
     def parts(self, images):
         pixels = images * self.input_shape[0] * self.input_shape[1]
-        return self.peers.parts(batchnorm.parts_of(pixels, pointwise.LEAST))
+        return self.peers.parts_here(batchnorm.parts_of(pixels, pointwise.LEAST))
 
     def run(self, x, y, moments):
         pointwise.unit_forward(source(x), self.params["weight"], y, moments)

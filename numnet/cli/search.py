@@ -384,7 +384,7 @@ def _best_so_far(history) -> str:
     return f"best {100 * best['accuracy']:.1f} %, {1e3 * best['latency']:.2f} ms, reward {best['reward']:.3f}"
 
 
-KEYWORDS = {"reward": "kind", "data": "data_dir"}  # options whose name in run.plan is another one
+KEYWORDS = {"reward": "kind", "data": "data_dir"}  # options whose name in run.make_plan is another one
 PLANNED = (
     "method",
     "reward",
@@ -424,19 +424,20 @@ def _begin(arguments):
     dataset = (
         arguments.dataset if arguments.dataset in run.IMAGES else str(Path(arguments.dataset).absolute())
     )
-    plan = run.plan(dataset, given["latency"], nets=given.get("nets", run.LEAST), space=space, **keywords)
+    plan = run.make_plan(
+        dataset, target=given["latency"], nets=given.get("nets", run.LEAST), space=space, **keywords
+    )
     out = Path(given["out"]) if "out" in given else _new_folder(arguments.dataset)
-    if (out / run.PLAN).exists():
-        raise NumnetError(
-            f"{out} holds a search already; --resume {out} goes on with it, or name another --out"
-        )
+    run.require_free(out)
     proxy = run.Proxy(plan)
     described(space_named(space).draw(0), **proxy.options)
     table = _table(given.get("table"), space_named(space), plan["mode"], proxy.options, not arguments.quiet)
     if budget is not None:
         each = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
         nets, epochs = run.nets_for(budget, plan, each)
-        plan = run.plan(dataset, given["latency"], nets=nets, space=space, **{**keywords, "epochs": epochs})
+        plan = run.make_plan(
+            dataset, target=given["latency"], nets=nets, space=space, **{**keywords, "epochs": epochs}
+        )
         proxy.plan = plan
         say(f"numnet: {given['budget']} are {nets} nets of {epochs} epochs here")
     run.begin(out, plan, table)

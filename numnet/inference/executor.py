@@ -62,10 +62,15 @@ class Map:
 
 
 class Plan:
-    """Steps (kernel, arguments) for one input shape, and the buffers they work in."""
+    """Steps (kernel, arguments) for one input shape, and the buffers they work in.
+
+    ``owners``: for each step the one of the net's layers and blocks that it belongs to, so that a clock can stand between
+    them (``numnet.search.latency``). An activation that a dense layer's step does as well belongs to the dense layer.
+    """
 
     def __init__(self, executor, shape, dtype):
-        self.executor, self.dtype, self.steps = executor, dtype, []
+        self.executor, self.dtype, self.steps, self.owners = executor, dtype, [], []
+        self._owner = None  # of the steps that are being added
         self._free, self._sizes, self._order = [], [], []
         self._nothing = np.empty(0, dtype)
         # First with counted sizes, then with memory: buffers grow to the largest map that they will ever hold.
@@ -73,7 +78,7 @@ class Plan:
         self._lay_out(shape)
         self._memory = [_memory.empty(size, dtype) for size in self._sizes]
         self._room = _memory.empty(executor.folded.room, dtype)  # for a unit's or a block's packed weights
-        self._free, self.steps = [], []
+        self._free = []
         self.input, self.output = self._lay_out(shape)
 
     def steps_for(self, x):
@@ -125,12 +130,15 @@ class Plan:
         """Add a step to the plan (there is none to add while sizes are counted)."""
         if self._memory is not None:
             self.steps.append((kernel, arguments))
+            self.owners.append(self._owner)
 
     # -------------------------------------------------------------- one kind of layer after another
 
     def _through(self, layers, x):
         """The map that layers in a row make of map x."""
         for layer, activation in activated(layers):
+            if layers is self.executor.layers:
+                self._owner = layer
             x = self._dense(layer, activation, x) if isinstance(layer, Dense) else self._add(layer, x)
         return x
 

@@ -4,6 +4,10 @@ A training keeps every map of a batch, and the planned executor none: it writes 
 one after another as they do in training, but in inference, and as soon as a layer has been read its maps are given back.
 So there are never more than those of two neighbouring blocks beside the maps that were asked for, and nothing behind
 the last of these is computed. Afterwards every layer is what it was before: a backward pass that was due is still due.
+
+A layer keeps what its backward pass will need under names of its own (``self.x``, …), one of a user's own making, too: so
+there is no list of names to put back, and ``collect`` keeps each layer's whole ``__dict__``. The plan's ``owners`` are no
+help here, since a plan has no map between two layers of a block that runs in one pass.
 """
 
 from fnmatch import fnmatchcase
@@ -50,7 +54,7 @@ def collect(layers, x, wanted) -> dict:
             for name, part in tree:
                 part.memory = Memory()
                 if name in wanted:
-                    part.forward = _watched(part, name, found)
+                    part.forward = _watched(part, name, found)  # goes with the rest in _give_back
             x = hand(layer, x, False)
             _give_back(given)  # the maps of the layer before have been read
             before = mine

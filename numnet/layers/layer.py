@@ -21,6 +21,7 @@ A layer of one's own needs exactly these names::
 ``grads`` are assigned, never added to: no weight is shared in this family of nets, so there is nothing to zero.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Spec(NamedTuple):
         return self.role in ("conv", "depthwise", "pointwise", "dense")
 
 
-class Row(NamedTuple):
+class CostRow(NamedTuple):
     """A line of the cost table: one operation of a layer, for one image."""
 
     name: str
@@ -132,12 +133,14 @@ class Workspace:
 
 
 class Alone:
-    """The team of a layer that is trained by one process: what others would know (``numnet.parallel``), it has itself.
+    """What a layer asks of the other processes that train the net, where there are none: it has all that they would know.
 
-    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all.
+    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all. With
+    others it is one of ``numnet.parallel.peers``. (``training.team.Team`` is what the *training* asks: who reads which
+    images, who writes files. ``team.peers`` is one of these here.)
     """
 
-    def parts(self, parts):
+    def parts_here(self, parts):
         """How many of the ``parts`` partial sums that a shape asks for are made here."""
         return parts
 
@@ -152,12 +155,12 @@ class Alone:
     def weight_sums(self, unit, partial):
         """The unit's gradients have been written; those of its weight are the sum of ``partial`` (parts, …)."""
 
-    def grains(self, images):
-        """The parts of a batch, as slices, that a dense layer does one by one."""
-        return [slice(None)]
+    def shares(self, images):
+        """The shares of a batch of ``images`` images, as slices, that a dense layer and the loss do one by one."""
+        return [slice(0, images)]
 
-    def add_grains(self, gradients):
-        """The sum of the dense layer's gradients [(dw, db) of each of these parts]."""
+    def add_shares(self, gradients):
+        """The sum of the dense layer's gradients [(dw, db) of each of these shares]."""
         return gradients[0]
 
     def done(self, layer):
@@ -199,7 +202,7 @@ class Layer:
     def cost(self):
         """Rows (name, type, output shape, Cost) of one image; parameters that no row counts are added by the net."""
         params = sum(spec.size for spec in self.specs.values())
-        return [Row("", self.kind, self.output_shape, Cost(params=params))]
+        return [CostRow("", self.kind, self.output_shape, Cost(params=params))]
 
     # -------------------------------------------------------------- what all layers share
 
@@ -232,6 +235,23 @@ def hand(layer, x, training):
     if isinstance(x, Pending) and not layer.reads_pending:
         x = finish(x, layer.memory, "finished input")
     return layer.forward(x, training)
+
+
+@contextmanager
+def watched(layers, watch):
+    """Inside, every call of these layers' ``forward`` and ``backward`` goes to the function that ``watch`` makes of it.
+
+    watch(layer, name, method) -> a function of the same arguments, which calls ``method``, the layer's own of this name, and
+    may look at the clock or at the result.
+    """
+    for layer in layers:
+        layer.forward = watch(layer, "forward", layer.forward)
+        layer.backward = watch(layer, "backward", layer.backward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward, layer.backward
 
 
 def backward_through(layers, dy, input_gradient=True):

@@ -5,7 +5,7 @@ import numpy as np
 from numnet.kernels import activations, average, dense, dropout, pooling
 from numnet.kernels._cost import Cost
 from numnet.kernels.padding import output_side, resolve
-from numnet.layers.layer import Layer, Row, source
+from numnet.layers.layer import CostRow, Layer, source
 
 
 class Dense(Layer):
@@ -33,24 +33,24 @@ class Dense(Layer):
     def forward(self, x, training):
         self.x = x
         out = self.memory.array("y", (len(x), self.filters), x.dtype)
-        for grain in self.peers.grains(len(x)):
-            dense.dense_forward(x[grain], self.params["weight"], self.params.get("bias"), out[grain])
+        for share in self.peers.shares(len(x)):
+            dense.dense_forward(x[share], self.params["weight"], self.params.get("bias"), out[share])
         return out
 
     def backward(self, dy, input_gradient=True):
         out = self.workspace.borrow(self.x.shape, self.x.dtype)
         gradients = [
-            dense.dense_backward(dy[grain], self.x[grain], self.params["weight"], out[grain])[1:]
-            for grain in self.peers.grains(len(self.x))
+            dense.dense_backward(dy[share], self.x[share], self.params["weight"], out[share])[1:]
+            for share in self.peers.shares(len(self.x))
         ]
-        self.grads["weight"][:], db = self.peers.add_grains(gradients)
+        self.grads["weight"][:], db = self.peers.add_shares(gradients)
         if self.bias:
             self.grads["bias"][:] = db
         return out
 
     def cost(self):
         return [
-            Row(
+            CostRow(
                 "",
                 self.kind,
                 self.output_shape,
@@ -89,7 +89,7 @@ class GlobalAverage(Layer):
         return pooling.global_average_backward(dy, self.shape, self.workspace.borrow(self.shape, dy.dtype))
 
     def cost(self):
-        return [Row("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
+        return [CostRow("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
 
 
 class GlobalMax(Layer):
@@ -112,7 +112,7 @@ class GlobalMax(Layer):
         return pooling.global_max_backward(dy, self.where, self.shape, out)
 
     def cost(self):
-        return [Row("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
+        return [CostRow("", self.kind, self.output_shape, pooling.pooling_cost(1, *self.input_shape))]
 
 
 class MaxPool(Layer):
@@ -148,7 +148,7 @@ class MaxPool(Layer):
 
     def cost(self):
         cost = pooling.pooling_cost(1, *self.input_shape, *self.output_shape[:2])
-        return [Row("", self.kind, self.output_shape, cost)]
+        return [CostRow("", self.kind, self.output_shape, cost)]
 
 
 class AveragePool(Layer):
@@ -178,7 +178,7 @@ class AveragePool(Layer):
 
     def cost(self):
         cost = average.average_cost(1, *self.input_shape, self.kernel, *self.output_shape[:2])
-        return [Row("", self.kind, self.output_shape, cost)]
+        return [CostRow("", self.kind, self.output_shape, cost)]
 
 
 def _ceil_extra(n, k, s, before, after):
@@ -205,7 +205,7 @@ class Flatten(Layer):
         return dy.reshape(len(dy), *self.input_shape)
 
     def cost(self):
-        return [Row("", self.kind, self.output_shape, Cost())]
+        return [CostRow("", self.kind, self.output_shape, Cost())]
 
 
 class Dropout(Layer):
@@ -250,7 +250,9 @@ class Dropout(Layer):
 
     def cost(self):
         return [
-            Row("", self.kind, self.output_shape, dropout.dropout_cost(1, int(np.prod(self.output_shape))))
+            CostRow(
+                "", self.kind, self.output_shape, dropout.dropout_cost(1, int(np.prod(self.output_shape)))
+            )
         ]
 
 
@@ -275,7 +277,7 @@ class Activation(Layer):
     def cost(self):
         size = int(np.prod(self.output_shape))
         return [
-            Row("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))
+            CostRow("", self.activation, self.output_shape, Cost(elementwise=size, inputs=size, outputs=size))
         ]
 
 

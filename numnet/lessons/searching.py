@@ -187,8 +187,8 @@ def exchange():
 def small_search(table, target, nets, method="evolution", seed=0, images=1500, epochs=5, tell=None):
     """Records of a short search on the built-in set, with images of 16×16; nothing is written to the disk."""
     proxy = {"images": images, "epochs": epochs}
-    plan = run.plan(
-        "shapes", target, nets=nets, space="small", method=method, kind="hard", seed=seed, **proxy
+    plan = run.make_plan(
+        "shapes", target=target, nets=nets, space="small", method=method, kind="hard", seed=seed, **proxy
     )
     return run.in_memory(plan, table, tell=tell or (lambda record, history: None))
 

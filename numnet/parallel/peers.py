@@ -7,10 +7,12 @@ import numpy as np
 
 from numnet.blocks.unit import Unit
 from numnet.errors import NumnetError
+from numnet.kernels import batchnorm
 from numnet.kernels.batchnorm import PARTS
 from numnet.kernels.pointwise import sum_parts
 from numnet.layers.layer import Alone
 from numnet.layers.simple import Dense
+from numnet.training.team import cut
 
 
 class Peers(Alone):
@@ -60,7 +62,7 @@ class Exact(Peers):
         self.size = size
         self.own_parts = PARTS // size
 
-    def parts(self, parts):
+    def parts_here(self, parts):
         return self.own_parts
 
     def _whole(self, parts):
@@ -76,10 +78,11 @@ class Exact(Peers):
     def weight_sums(self, unit, partial):
         sum_parts(self._whole(partial), unit.grads["weight"])
 
-    def grains(self, images):
-        return [slice(lo, hi) for lo, hi in grains(images, self.own_parts)]
+    def shares(self, images):
+        """As many as there are parts here, cut as the kernels cut them."""
+        return [slice(lo, hi) for lo, hi in cut(images, self.own_parts)]
 
-    def add_grains(self, gradients):
+    def add_shares(self, gradients):
         dw, db = (np.stack(kind) for kind in zip(*gradients))
         return in_order(self._whole(dw)), in_order(self._whole(db))
 
@@ -89,14 +92,13 @@ class Exact(Peers):
 
 def merged(moments):
     """Moments (parts, 3, C) as (3, C), by batchnorm's equation (7) in index order."""
-    total = np.zeros(moments.shape[1:])
-    for part in moments:
-        if part[0].any():
-            count = total[0] + part[0]
-            delta = part[1] - total[1]
-            total[2] += part[2] + delta * delta * (total[0] * part[0] / count)
-            total[1] += delta * (part[0] / count)
-            total[0] = count
+    merge = getattr(
+        batchnorm.merge, "py_func", batchnorm.merge
+    )  # the row function as Python: here NumPy does all channels
+    total, all_channels = np.zeros(moments.shape[1:]), slice(None)
+    for count, mean, m2 in moments:
+        if count.any():
+            merge(total, all_channels, count, mean, m2)
     return total
 
 
@@ -106,11 +108,6 @@ def in_order(parts):
     for part in parts[1:]:
         total += part
     return total
-
-
-def grains(images, parts):
-    """(lo, hi) of the parts that ``images`` images are cut into, as the kernels cut them."""
-    return [(images * k // parts, images * (k + 1) // parts) for k in range(parts)]
 
 
 def require_exact(net, batches, accumulate, size) -> None:

@@ -12,7 +12,7 @@ from numnet.kernels.batchnorm import PARTS
 from numnet.layers.layer import ALONE
 from numnet.parallel import launch
 from numnet.parallel.exchange import Exchange, Nothing, gatherer
-from numnet.parallel.peers import Exact, Peers, Synchronised, grains, require_exact
+from numnet.parallel.peers import Exact, Peers, Synchronised, require_exact
 from numnet.parallel.watch import Watch
 from numnet.training.team import Part, Team, cut
 
@@ -106,9 +106,6 @@ class Ranks(Team):
         return np.concatenate(
             [np.arange(part.first, part.first + part.hi - part.lo) for part in self.parts(images, parts)]
         )
-
-    def grains(self, images):
-        return grains(images, PARTS // self.size) if self.exact else [(0, images)]
 
     def before(self, part, last):
         if self.comm is None and not self.exact:

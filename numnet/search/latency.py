@@ -37,6 +37,7 @@ from numnet.errors import NumnetError
 from numnet.inference.executor import Executor, Plan
 from numnet.kernels import vectors
 from numnet.kernels.loss import softmax_cross_entropy
+from numnet.layers.layer import watched
 from numnet.models import build, describe
 from numnet.search.blocks import words
 from numnet.search.space import generator
@@ -211,16 +212,20 @@ def measure(net, mode, rounds=None) -> tuple[list[float], float]:
     """(seconds of each of the net's layers in their places, seconds of all) in a mode: the shortest of ``rounds`` runs."""
     kind, images = mode_of(mode)
     rounds = rounds or ROUNDS[kind]
-    x = generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
+    x = _images(net, images)
     return (_inference if kind == "infer" else _training)(net, x, rounds)
 
 
 def whole(net, mode, rounds=None) -> float:
     """Seconds of the whole net in a mode, without any clock inside: the shortest of ``rounds`` runs."""
     kind, images = mode_of(mode)
-    x = generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
+    x = _images(net, images)
     work = (lambda: net.predict(x)) if kind == "infer" else _step(net, x)
     return _shortest(work, rounds or ROUNDS[kind])
+
+
+def _images(net, images):
+    return generator(0).standard_normal((images, *net.input_shape), np.float32).astype(net.dtype)
 
 
 def _shortest(work, rounds) -> float:
@@ -234,31 +239,10 @@ def _shortest(work, rounds) -> float:
     return min(times)
 
 
-class _Marked(Plan):
-    """A plan that knows which of the net's layers each step belongs to."""
-
-    def __init__(self, executor, shape, dtype):
-        self.top, self.now, self.owners = {id(layer) for layer in executor.layers}, None, []
-        super().__init__(executor, shape, dtype)
-
-    def _add(self, layer, x, skip=None):
-        self.now = id(layer) if id(layer) in self.top else self.now
-        return super()._add(layer, x, skip)
-
-    def _dense(self, layer, activation, x):
-        self.now = id(layer) if id(layer) in self.top else self.now
-        return super()._dense(layer, activation, x)
-
-    def _do(self, *step):
-        before = len(self.steps)
-        super()._do(*step)
-        self.owners += [self.now] * (len(self.steps) - before)
-
-
 def _inference(net, x, rounds):
     net.predict(x)
     executor = Executor(net.layers, net.flat, net.flat_buffers)
-    plan = _Marked(executor, x.shape, x.dtype)
+    plan = Plan(executor, x.shape, x.dtype)
     executor.folded.refresh()
     steps, clock, rows = plan.steps_for(x), time.perf_counter, []
     for number in range(WARM + rounds):
@@ -267,7 +251,7 @@ def _inference(net, x, rounds):
         for (call, arguments), owner in zip(steps, plan.owners, strict=True):
             call(*arguments)
             now = clock()
-            taken[owner] += now - last
+            taken[id(owner)] += now - last
             last = now
         if number >= WARM:
             rows.append(list(taken.values()))
@@ -275,29 +259,24 @@ def _inference(net, x, rounds):
 
 
 def _training(net, x, rounds):
-    taken = [0.0] * len(net.layers)
+    taken = {id(layer): 0.0 for layer in net.layers}
 
-    def timed(function, number):
+    def timed(layer, name, method):
         def call(*arguments, **options):
             began = time.perf_counter()
-            result = function(*arguments, **options)
-            taken[number] += time.perf_counter() - began
+            result = method(*arguments, **options)
+            taken[id(layer)] += time.perf_counter() - began
             return result
 
         return call
 
     step, rows = _step(net, x), []
     total = _shortest(step, rounds)
-    for number, layer in enumerate(net.layers):
-        layer.forward, layer.backward = timed(layer.forward, number), timed(layer.backward, number)
-    try:
+    with watched(net.layers, timed):
         for _ in range(rounds):
-            taken[:] = [0.0] * len(taken)
+            taken.update(dict.fromkeys(taken, 0.0))
             step()
-            rows.append(list(taken))
-    finally:
-        for layer in net.layers:
-            del layer.forward, layer.backward
+            rows.append(list(taken.values()))
     return [min(row) for row in zip(*rows)], total
 
 

@@ -15,7 +15,7 @@ from numnet import checkpoint
 from numnet.errors import NumnetError
 
 NETS, TIMES = "nets.jsonl", "times.jsonl"
-KINDS = {"number": int, "net": str, "latency": float, "accuracy": float, "reward": float}
+TYPES = {"number": int, "net": str, "latency": float, "accuracy": float, "reward": float}
 
 
 def read_nets(folder) -> list[dict]:
@@ -27,7 +27,7 @@ def read_nets(folder) -> list[dict]:
         except (ValueError, RecursionError):
             record = None
         sound = isinstance(record, dict) and record.get("number") == number
-        if not sound or not all(isinstance(record.get(name), kind) for name, kind in KINDS.items()):
+        if not sound or not all(isinstance(record.get(name), kind) for name, kind in TYPES.items()):
             raise NumnetError(f"{path}: damaged in line {number + 1}; expected the record of net {number}")
         records.append(record)
     return records

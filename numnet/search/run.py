@@ -49,14 +49,34 @@ MOST = 1.5  # times the time asked for: slower nets are not tried
 LEAST = 2  # nets
 
 
-def plan(
-    dataset, target, *, nets, space="32", method="evolution", kind="soft", images_at_once=1, seed=0, epochs=EPOCHS, side=None,
-    images=None, population=None, sample=None, activation=None, data_dir=None,
-) -> dict:  # fmt: skip
+def make_plan(
+    dataset,
+    *,
+    target,
+    nets,
+    images_at_once=1,
+    space="32",
+    activation=None,
+    method="evolution",
+    kind="soft",
+    population=None,
+    sample=None,
+    epochs=EPOCHS,
+    images=None,
+    side=None,
+    data_dir=None,
+    seed=0,
+) -> dict:
     """The plan of a search, as plan.json has it. NumnetError for what no search can be.
 
-    target: seconds of inference of ``images_at_once`` images. ``kind``: the reward's. ``side``, ``images``, ``epochs``: the
-    proxy's. population, sample: P and S of evolution; None: a fifth of the nets, and a quarter of that.
+    dataset, data_dir       "cifar10", "shapes" or a folder; where CIFAR-10 lies, if not in the usual place
+    target                  seconds of inference of ``images_at_once`` images that a net should take
+    nets                    how many are tried
+    space, activation       the space's name in ``space.SPACES``; the activation of all nets, None: as a line has it
+    method, kind            of proposing nets (``evolution.METHODS``), and of the reward (``reward.WEIGHTS``)
+    population, sample      P and S of evolution; None: a fifth of the nets, and a quarter of that
+    epochs, images, side    of the proxy: its epochs, training images and their side in pixels; None: as ``IMAGES`` and
+                            ``SIDES`` have it
     """
     space_named(space)
     for name, value, known in (("method", method, METHODS), ("reward", kind, WEIGHTS)):
@@ -201,13 +221,18 @@ def nets_for(budget, plan, seconds) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------- folders
 
 
-def begin(folder, plan, table) -> None:
-    """Make a search's folder; NumnetError if there is one already."""
-    folder = Path(folder)
-    if (folder / PLAN).exists():
+def require_free(folder) -> None:
+    """Raise NumnetError if the folder holds a search."""
+    if (Path(folder) / PLAN).exists():
         raise NumnetError(
             f"{folder} holds a search already; --resume {folder} goes on with it, or name another --out"
         )
+
+
+def begin(folder, plan, table) -> None:
+    """Make a search's folder; NumnetError if there is one already."""
+    folder = Path(folder)
+    require_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

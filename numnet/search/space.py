@@ -31,21 +31,28 @@ FIELDS = ("kind", "k", "se", "skip", "c", "n")  # what a stage chooses
 
 
 class Reference(NamedTuple):
-    """A stage of the reference: channels, repeats, stride of the first."""
+    """A stage of the reference, around which the space lies."""
 
-    c: int
-    n: int
-    s: int
+    c: int  # output channels of each of its layers
+    n: int  # layers, one after another
+    s: int  # stride of the first; the others have 1
 
 
 class Space(NamedTuple):
-    """``stages``: a Reference each. ``last``: channels of a last 1×1 convolution, 0 for none."""
+    """A space of nets: what all of them share, and a reference for each stage that they choose.
+
+    side          of the images, in pixels
+    stem          output channels of the stem, a 3×3 convolution
+    stem_stride   its stride
+    stages        a Reference for each stage, in the order of computation
+    last          output channels of a 1×1 convolution behind the stages; 0: there is none
+    """
 
     side: int
     stem: int
     stem_stride: int
     stages: tuple
-    last: int
+    last: int = 0
 
     def choices(self, stage: int) -> dict:
         """What each of FIELDS may be in this stage; "kind" has pairs (kind, expansion)."""
@@ -115,19 +122,46 @@ class Space(NamedTuple):
 
 
 SPACES = {
-    "small": Space(32, 16, 2, (Reference(16, 1, 1), Reference(24, 1, 2), Reference(40, 2, 2)), 0),
+    "small": Space(
+        side=32,
+        stem=16,
+        stem_stride=2,
+        stages=(
+            Reference(c=16, n=1, s=1),
+            Reference(c=24, n=1, s=2),
+            Reference(c=40, n=2, s=2),
+        ),
+        last=0,
+    ),
     "32": Space(
-        32, 32, 2,
-        (Reference(32, 2, 1), Reference(48, 2, 1), Reference(64, 3, 2), Reference(96, 3, 1), Reference(160, 2, 2)),
-        0,
+        side=32,
+        stem=32,
+        stem_stride=2,
+        stages=(
+            Reference(c=32, n=2, s=1),
+            Reference(c=48, n=2, s=1),
+            Reference(c=64, n=3, s=2),
+            Reference(c=96, n=3, s=1),
+            Reference(c=160, n=2, s=2),
+        ),
+        last=0,
     ),
     "224": Space(
-        224, 32, 2,
-        (Reference(16, 1, 1), Reference(24, 2, 2), Reference(32, 3, 2), Reference(64, 4, 2), Reference(96, 3, 1),
-         Reference(160, 3, 2), Reference(320, 1, 1)),
-        1280,
+        side=224,
+        stem=32,
+        stem_stride=2,
+        stages=(
+            Reference(c=16, n=1, s=1),
+            Reference(c=24, n=2, s=2),
+            Reference(c=32, n=3, s=2),
+            Reference(c=64, n=4, s=2),
+            Reference(c=96, n=3, s=1),
+            Reference(c=160, n=3, s=2),
+            Reference(c=320, n=1, s=1),
+        ),
+        last=1280,
     ),
-}  # fmt: skip
+}
 
 
 def space_named(name) -> Space:

@@ -10,6 +10,7 @@ ENOUGH of its own epochs, and as many epochs of that as fit.
 
 import re
 import time
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -18,11 +19,11 @@ from numnet import ahead
 from numnet import data as datasets
 from numnet.data.split import ResizedSplit
 from numnet.errors import NumnetError
-from numnet.kernels.loss import softmax_cross_entropy
 from numnet.models import build
-from numnet.training import recipes
+from numnet.training import recipes, rehearsal
 from numnet.training.console import Compiling
-from numnet.training.loop import Run, shrunk, sides_of
+from numnet.training.loop import Run
+from numnet.training.progressive import at_side, shrunk, sides_of
 from numnet.training.run import data_of, plan
 
 LADDER = {  # by the time that they take
@@ -116,33 +117,25 @@ def measure(dataset, merged, progress=True, reading=None) -> dict:
 
 def _step_seconds(run, split, side, progress) -> float:
     """The median of a few steps, reading and augmentation included; the first one, which compiles, is not counted."""
-    net, settings = run.net, run.settings
+    net, settings, taken = run.net, run.settings, []
     if side != run.side:
         split = ResizedSplit(split, side)
-        net.resize(side)
-    if ahead.compilers():
-        ahead.prepare(run._rehearse_a_step, Compiling(progress))
-    taken = []
-    while len(taken) <= STEPS:
-        began = time.perf_counter()
-        for x, labels in datasets.batches(
-            split, batch_size=settings["batch_size"], scaling=run.scaling, epoch=len(taken), dtype=net.dtype,
-            augment=shrunk(settings["augment"], side / run.side), channels=net.input_shape[2],
-        ):  # fmt: skip
-            logits = net.forward(x, training=True)
-            net.backward(_gradient(logits, labels, settings), input_gradient=False)
-            run.optimiser.step(0.0)
-            now = time.perf_counter()
-            taken.append(now - began)
-            began = now
-    if side != run.side:
-        net.resize(run.side)
+    with at_side(net, side):
+        if ahead.compilers():
+            ahead.prepare(partial(rehearsal.step, run), Compiling(progress))
+        while len(taken) <= STEPS:
+            began = time.perf_counter()
+            for x, labels in datasets.batches(
+                split, batch_size=settings["batch_size"], scaling=run.scaling, epoch=len(taken), dtype=net.dtype,
+                augment=shrunk(settings["augment"], side / run.side), channels=net.input_shape[2],
+            ):  # fmt: skip
+                _, dlogits = run.loss.mean(net.forward(x, training=True), labels)
+                net.backward(dlogits, input_gradient=False)
+                run.optimiser.step(0.0)
+                now = time.perf_counter()
+                taken.append(now - began)
+                began = now
     return median(taken[1:])
-
-
-def _gradient(logits, labels, settings):
-    labels = getattr(labels, "labels", labels)  # of mixed images: the time is the same
-    return softmax_cross_entropy(logits, labels, settings["label_smoothing"])[1]
 
 
 def _predict_seconds(run, split) -> float:

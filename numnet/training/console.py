@@ -22,11 +22,11 @@ class Signals:
     """
 
     def __init__(self, active):
-        self.received, self._before = None, {}
-        self._active = active and threading.current_thread() is threading.main_thread()
+        self.active, self.received, self._before = active, None, {}
 
     def __enter__(self):
-        if self._active:
+        self.received = None
+        if self.active and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = before = signal.signal(number, self._note)

@@ -170,10 +170,14 @@ class Average:
 
     After t steps the decay is min(decay, (1 + t)/(10 + t)), as ``tf.train.ExponentialMovingAverage`` has it
     with a step count: the average forgets the random start quickly and becomes long only as training goes on.
+
+    ``frozen``: how many of the first numbers of each vector never change. They are copied: an average of equal numbers
+    may be off by a bit.
     """
 
-    def __init__(self, decay: float, **vectors):
+    def __init__(self, decay: float, frozen: tuple[int, ...] = (), **vectors):
         self.decay, self.vectors = decay, vectors
+        self.frozen = dict(zip(vectors, frozen))
         self.slots = {name: v.copy() for name, v in vectors.items()}
 
     def update(self, steps: int) -> None:
@@ -181,6 +185,8 @@ class Average:
         decay = min(self.decay, (1 + steps) / (10 + steps))
         for name, v in self.vectors.items():
             vector.average(self.slots[name], v, decay)
+            count = self.frozen.get(name, 0)
+            self.slots[name][:count] = v[:count]
 
     def take(self) -> None:
         """Put the averages into the net for good."""

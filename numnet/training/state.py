@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from numnet.training import lock, trouble
 from numnet.training.recipes import READING, SETTINGS
 
 FORMAT = 1
+BEST = "best.safetensors"
 # Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
 FREE = ("checkpoint_every", "keep_every", "patience", "about", *READING)
 
@@ -114,7 +116,7 @@ def keep(run) -> None:
     """Write the checkpoint that is kept, and next to it the best net so far, which a later one may replace."""
     name = f"epoch-{run.epoch}"
     save(run, f"{name}.safetensors")
-    _copy(run.out / "best.safetensors", run.out / f"{name}.best.safetensors")
+    _copy(run.out / BEST, run.out / f"{name}.best.safetensors")
 
 
 def kept(out) -> list[int]:
@@ -142,7 +144,7 @@ def go_back(out, epoch) -> None:
     lock.Lock(out).require_free()
     (out / "result.json").unlink(missing_ok=True)
     _copy(there, out / "last.safetensors")
-    _copy(best, out / "best.safetensors")
+    _copy(best, out / BEST)
 
 
 def _copy(source, target) -> None:
@@ -186,13 +188,26 @@ def save_net(run, name) -> None:
     _write(run, name, {}, run.best)
 
 
+@contextmanager
+def weights_of_best(run):
+    """Inside, the net has the weights of best.safetensors, which member 0 reads; afterwards its own again."""
+    net, best = run.net, run.out / BEST
+    own, own_buffers = net.flat.copy(), net.flat_buffers.copy()
+    try:
+        run.team.lead(lambda: net.restore(checkpoint.read(best)[0], str(best)))
+        run.team.level(net)
+        yield
+    finally:
+        net.flat[:], net.flat_buffers[:] = own, own_buffers
+
+
 def _write(run, name, tensors, training) -> None:
     net = run.net  # what is not finite is not saved: the older checkpoint stays
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
-        run.diverged("a weight is not finite", trouble.of_weights(net), over=True)
+        trouble.diverged(run, "a weight is not finite", trouble.of_weights(net), over=True)
     for tensor, array in tensors.items():
         if not np.isfinite(array).all():
-            run.diverged(f"{tensor} is not finite", over=True)
+            trouble.diverged(run, f"{tensor} is not finite", over=True)
     document = {
         "format": FORMAT,
         "config": run.net.config,
@@ -243,7 +258,7 @@ def load(run) -> None:
     if len(training["history"]) != training["epoch"] or training["batch"] > run.batches:
         raise NumnetError(f"{last}: damaged checkpoint (its position is not where its history ends)")
     for key in sorted((set(run.settings) | set(theirs)) & set(SETTINGS) - set(FREE) - set(run.extended)):
-        was, now = (recipe.get(key, run.DEFAULTS.get(key)) for recipe in (theirs, run.settings))
+        was, now = (recipe.get(key, run.defaults.get(key)) for recipe in (theirs, run.settings))
         if was != now:
             raise NumnetError(
                 f"{run.out}: this run was started with {key} = {json.dumps(was)}, it cannot go on with "

@@ -8,6 +8,7 @@ have the same weights; member 0 leads: it alone prints and writes.
 from typing import NamedTuple
 
 from numnet.errors import NumnetError
+from numnet.layers.layer import ALONE
 
 
 class Part(NamedTuple):
@@ -20,11 +21,20 @@ class Part(NamedTuple):
     weight: float  # of the member's mean loss in that of the batch
     copies: int = 1  # members that do these images; more than 1 where there are fewer images than members
 
+    @property
+    def mine(self) -> slice:
+        """Where the part's images lie among those that the member has."""
+        return slice(self.lo, self.hi)
+
 
 class Team:
-    """One process alone. What several do otherwise is said at each method."""
+    """One process alone. What several do otherwise is said at each method.
+
+    ``peers``: what the layers and the loss ask of the others during a step, see ``numnet.layers.layer.Alone``.
+    """
 
     rank, size = 0, 1
+    peers = ALONE
 
     @property
     def leads(self) -> bool:
@@ -44,10 +54,6 @@ class Team:
     def take(self, images: int, parts: int):
         """The places in a batch of the images that this member reads: a slice or an array."""
         return slice(None)
-
-    def grains(self, images: int) -> list[tuple[int, int]]:
-        """(first, end) of the shares of a member's part whose losses are summed one by one."""
-        return [(0, images)]
 
     def before(self, part: Part, last: bool) -> None:
         """A part is about to go through the net; ``last``: its backward pass completes the gradient."""

@@ -8,7 +8,25 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from numnet.layers.layer import Pending
+from numnet.errors import Diverged
+from numnet.layers.layer import Pending, watched
+
+
+def diverged(run, what, where="", over=False) -> None:
+    """Raise Diverged: ``what`` is no longer a finite number; ``where``: ", first in …"; ``over``: between steps."""
+    when = f"in epoch {run.epoch + 1}, step {run.batch + (not over)} of {run.batches}"
+    if over and not run.batch:
+        when = f"at the end of epoch {run.epoch}"
+    raise Diverged(
+        f"{what} {when}{where}: training diverged; "
+        f"try a learning rate below {run.optimiser.options['lr']:g}, a longer warm-up, or clip_norm"
+    )
+
+
+def finite(vector) -> bool:
+    """True if every number is finite: a sum is then, too, unless it overflows. Half the price of looking at each."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(vector.sum())) or bool(np.isfinite(vector).all())
 
 
 def of_weights(net, buffers=True) -> str:
@@ -30,7 +48,7 @@ def of_training(net, passes, parts) -> str:
     try:
         for first, x, dlogits in parts:
             net.step, net.first_image = passes, first
-            with watched(net) as seen, np.errstate(all="ignore"):
+            with _looked_through(net) as seen, np.errstate(all="ignore"):
                 net.backward(dlogits(net.forward(x, training=True)), input_gradient=False)
             if seen:
                 return f", first in {seen[0]}"
@@ -52,7 +70,7 @@ def of_inference(net, batches) -> str:
     """The same for inference over the batches."""
     found = of_weights(net)
     for x, _ in () if found else batches:
-        with watched(net) as seen, np.errstate(all="ignore"):
+        with _looked_through(net) as seen, np.errstate(all="ignore"):
             net.forward(x)
         if seen:
             return f", first in {seen[0]}"
@@ -60,35 +78,32 @@ def of_inference(net, batches) -> str:
 
 
 @contextmanager
-def watched(net):
+def _looked_through(net):
     """Inside, the list gets a text for every layer whose result is not finite, in the order of computation."""
-    seen, layers = [], list(net.walk())
-    for path, layer in layers:
-        layer.forward = _watch(layer.forward, f"the output of {path}", seen)
-        layer.backward = _watch(layer.backward, f"the gradient behind {path}", seen, layer.grads, path)
-    try:
+    seen, paths = [], {id(layer): path for path, layer in net.walk()}
+
+    def watch(layer, name, method):
+        path, forward = paths[id(layer)], name == "forward"
+
+        def call(*arguments, **more):
+            result = method(*arguments, **more)
+            for parameter, array in () if forward else layer.grads.items():
+                if not np.isfinite(array).all():
+                    seen.append(f"the gradient of {path}.{parameter}")
+            if not _sound(result):
+                seen.append(f"the output of {path}" if forward else f"the gradient behind {path}")
+            return result
+
+        return call
+
+    with watched([layer for _, layer in net.walk()], watch):
         yield seen
-    finally:
-        for _, layer in layers:
-            del layer.forward, layer.backward
 
 
-def _watch(method, text, seen, grads=None, path=""):
-    def call(*arguments, **more):
-        result = method(*arguments, **more)
-        for name, array in (grads or {}).items():
-            if not np.isfinite(array).all():
-                seen.append(f"the gradient of {path}.{name}")
-        if not _finite(result):
-            seen.append(text)
-        return result
-
-    return call
-
-
-def _finite(value) -> bool:
+def _sound(value) -> bool:
+    """True if what a layer returned holds no number that is not finite."""
     if isinstance(value, Pending):
-        return _finite(value.raw) and _finite(value.pack)
+        return _sound(value.raw) and _sound(value.pack)
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return bool(np.isfinite(value).all())
     return True

@@ -20,8 +20,9 @@ import numnet
 from numnet.bench.mirror import mirror
 from numnet.data import batches
 from numnet.training import run
-from numnet.training.loop import Run, shrunk
+from numnet.training.loop import Run
 from numnet.training.optimisers import Muon as numnet_muon
+from numnet.training.progressive import shrunk
 
 
 def arguments():
@@ -130,7 +131,7 @@ def main():
     for epoch, side in enumerate(plan.sides):
         right = images = 0
         stream = batches(
-            plan.images_of(side), batch_size=plan.settings["batch_size"], seed=plan.settings["seed"], epoch=epoch,
+            plan.sized.at(side), batch_size=plan.settings["batch_size"], seed=plan.settings["seed"], epoch=epoch,
             augment=shrunk(plan.settings["augment"], side / plan.side), scaling=plan.scaling,
         )  # fmt: skip
         for x, labels in stream:
