@@ -11,7 +11,7 @@ import numnet
 from numnet import data as datasets
 from numnet.data.split import ArraySplit, Dataset
 from numnet.errors import NumnetError
-from numnet.training import judge
+from numnet.training import scoring
 from numnet.training.loop import Run
 
 SCALING = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -163,7 +163,7 @@ def scripted(monkeypatch):
             accuracy = accuracies[run.epoch]
             return {"validation_loss": 1 - accuracy, "validation_accuracy": accuracy}
 
-        monkeypatch.setattr(judge, "validation", validation)
+        monkeypatch.setattr(scoring, "validation", validation)
         settings = {"epochs": len(accuracies), **settings}
         return Run(fakes.make_net(), fakes.make_data(), settings, out=out, progress=False)
 

@@ -320,7 +320,23 @@ def merge_tile(moments, count, centre, tile):
         merge(moments, c, centre[c] + beside, max(m2, 0.0), counts)  # rounding may leave less than 0
 
 
+@row
+def merge_parts(moments, total):
+    """total (3, C), zero, takes in moments (parts, 3, C), the parts in index order."""
+    for part in range(moments.shape[0]):
+        if moments[part, 0, 0] > 0:
+            counts = counts_of(total[0, 0], moments[part, 0, 0])
+            for c in range(total.shape[1]):
+                merge(total, c, moments[part, 1, c], moments[part, 2, c], counts)
+
+
 # ---------------------------------------------------------------------------------------------- passes
+
+
+@kernel(parallel=False)
+def merge_moments(moments, total):
+    """``merge_parts`` for callers outside of this page."""
+    merge_parts(moments, total)
 
 
 @kernel
@@ -377,15 +393,11 @@ class Running(NamedTuple):
 @kernel(parallel=False)
 def close_moments(moments, gamma, beta, eps, running, pack):
     """Merge the parts in index order, fill the pack (4, C) by (1) and (2), move the running statistics by (4)."""
-    momentum = running.momentum
+    momentum, total = running.momentum, np.zeros((3, gamma.size))
+    merge_parts(moments, total)
     for c in range(gamma.size):
-        total = np.zeros((3, 1))
-        for part in range(moments.shape[0]):
-            if moments[part, 0, c] > 0:
-                counts = counts_of(total[0, 0], moments[part, 0, c])
-                merge(total, 0, moments[part, 1, c], moments[part, 2, c], counts)
-        count, mean = total[0, 0], total[1, 0]
-        variance = total[2, 0] / count
+        count, mean = total[0, c], total[1, c]
+        variance = total[2, c] / count
         pack[MEAN, c] = mean
         pack[INV_STD, c] = 1 / np.sqrt(variance + eps)
         pack[GAMMA, c] = gamma[c]

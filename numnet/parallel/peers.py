@@ -92,13 +92,8 @@ class Exact(Peers):
 
 def merged(moments):
     """Moments (parts, 3, C) as (3, C), by batchnorm's equation (7) in index order."""
-    merge = getattr(
-        batchnorm.merge, "py_func", batchnorm.merge
-    )  # the row function as Python: here NumPy does all channels
-    total, all_channels = np.zeros(moments.shape[1:]), slice(None)
-    for count, mean, m2 in moments:
-        if count.any():
-            merge(total, all_channels, count, mean, m2)
+    total = np.zeros(moments.shape[1:])
+    batchnorm.merge_moments(moments, total)
     return total
 
 

@@ -6,9 +6,9 @@ sweep         several trainings from one file            results   the table of 
 budget        how many epochs fit in so much time        `numnet train --budget`
 run           a training from a data set's name and a recipe
 loop          `fit`: epochs and steps                    begin here
-judge         validation, the best epoch, the test at the end
+scoring       validation, the best epoch, the test at the end
 rehearsal     the kernels of a step compiled before it
-meaning       what settings mean for a net and its data  whitening: a first layer made from the images
+setup         what settings mean for a net and its data  whitening: a first layer made from the images
 state         a run on disk, and how it goes on          trouble: where a number stopped being finite
 loss          of a batch                                 progressive: smaller images first
 evaluate      accuracy and more, over a split            team: who shares the work

@@ -37,7 +37,7 @@ from numnet.data.mixing import Mixed
 from numnet.errors import NumnetError
 from numnet.kernels import vector
 from numnet.net import Net
-from numnet.training import judge, meaning, rehearsal, state, trouble
+from numnet.training import rehearsal, scoring, setup, state, trouble
 from numnet.training.console import Bar, Signals
 from numnet.training.lock import Lock
 from numnet.training.loss import Loss
@@ -65,27 +65,27 @@ class Run:
     def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True, team=None):
         # Who trains what, and where it is written
         self.net, self.data, self.meta, self.callbacks = net, data, meta or {}, callbacks
-        self.settings = settings = check(meaning.plain({**DEFAULTS, **settings}), "training")
+        self.settings = settings = check(setup.plain({**DEFAULTS, **settings}), "training")
         self.out, self.team = None if out is None else Path(out), team or Team()
         self.writes = self.out is not None and self.team.leads
         self.lock = Lock(self.out or ".")  # taken by ``state.prepare``
 
         # What the settings mean for this net and this data
-        meaning.require_trainable(net, data)
+        setup.require_trainable(net, data)
         if net.fake is not None:
             settings["quantise"] = True
-        meaning.require_quantisable(settings, self.team.size)
+        setup.require_quantisable(settings, self.team.size)
         self.images = len(data.train.labels)
         self.batches = -(-self.images // settings["batch_size"])  # of an epoch; the last may be smaller
-        self.scaling = meaning.scaling_of(settings, data)
-        self.frozen = meaning.freeze(settings, net, data, self.scaling)
+        self.scaling = setup.scaling_of(settings, data)
+        self.frozen = setup.freeze(settings, net, data, self.scaling)
         if self.team.leads:
-            meaning.tell_of_other_classes(net, data)
-        self.loss = Loss(settings["label_smoothing"], meaning.class_weights(settings, data, net.classes))
-        meaning.require_validation(settings, data)
-        self.optimiser = meaning.optimiser(settings, net)
-        self.rate = meaning.rate(settings, self.optimiser.options["lr"], self.batches)
-        self.average = meaning.average(settings, net, self.frozen)
+            setup.tell_of_other_classes(net, data)
+        self.loss = Loss(settings["label_smoothing"], setup.class_weights(settings, data, net.classes))
+        setup.require_validation(settings, data)
+        self.optimiser = setup.optimiser(settings, net)
+        self.rate = setup.rate(settings, self.optimiser.options["lr"], self.batches)
+        self.average = setup.average(settings, net, self.frozen)
         self.side = net.input_shape[0]
         self.sides = possible_sides(settings, net)  # of each epoch
         self.sized = Sized(data.train, self.side)
@@ -126,7 +126,7 @@ class Run:
             self.lock.free()
 
     def _train(self, resume) -> None:
-        meaning.give_grids(self.settings, self.net, self.data, self.scaling, resume)
+        setup.give_grids(self.settings, self.net, self.data, self.scaling, resume)
         if self.out is not None:
             self.team.lead(lambda: state.prepare(self, resume))
         elif resume:
@@ -216,7 +216,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         """Validation, the line of metrics, the checkpoints."""
-        sums, validation = self.sums, judge.validation(self)
+        sums, validation = self.sums, scoring.validation(self)
         now = time.perf_counter()
         self.seconds = now - self.began
         record = {
@@ -236,7 +236,7 @@ class Run:
         if self.writes:
             state.append(self, record)
         # The best net before last.safetensors: killed in between, the epoch is done again, and both are right.
-        judge.note_best(self, record)
+        scoring.note_best(self, record)
         if self.writes:
             if self.settings["keep_every"] is not None and self.epoch % self.settings["keep_every"] == 0:
                 state.keep(self)
@@ -312,7 +312,7 @@ class Run:
     def _end(self) -> None:
         """The test images, seen by the best net; with ``ema`` the averages are put into the net for good."""
         if self.out is not None:
-            self.result = judge.result(self)
+            self.result = scoring.result(self)
             if self.writes:
                 text = json.dumps(self.result, indent=1) + "\n"
                 checkpoint.replace(self.out / "result.json", text.encode())
