@@ -330,6 +330,9 @@ WINDOWS = [
     Shape(1, 6, 6, 3, 4, 3, 2, 0),
     Shape(1, 5, 4, 2, 3, 3, 2, ((2, 0), (0, 3)), 2),
     Shape(1, 3, 3, 2, 2, 3, 1, ((4, 0), (0, 5))),
+    Shape(1, 3, 3, 5, 2, 3, 1, ((1, 1), (0, 5))),  # rows of dy longer than those of x
+    Shape(1, 3, 7, 3, 2, 3),  # 7 and 8 output pixels, which go together
+    Shape(1, 2, 8, 2, 2, 3),
     Shape(1, 4, 5, 2, 3, (1, 5)),
     Shape(1, 6, 5, 3, 3, (5, 3), 2, "symmetric"),
     Shape(1, 5, 8, 2, 2, 4, 3, 2),
@@ -459,7 +462,8 @@ def refuses(call, word):
 @page("batchnorm")
 def moments():
     for shape in ((1, 3), (7, 3), (40, 5), (33, 2), (100, 1)):
-        x = draw(shape)[0] * [1] + 1e5  # the mean far from 0, and from the first pixel's tile
+        x = draw(shape)[0] * [1] + 1e5  # the mean far from 0
+        x[0] += 1e3  # and the first pixel, which the sums first stand around, far from the mean
         parts = batchnorm.moments_of(x)
         assert parts.shape == (batchnorm.parts_of(shape[0]), 3, shape[1])
         rest = x
@@ -468,7 +472,8 @@ def moments():
             assert (part[0] == count).all() and count > 0
             mine, rest = rest[:count], rest[count:]
             assert np.abs(part[1] - mine.mean(0)).max() <= 1e-10
-            assert np.abs(part[2] - ((mine - mine.mean(0)) ** 2).sum(0)).max() <= 1e-9 * max(count, 1) + 1e-9
+            want = ((mine - mine.mean(0)) ** 2).sum(0)
+            assert (np.abs(part[2] - want) <= 1e-12 * want + 1e-9).all()
         assert len(rest) == 0
     assert [batchnorm.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 4, 8, 2]
 
