@@ -251,6 +251,12 @@ def test_depthwise_is_its_definition_and_the_table_comes_behind(case):
     assert (got == table[want]).all()
 
 
+def test_a_product_without_whole_words_is_refused():
+    packed = quantised_product.pack(weights_of(1, 6, 4), 3, fixed_for(4))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        quantised_product.product(bytes_of(5, 6), packed, np.empty((5, 4), np.uint8))
+
+
 def test_depthwise_with_tiles_of_few_rows(monkeypatch):
     monkeypatch.setattr(quantised_depthwise, "WORDS", 9000)
     test_depthwise_is_its_definition_and_the_table_comes_behind(DEPTHWISE[3])

@@ -4,29 +4,27 @@
     Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference: A whitepaper"
     Nagel et al. 2021, "A White Paper on Neural Network Quantization"
 
-**Letters** of this page, beside those of all pages: q is the whole number that stands for a real one. A map has one *scale*
-and one *zero point*, ``scale_x`` and ``zero_x`` of a map x; a filter f of weights has a scale alone, ``scale_w[f]``. b is a
-bias, a whole number. What multiplies a sum is the ratio of scales, ``ratio``; in whole numbers it is m and ``shift``. (s is
-the stride here as everywhere, M the depth multiplier; papers call the ratio M.) clip(q, low, high) cuts at both bounds.
-
-The numbers of a map stand on a grid of 256 places, with a step of ``scale`` between two:
+The numbers of a map stand on a *grid* of 256 places. It has a *scale*, the step between two places, and a *zero point*, the
+place of 0: ``scale_x`` and ``zero_x`` of a map x. In (1) and (2) q is the whole number, or place, of a real one:
 
 (1)  real = scale · (q − zero),    q of 0 … 255           Jacob et al., equation 1
 (2)  q = clip(⌊real / scale + ½⌋ + zero, 0, 255)          the nearest place; halves go up
 
-0 always has a place of its own (q = zero), since padding is full of it. Weights have a scale for each filter and no zero
-point, q of −127 … 127: so Σ (x − zero_x) · w needs one correction a filter (13), known beforehand, and none an image. With b
-in steps of scale_x · scale_w[f]:
+clip(q, low, high) is low where q is smaller, and high where it is larger. 0 always has a place of its own (q = zero), since
+padding is full of it. Weights have a scale for each filter, ``scale_w[f]``, and no zero point, q of −127 … 127: so
+Σ (x − zero_x) · w needs one correction a filter (13), known beforehand, and none an image. From here on x, w and y are whole
+numbers, and so is the bias b, in steps of scale_x · scale_w[f]:
 
 (3)  sum[f] = b[f] + Σ (x − zero_x) · w[f]                32 bits hold it: K·K·C · 255 · 127 < 2³¹ up to 66,000 products
 (4)  y = clip(⌊sum[f] · ratio[f] + ½⌋ + zero_y, low, high)     ratio[f] = scale_x · scale_w[f] / scale_y, a real number
 (5)  ratio ≈ m / 2^shift                                  m a whole number below 2³¹; shift at most 54
 (6)  y = clip((sum · m + c) >> shift, low, high)          c = zero_y · 2^shift + 2^(shift−1); >> rounds down
 
-(6) is (4) in whole numbers: the ½ of the rounding rule, the zero point and, in ``Fixed``, the bias are one number c. Halves
-go up, towards +∞; that is the rule of this page everywhere. (TensorFlow Lite's older kernels round twice, and halves away
-from zero; ONNX Runtime multiplies by a float32 and sends halves to the even neighbour. So one step between programs is no
-error.)
+m, c and ``shift`` are numbers of each filter. (Papers call the ratio M and the shift n or s; here M is the depth multiplier
+and s the stride.) (6) is (4) in whole numbers: the ½ of the rounding rule, the zero point and, in ``Fixed``, the bias are one
+number c. Halves go up, towards +∞; that is the rule of this page everywhere. (TensorFlow Lite's older kernels round twice,
+and halves away from zero; ONNX Runtime multiplies by a float32 and sends halves to the even neighbour. So one step between
+programs is no error.)
 
 **How near (5) is.** m / 2^shift is at most half of 2^−shift away from the ratio. Where the ratio is 2⁻²⁴ or more, m has all
 its 31 bits, m ≥ 2³⁰: an error of at most 2⁻³¹ · ratio. A smaller ratio would want a larger shift than 54. It keeps 54, and m
@@ -45,7 +43,7 @@ Other steps. (8), (9) and (10) end as (6) does, with the bounds low and high, an
 (9)  mean          y = clip((Σ (x − zero_x) · m + c) >> shift, low, high)    the ratio has the 1/(P·Q) in it
 (10) excitation    y = clip(((x − zero_x) · (g − zero_g) · m + c) >> shift, low, high)     g: a gate for each channel
 (11) maximum       y = max x                                        over a window; y has the grid of x
-(12) concatenation y[…, before_b + c] = table_b[x_b[…, c]]          (7) with the function real → real
+(12) concatenation y[…, before_k + i] = table_k[x_k[…, i]]          channel i of map k; (7) with the function real → real
 
 (11) needs no arithmetic: of two numbers on one grid the larger one has the larger byte, and a number that is somewhere on the
 grid needs no other. Pixels outside of the image never win, wherever the zero point is. In (12) a map's numbers move from its
@@ -252,10 +250,11 @@ def _definition_depthwise(x, w, zero, window, fixed, y):
 
 
 @kernel(parallel=False)
-def _definition_add(x1, x2, a, y):
+def _definition_add(x1, x2, addition, y):
     for i in range(y.size):
-        value = (np.int64(x1[i]) * a.m1 + np.int64(x2[i]) * a.m2 + a.c) >> a.shift  # (8)
-        y[i] = min(max(value, a.low), a.high)
+        total = np.int64(x1[i]) * addition.m1 + np.int64(x2[i]) * addition.m2
+        value = (total + addition.c) >> addition.shift  # (8)
+        y[i] = min(max(value, addition.low), addition.high)
 
 
 @kernel(parallel=False)
@@ -347,7 +346,7 @@ def definition_maximum(x, window: Window, y):
 
 
 def definition_concat(parts, tables, y):
-    """(12): y (…, C_0 + C_1 + …) of maps (…, C_b), each with its table of 256 numbers."""
+    """(12): y (…, C_0 + C_1 + …) of maps (…, C_k), each with its table of 256 numbers."""
     before, flat = 0, y.reshape(-1, y.shape[-1])
     for x, table in zip(parts, tables):
         _definition_concat(x.reshape(-1, x.shape[-1]), table, before, flat)

@@ -84,7 +84,7 @@ def look_up(x, table, y):
 
 @kernel
 def _add(x1, x2, a, y, v):
-    """(8); a: an Addition."""
+    """(8); a: the Addition. What is left of a tile goes number by number."""
     n = width(v)
     for tile in prange((y.size + NUMBERS - 1) // NUMBERS):  # each tile writes its own numbers
         i, last = tile * NUMBERS, min((tile + 1) * NUMBERS, y.size)
@@ -108,7 +108,7 @@ def add(x1, x2, addition: Addition, y):
 
 @kernel
 def _concat(x, table, before, y):
-    """(12) for one map: x (R, C_b), y (R, C); table (256,), or (0,) for a copy."""
+    """(12) for one map: x (R, C_k), y (R, C); table (256,), or (0,) for a copy."""
     rows, channels = x.shape
     step = max(1, NUMBERS // channels)
     for tile in prange((rows + step - 1) // step):  # each tile writes its own pixels of y
@@ -121,7 +121,7 @@ def _concat(x, table, before, y):
 
 
 def concat(parts, tables, y):
-    """(12): y (…, C_0 + C_1 + …) of maps (…, C_b), each with its table, or ``NO_TABLE`` where its grid is that of y."""
+    """(12): y (…, C_0 + C_1 + …) of maps (…, C_k), each with its table, or ``NO_TABLE`` where its grid is that of y."""
     before, flat = 0, y.reshape(-1, y.shape[-1])
     for x, table in zip(parts, tables):
         _concat(x.reshape(-1, x.shape[-1]), table, before, flat)

@@ -6,11 +6,15 @@ With the equations of the page ``eight_bits``, x of bytes, w of int8, y of bytes
     y = clip((sum · m + c) >> shift, low, high)         (6)
     y = table[y]                                        (7), where an activation follows that does not only cut
 
-The definition is ``eight_bits.definition``. 1×1 and dense layers are the product x (R, C) · w (C, F); the K×K convolution is
-another walk through it.
+The definition is ``eight_bits.definition``. 1×1 and dense layers are the product x (R, C) · w (C, F); a K×K convolution is
+the same product on other rows.
 
-**Words.** ``dot`` multiplies four bytes a lane (page ``words``). So four numbers of a row of x are a word, and meet a word of
-four weights of the same filter. The loops are those of the page ``product``, with one step for four numbers k … k + 3:
+**What is gained.** A map of bytes is a quarter of the traffic of float32, and ``dot`` (page ``words``) makes four
+multiply-adds a lane where an fma makes one. What is left to do is to keep ``dot`` fed, and to make the end of a sum, (6),
+cheap.
+
+**Words.** Four numbers of a row of x are a word, which meets a word of four weights of one filter. The loops are those of the
+page ``product``, with one step for four numbers k … k + 3:
 
     for k in 0, 4, 8, …:  b0, b1 = weights[k … k + 3, 0:LANES], weights[k … k + 3, LANES:2·LANES]
         for r in 0 … 5:   s = the word x[r, k … k + 3], spread to all lanes
@@ -19,15 +23,12 @@ four weights of the same filter. The loops are those of the page ``product``, wi
 **Panels.** The weights lie in the order in which they are read: [panel][row of the window][k / 4][vector][lane][4 bytes]. A
 row of C numbers that four does not divide ends in a word whose last weights are 0: whatever x holds there, it adds nothing.
 
-**A tile of 6 × 2 registers**, as for floats. Sums are short here, since a dot makes four products: so the loop is short and
-its end, (6), counts. One core of a Zen 4 (AVX-512, 16 lanes), best of many runs, µs:
+**A tile of 6 × 2 registers** of sums, as for floats (6 × 4 on ARM). One core of a Zen 4, best of many runs, µs:
 
-    x (R, C) · w (C, F)                  4 × 2    6 × 2    8 × 2    4 × 4    6 × 4    8 × 4
-    (3136, 64) · (64, 128)                 175      174      212      173      206      213
-    (196, 512) · (512, 512)                238      238      249      238      247      253
-
-4 × 2 and 6 × 2 are equally fast there. With AVX2 there are fewer registers and a dot of pairs wants some of them; 6 × 2 is
-what floats take there, and one size for both is easier to read.
+                                     16 lanes                                            8 lanes
+    x (R, C) · w (C, F)              4 × 2   6 × 2   8 × 2   4 × 4   6 × 4   8 × 4       4 × 2   6 × 2   8 × 2
+    (3136, 64) · (64, 128)             175     174     212     173     206     213         189     173     227
+    (196, 512) · (512, 512)            238     238     249     238     247     253         260     242     258
 
 **A convolution** is the same product: the K·C numbers that one row of its window sees lie side by side in the image. So
 a sum goes over K such rows, and no patches are gathered. Only the rows of the image are copied, a tile's at a time, into
@@ -54,8 +55,8 @@ from numnet.kernels.rows import line_up
 from numnet.kernels.vectors import lanes, number_of, repeat, width
 from numnet.kernels.words import add_outer, load_tile, narrow_tile, rescale_tile, zeros
 
-TILE = 96  # rows of y that a thread makes at a time: a whole number of tiles of 6 rows, and work enough for a thread
-ROOM = 2**15  # bytes of a convolution's scratch, about: a first-level cache of 32 KiB
+TILE = 96  # rows of y that a thread makes at a time: 16 tiles of 6 rows, so that none is left over
+ROOM = 2**15  # bytes of a convolution's scratch, about: as many as a first-level cache has
 POINT = Window(1, 1, 0, 0)  # a convolution with this window is the product
 
 
@@ -185,11 +186,13 @@ def _product(x, rows, b, y):
 
 
 def product(x, packed: Packed, y):
-    """y (R, F), uint8 or int32, of x (R, C) uint8; both contiguous, any axes before the last. Returns y; nothing is checked.
+    """y (R, F), uint8 or int32, of x (R, C) uint8; both contiguous, any axes before the last. Returns y.
 
-    C must be a multiple of 4: the last word of another row would end behind it, and that of the last row behind x. ``conv``
-    takes any C.
+    Raises ValueError where 4 does not divide C: there the last word of a row reaches behind it, and that of the last row
+    behind x. ``conv`` takes any C. Nothing else is checked.
     """
+    if x.shape[-1] % 4:
+        raise ValueError(f"x: expected a multiple of 4 channels, got {x.shape[-1]}; conv takes others, too")
     if x.size:
         _product(x.reshape(-1), x.size // x.shape[-1], packed, y.reshape(-1))
     return y
@@ -214,11 +217,11 @@ def frame_row(x, at, size, left, zero, out):
 def _conv(x, window, b, y, rows):
     """rows: of y, in a tile."""
     (h, w, channels), (p, q) = x.shape[1:], y.shape[1:3]
-    flat_x, flat_y, high = x.reshape(-1), y.reshape(-1), (p + rows - 1) // rows
+    flat_x, flat_y, down = x.reshape(-1), y.reshape(-1), (p + rows - 1) // rows  # down: tiles of an image
     step = window.stride * channels  # numbers from the window of a pixel of y to that of the next
     line = (q - 1) * step + b.deep  # numbers of a framed row: all that the windows of a row of y see
-    for tile in prange(y.shape[0] * high):  # each tile writes its own rows of y
-        n, first = tile // high, tile % high * rows
+    for tile in prange(y.shape[0] * down):  # each tile writes its own rows of y
+        n, first = tile // down, tile % down * rows
         done = min(rows, p - first)
         framed = line_up(((rows - 1) * window.stride + b.rows) * line, flat_x)
         for k in range((done - 1) * window.stride + b.rows):

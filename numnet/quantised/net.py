@@ -11,7 +11,7 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.kernels import _memory, eight_bits, quantised_depthwise, quantised_maps, quantised_product
+from numnet.kernels import _check, _memory, eight_bits, quantised_depthwise, quantised_maps, quantised_product
 from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
 from numnet.kernels.maps import Window
@@ -131,7 +131,7 @@ class QuantisedNet:
     def run(self, q):
         """The output of bytes q (N, H, W, C): uint8 on its grid, or int32 sums. Buffers are used again: copy what stays."""
         self._prepare()
-        last, maps = self._last, {0: np.ascontiguousarray(q)}
+        last, maps = self._last, {0: _whole(q)}
         free, taken, joined = [], {}, self._joined
         for number, step in enumerate(self.steps):
             if number - 1 in joined:  # a table that the step before has applied
@@ -162,7 +162,7 @@ class QuantisedNet:
     def maps(self, q) -> list:
         """All maps of bytes q, each an array of its own: of the input, then of every step."""
         self._prepare()
-        maps = [np.ascontiguousarray(q)]
+        maps = [_whole(q)]
         for number, step in enumerate(self.steps):
             dtype = np.uint8 if step.grid is not None else np.int32
             y = _memory.empty((len(q), *step.shape), dtype)
@@ -385,6 +385,11 @@ def _fixed(step, reals, biases):
         return eight_bits.fixed_of(reals, biases, step.grid.zero, *step.bounds)
     except ValueError as error:
         raise NumnetError(f"{step.name}: scales that do not go together ({error})") from None
+
+
+def _whole(q):
+    """q as the passes want it: contiguous, and of the one array type that they are compiled for."""
+    return _check.writable(np.ascontiguousarray(q, np.uint8))
 
 
 def _window(step):
