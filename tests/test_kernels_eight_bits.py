@@ -205,11 +205,26 @@ def test_which_instruction_makes_a_dot(features, ways):
 @pytest.mark.skipif(not CHECK, reason="needs NUMNET_CHECK=1")
 def test_check_mode_sees_an_index_that_is_out_of_bounds():
     @kernel(parallel=False)
-    def reads(a, out, v):
+    def reads(a, fixed, out, v):
         words.narrow(out, 0, words.load_words(a, 1, v))
 
-    with pytest.raises(IndexError):
-        reads(np.zeros(16, np.uint8), np.zeros(4, np.int32), Lanes(4))
+    @kernel(parallel=False)
+    def writes(a, fixed, out, v):
+        words.narrow_tile(words.zeros(2, 1, v), out, 0, 1, (0,))
+
+    @kernel(parallel=False)
+    def rescales(a, fixed, out, v):
+        words.narrow_tile(words.rescale_tile(words.zeros(1, 1, v), fixed, (1,)), out, 0, 0, (0,))
+
+    @kernel(parallel=False)
+    def stays_inside(a, fixed, out, v):
+        words.narrow_tile(words.rescale_tile(words.zeros(1, 1, v), fixed, (0,)), out, 0, 0, (0,))
+
+    arguments = np.zeros(16, np.uint8), fixed_for(4), np.zeros(4, np.int32), Lanes(4)
+    stays_inside(*arguments)
+    for wrong in (reads, writes, rescales):
+        with pytest.raises(IndexError):
+            wrong(*arguments)
 
 
 # --- passes -------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ from numnet.kernels.words import (
 
 CHANNELS = 32  # of a tile, at most: two vectors of 16 lanes. Tiles are near-equal, so each has 16 at least: one vector
 # Pixels of an output row whose sums are in registers. Of rows of 7 pixels (3×3 taps, one core of a Zen 4) a number takes
-# 0.67 ns with 6, 0.76 with 4 and 0.80 with 8; of rows of 28 and of 32 pixels 0.36 to 0.41 with any of 4 to 14.
+# 0.67 ns with 6, 0.76 with 4 and 0.77 with 8; of rows of 28 and of 32 pixels 0.36 to 0.41 with any of 4 to 14.
 PIXELS = 6
 WORDS = 2**18  # bytes of a tile's words, about: 256 KiB, which a second-level cache holds
 
