@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from numnet.errors import NumnetError
-from numnet.kernels import eight_bits, quantised, words
+from numnet.kernels import eight_bits, quantised_depthwise, quantised_maps, quantised_product, words
 from numnet.kernels._jit import kernel
-from numnet.kernels.eight_bits import Grid
+from numnet.kernels.eight_bits import NO_TABLE, Grid
+from numnet.kernels.maps import Window
 from numnet.kernels.vectors import CHECK, PLAIN, Lanes, width
 
 LANES = (1, 4, 8, 16)
@@ -20,9 +21,7 @@ def rng(seed=0):
 
 
 def bytes_of(*shape, seed=0):
-    x = quantised.empty(shape)
-    x[...] = rng(seed).integers(0, 256, shape)
-    return x
+    return rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
 def weights_of(*shape, seed=1):
@@ -74,14 +73,14 @@ def test_nan_has_no_place():
         eight_bits.quantise([1.0, np.nan], Grid(1, 0))
     if not PLAIN:
         with pytest.raises(ValueError, match="NaN"):
-            quantised.to_bytes(np.array([1, np.nan], np.float32), Grid(1, 0), quantised.empty(2))
+            quantised_maps.to_bytes(np.array([1, np.nan], np.float32), Grid(1, 0), np.empty(2, np.uint8))
 
 
 def test_the_pass_that_makes_bytes_is_the_definition():
     x = rng().normal(0, 3, 5000).astype(np.float32)
     x[:3] = np.inf, -np.inf, 0
     grid = Grid(0.037, 91)
-    got = quantised.to_bytes(x, grid, quantised.empty(5000))
+    got = quantised_maps.to_bytes(x, grid, np.empty(5000, np.uint8))
     assert (got == eight_bits.quantise(x, grid)).all()
 
 
@@ -106,7 +105,7 @@ def test_equation_6_is_equation_4_in_exact_fractions(real):
     fixed = eight_bits.fixed_of([real], [12345], 17)
     for total in (0, 1, -1, 99, -12346, 10**6, -(10**6)):
         want = floor((total + 12345) * Fraction(m, 2**s) + Fraction(1, 2)) + 17
-        assert (total * int(fixed.m[0]) + int(fixed.c[0])) >> int(fixed.s[0]) == want
+        assert (total * int(fixed.m[0]) + int(fixed.c[0])) >> int(fixed.shift[0]) == want
 
 
 @pytest.mark.parametrize("real", [0.0, -1.0, np.inf, np.nan, 2.0**30])
@@ -118,41 +117,41 @@ def test_multipliers_that_are_refused(real):
 def test_sums_that_leave_32_bits_are_refused():
     w = np.full((70_000, 4), 127, np.int8)
     with pytest.raises(NumnetError, match="32 bits"):
-        quantised.pack(w[None], 0, fixed_for(4))
+        quantised_product.pack(w[None], 0, fixed_for(4))
     wide = eight_bits.fixed_of([2.0**20] * 4, [0] * 4, 0)
     with pytest.raises(NumnetError, match="too small"):
-        quantised.pack(np.full((1, 100, 4), 127, np.int8), 0, wide)
+        quantised_product.pack(np.full((1, 100, 4), 127, np.int8), 0, wide)
 
 
 # --- words --------------------------------------------------------------------------------------------------
 
 
 @kernel(parallel=False)
-def each_name(a, w, numbers, out, v):
+def each_name(a, w, fixed, out, v):
     n = width(v)
     x, y = words.widen(a, 3, v), words.widen(w, 3, v)
-    words.put(out, 0, x)
-    words.put(out, n, y)
-    words.put(out, 2 * n, x + y)
-    words.put(out, 3 * n, x - y)
-    words.put(out, 4 * n, x * y)
-    words.put(out, 5 * n, words.between(y, -5, 9))
-    words.put(out, 6 * n, words.shift(y, 2))
-    words.put(out, 7 * n, words.load_word(a, 1, v))
-    words.put(out, 8 * n, words.spread_word(w, 5, v))
-    words.put(out, 9 * n, words.slide(words.load_word(w, 1, v), x))
-    words.put(out, 10 * n, words.rescale(x, numbers[0], numbers[1], numbers[2], 1))
-    words.put(out, 11 * n, words.same(-7, v) + words.noughts(v))
+    words.narrow(out, 0, x)
+    words.narrow(out, n, y)
+    words.narrow(out, 2 * n, x + y)
+    words.narrow(out, 3 * n, x - y)
+    words.narrow(out, 4 * n, x * y)
+    words.narrow(out, 5 * n, words.clip(y, -5, 9))
+    words.narrow(out, 6 * n, words.shift(y, 2))
+    words.narrow(out, 7 * n, words.load_words(a, 1, v))
+    words.narrow(out, 8 * n, words.spread_at(w, 5, v))
+    words.narrow(out, 9 * n, words.slide(words.load_words(w, 1, v), x))
+    words.narrow(out, 10 * n, words.rescale(x, fixed, 1))
+    words.narrow(out, 11 * n, words.spread(-7, v) + words.zero(v))
     start = words.widen(out, 0, v)
-    left, right = words.load_word(a, 0, v), words.load_word(w, 0, v)
-    words.put(out, 12 * n, words.dot(start, left, right))
-    words.put(out, 13 * n, words.dot_plain(start, left, right))
-    words.put(out, 14 * n, words.larger(words.load_word(a, 2, v), words.load_word(w, 2, v)))
+    left, right = words.load_words(a, 0, v), words.load_words(w, 0, v)
+    words.narrow(out, 12 * n, words.dot(start, left, right))
+    words.narrow(out, 13 * n, words.dot_plain(start, left, right))
+    words.narrow(out, 14 * n, words.larger(words.load_words(a, 2, v), words.load_words(w, 2, v)))
 
 
 @kernel(parallel=False)
 def pairs_alone(a, w, out, v):
-    words.put(out, 0, words.dot_pairs(words.noughts(v), words.load_word(a, 0, v), words.load_word(w, 0, v)))
+    words.narrow(out, 0, words.dot_pairs(words.zero(v), words.load_words(a, 0, v), words.load_words(w, 0, v)))
 
 
 @pytest.mark.parametrize("n", LANES)
@@ -160,11 +159,12 @@ def test_each_name_of_the_page_words(n):
     a, w = bytes_of(200), weights_of(200)
     a[:8], w[:8] = 255, 127  # where 16 bits would not do
     w[4:8] = -128
-    numbers = tuple(rng(3).integers(1, 2**30, 40) for _ in range(2)) + (rng(4).integers(1, 31, 40),)
+    m, c = (rng(3).integers(1, 2**30, 40) for _ in range(2))
+    fixed = eight_bits.Fixed(m, c, rng(4).integers(20, 31, 40), 40, 2000)
     out = np.zeros(15 * n, np.int32)
-    each_name(a, w, numbers, out, Lanes(n))
+    each_name(a, w, fixed, out, Lanes(n))
     x, y = a[3 : 3 + n].astype(np.int64), w[3 : 3 + n].astype(np.int64)
-    rescaled = (x * numbers[0][1 : 1 + n] + numbers[1][1 : 1 + n]) >> numbers[2][1 : 1 + n]
+    rescaled = np.clip((x * m[1 : 1 + n] + c[1 : 1 + n]) >> fixed.shift[1 : 1 + n], 40, 2000)
     dots = (a[: 4 * n].astype(np.int64) * w[: 4 * n]).reshape(n, 4).sum(axis=1)
     larger = np.maximum(a[2 : 2 + 4 * n], w[2 : 2 + 4 * n].view(np.uint8)).view(np.int32)
     slid = (w[1 : 1 + 4 * n].copy().view(np.uint32) >> 8) | (x.astype(np.uint32) << 24)
@@ -205,11 +205,26 @@ def test_which_instruction_makes_a_dot(features, ways):
 @pytest.mark.skipif(not CHECK, reason="needs NUMNET_CHECK=1")
 def test_check_mode_sees_an_index_that_is_out_of_bounds():
     @kernel(parallel=False)
-    def reads(a, out, v):
-        words.put(out, 0, words.load_word(a, 1, v))
+    def reads(a, fixed, out, v):
+        words.narrow(out, 0, words.load_words(a, 1, v))
 
-    with pytest.raises(IndexError):
-        reads(np.zeros(16, np.uint8), np.zeros(4, np.int32), Lanes(4))
+    @kernel(parallel=False)
+    def writes(a, fixed, out, v):
+        words.narrow_tile(words.zeros(2, 1, v), out, 0, 1, (0,))
+
+    @kernel(parallel=False)
+    def rescales(a, fixed, out, v):
+        words.narrow_tile(words.rescale_tile(words.zeros(1, 1, v), fixed, (1,)), out, 0, 0, (0,))
+
+    @kernel(parallel=False)
+    def stays_inside(a, fixed, out, v):
+        words.narrow_tile(words.rescale_tile(words.zeros(1, 1, v), fixed, (0,)), out, 0, 0, (0,))
+
+    arguments = np.zeros(16, np.uint8), fixed_for(4), np.zeros(4, np.int32), Lanes(4)
+    stays_inside(*arguments)
+    for wrong in (reads, writes, rescales):
+        with pytest.raises(IndexError):
+            wrong(*arguments)
 
 
 # --- passes -------------------------------------------------------------------------------------------------
@@ -223,13 +238,12 @@ CONVS = [  # N, H, W, C, F, K, stride, top, left, P, Q
 @pytest.mark.parametrize("case", CONVS, ids=str)
 def test_convolution_is_its_definition(case):
     n, h, w_, c, f, k, stride, top, left, p, q = case
-    x, w = bytes_of(n, h, w_, c), weights_of(k, k, c, f)
+    x, w, window = bytes_of(n, h, w_, c), weights_of(k, k, c, f), Window(k, stride, top, left)
     for fixed, dtype in ((fixed_for(f), np.uint8), (eight_bits.sums_only(np.arange(f) * 9 - 40), np.int32)):
-        want = eight_bits.definition(x, w, 11, (stride, top, left), fixed, np.empty((n, p, q, f), dtype))
+        want = eight_bits.definition(x, w, 11, window, fixed, np.empty((n, p, q, f), dtype))
         assert len(np.unique(want)) > 5
-        packed = quantised.pack(w.reshape(k, -1, f), 11, fixed)
-        y = quantised.empty((n, p, q, f), dtype)
-        got = quantised.conv(x, packed, quantised.Frame(k, stride, top, left), y)
+        packed = quantised_product.pack(w.reshape(k, -1, f), 11, fixed)
+        got = quantised_product.conv(x, packed, window, np.empty((n, p, q, f), dtype))
         assert (got.reshape(want.shape) == want).all()
 
 
@@ -244,17 +258,22 @@ DEPTHWISE = [  # N, H, W, C, K, stride, top, left, P, Q
 def test_depthwise_is_its_definition_and_the_table_comes_behind(case):
     n, h, w_, c, k, stride, top, left, p, q = case
     x, w, fixed = bytes_of(n, h, w_, c), weights_of(k, k, c, 1), fixed_for(c)
-    want = eight_bits.definition_depthwise(
-        x, w, 200, (stride, top, left), fixed, np.empty((n, p, q, c), np.uint8)
-    )
+    window, shape = Window(k, stride, top, left), (n, p, q, c)
+    want = eight_bits.definition_depthwise(x, w, 200, window, fixed, np.empty(shape, np.uint8))
     table = rng(5).permutation(256).astype(np.uint8)
-    packed = quantised.pack_depthwise(w[..., 0], 200, fixed, table)
-    frame = quantised.Frame(k, stride, top, left)
-    assert (quantised.depthwise(x, packed, frame, quantised.empty((n, p, q, c))) == table[want]).all()
+    packed = quantised_depthwise.pack(w[..., 0], 200, fixed, table)
+    got = quantised_depthwise.depthwise(x, packed, window, np.empty(shape, np.uint8))
+    assert (got == table[want]).all()
+
+
+def test_a_product_without_whole_words_is_refused():
+    packed = quantised_product.pack(weights_of(1, 6, 4), 3, fixed_for(4))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        quantised_product.product(bytes_of(5, 6), packed, np.empty((5, 4), np.uint8))
 
 
 def test_depthwise_with_tiles_of_few_rows(monkeypatch):
-    monkeypatch.setattr(quantised, "WORDS", 9000)
+    monkeypatch.setattr(quantised_depthwise, "WORDS", 9000)
     test_depthwise_is_its_definition_and_the_table_comes_behind(DEPTHWISE[3])
 
 
@@ -262,13 +281,13 @@ def test_the_definition_beside_numpy():
     """One convolution, with Python's own numbers."""
     x, w, zero = bytes_of(1, 4, 4, 3), weights_of(3, 3, 3, 2), 9
     fixed = fixed_for(2)
-    got = eight_bits.definition(x, w, zero, (1, 1, 1), fixed, np.empty((1, 4, 4, 2), np.uint8))
+    got = eight_bits.definition(x, w, zero, Window(3, 1, 1, 1), fixed, np.empty((1, 4, 4, 2), np.uint8))
     framed = np.full((6, 6, 3), zero, np.int64)
     framed[1:5, 1:5] = x[0]
     for p in range(4):
         for q in range(4):
             sums = ((framed[p : p + 3, q : q + 3, :, None] - zero) * w).sum(axis=(0, 1, 2))
-            want = np.clip((sums * fixed.m + fixed.c) >> fixed.s, 3, 250)
+            want = np.clip((sums * fixed.m + fixed.c) >> fixed.shift, 3, 250)
             assert (got[0, p, q] == want).all()
 
 
@@ -276,24 +295,24 @@ def test_the_definition_beside_numpy():
 def test_addition_average_excitation_and_table(shape):
     x, other, gates = bytes_of(*shape), bytes_of(*shape, seed=3), bytes_of(shape[0], shape[3], seed=4)
     a, b, y = Grid(0.05, 20), Grid(0.031, 140), Grid(0.07, 99)
-    numbers = eight_bits.addition_of(a, b, y, 5, 240)
-    want = eight_bits.definition_add(x, other, numbers, np.empty(shape, np.uint8))
-    assert (quantised.add(x, other, numbers, quantised.empty(shape)) == want).all()
+    addition = eight_bits.addition_of(a, b, y, 5, 240)
+    want = eight_bits.definition_add(x, other, addition, np.empty(shape, np.uint8))
+    assert (quantised_maps.add(x, other, addition, np.empty(shape, np.uint8)) == want).all()
     real = eight_bits.dequantise(x, a, np.float64) + eight_bits.dequantise(other, b, np.float64)
     exact = np.clip(np.floor(real / y.scale + 0.5) + y.zero, 5, 240)
     assert np.abs(exact - want).max() <= 1 and (exact == want).mean() > 0.99
 
     fixed = eight_bits.fixed_of([0.05 / 0.07 / (shape[1] * shape[2])], [0], 99)
     want = eight_bits.definition_average(x, 20, fixed, np.empty(gates.shape, np.uint8))
-    assert (quantised.average(x, 20, fixed, quantised.empty(gates.shape)) == want).all()
+    assert (quantised_maps.average(x, 20, fixed, np.empty(gates.shape, np.uint8)) == want).all()
     assert np.abs(want - (x.mean(axis=(1, 2)) - 20) * 0.05 / 0.07 - 99).max() < 0.51
 
     fixed = eight_bits.fixed_of([0.003], [0], 99)
     want = eight_bits.definition_excite(x, 20, gates, 128, fixed, np.empty(shape, np.uint8))
-    assert (quantised.excite(x, 20, gates, 128, fixed, quantised.empty(shape)) == want).all()
+    assert (quantised_maps.excite(x, 20, gates, 128, fixed, np.empty(shape, np.uint8)) == want).all()
 
     table = rng(6).integers(0, 256, 256).astype(np.uint8)
-    assert (quantised.look_up(x, table, quantised.empty(shape)) == table[x]).all()
+    assert (quantised_maps.look_up(x, table, np.empty(shape, np.uint8)) == table[x]).all()
 
 
 def test_a_table_is_its_function_rounded_once():
@@ -317,9 +336,9 @@ def test_the_maximum_is_its_definition_and_that_of_floats(case):
     """Bytes and their real numbers have the same winners; of negative numbers, too, padding never wins."""
     n, h, w_, c, k, stride, top, left, p, q = case
     x, shape = bytes_of(n, h, w_, c), (n, p, q, c)
-    want = eight_bits.definition_maximum(x, k, (stride, top, left), np.empty(shape, np.uint8))
-    y = quantised.empty(shape)
-    assert quantised.maximum(x, quantised.Frame(k, stride, top, left), y) is y and (y == want).all()
+    window, y = Window(k, stride, top, left), np.empty(shape, np.uint8)
+    want = eight_bits.definition_maximum(x, window, np.empty(shape, np.uint8))
+    assert quantised_maps.maximum(x, window, y) is y and (y == want).all()
     grid = Grid(0.37, 255)  # no number is above 0
     bottom, right = ((m - 1) * stride + k - before - side for m, before, side in ((p, top, h), (q, left, w_)))
     framed = np.pad(
@@ -347,9 +366,9 @@ def test_concatenation_brings_each_part_to_its_grid(shape, channels):
     assert (tables[1] == np.arange(256)).all()
     shape = (*shape, sum(channels))
     want = eight_bits.definition_concat(parts, tables, np.empty(shape, np.uint8))
-    copied = [tables[0], *[quantised.NO_TABLE] * (len(parts) - 1)]
+    copied = [tables[0], *[NO_TABLE] * (len(parts) - 1)]
     for each in (tables, copied):
-        assert (quantised.concat(parts, each, quantised.empty(shape)) == want).all()
+        assert (quantised_maps.concat(parts, each, np.empty(shape, np.uint8)) == want).all()
     real = np.concatenate(
         [eight_bits.dequantise(x, grid, np.float64) for x, grid in zip(parts, grids)], axis=-1
     )
@@ -376,22 +395,24 @@ def test_any_number_of_threads(threads):
 
 @pytest.mark.parametrize("channels", [33, 40, 63, 70])
 def test_two_threads_never_look_a_number_up_twice(channels):
-    """Channels that MAPS does not divide, in tiles that two threads work on at once, many times over."""
+    """Channels that CHANNELS does not divide, in tiles that two threads work on at once, many times over."""
     x, w, fixed = bytes_of(1, 28, 28, channels), weights_of(3, 3, channels, 1), fixed_for(channels)
     table = rng(5).permutation(256).astype(np.uint8)
-    shape = 1, 28, 28, channels
-    want = table[eight_bits.definition_depthwise(x, w, 200, (1, 1, 1), fixed, np.empty(shape, np.uint8))]
-    packed = quantised.pack_depthwise(w[..., 0], 200, fixed, table)
+    shape, window = (1, 28, 28, channels), Window(3, 1, 1, 1)
+    want = table[eight_bits.definition_depthwise(x, w, 200, window, fixed, np.empty(shape, np.uint8))]
+    packed = quantised_depthwise.pack(w[..., 0], 200, fixed, table)
     for _ in range(1 if PLAIN or CHECK else 100):
-        y = quantised.depthwise(x, packed, quantised.Frame(3, 1, 1, 1), quantised.empty(shape))
+        y = quantised_depthwise.depthwise(x, packed, window, np.empty(shape, np.uint8))
         assert (y == want).all()
 
 
 def test_nothing_in_nothing_out():
     fixed = fixed_for(4)
-    packed = quantised.pack(weights_of(1, 8, 4), 3, fixed)
-    assert quantised.product(quantised.empty((0, 8)), packed, quantised.empty((0, 4))).shape == (0, 4)
-    y = quantised.empty((0, 2, 2, 4))
-    assert quantised.conv(quantised.empty((0, 2, 2, 8)), packed, quantised.Frame(1, 1, 0, 0), y).size == 0
-    assert quantised.maximum(quantised.empty((0, 4, 4, 4)), quantised.Frame(2, 2, 0, 0), y).size == 0
-    assert quantised.concat([y[..., :3], y[..., 3:]], [quantised.NO_TABLE] * 2, y).size == 0
+    packed = quantised_product.pack(weights_of(1, 8, 4), 3, fixed)
+    assert quantised_product.product(
+        np.empty((0, 8), np.uint8), packed, np.empty((0, 4), np.uint8)
+    ).shape == (0, 4)
+    y = np.empty((0, 2, 2, 4), np.uint8)
+    assert quantised_product.conv(np.empty((0, 2, 2, 8), np.uint8), packed, Window(1, 1, 0, 0), y).size == 0
+    assert quantised_maps.maximum(np.empty((0, 4, 4, 4), np.uint8), Window(2, 2, 0, 0), y).size == 0
+    assert quantised_maps.concat([y[..., :3], y[..., 3:]], [NO_TABLE] * 2, y).size == 0

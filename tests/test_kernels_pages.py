@@ -85,6 +85,32 @@ def test_a_page_that_needs_a_later_one_would_be_seen():
     }
 
 
+def public_names(text):
+    """What a page's source binds to a name without a leading underscore, imports apart; also within ``if``."""
+    waiting, found = list(ast.parse(text).body), set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If):
+            waiting += node.body + node.orelse
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {
+                name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            }
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_the_page_words_explains_each_of_its_names():
+    named = set(re.findall(r"``(\w+)", ast.get_docstring(ast.parse(PAGES["words"]))))
+    assert "add_taps" in public_names(PAGES["words"]) and public_names(PAGES["words"]) <= named
+
+
+def test_a_name_without_explanation_would_be_seen():
+    text = "import a\nif a:\n    b, c = 1, 2\nelse:\n    def d():\n        e = 1\nclass F:\n    g = 1\n_h = 2"
+    assert public_names(text) == {"b", "c", "d", "F"}
+
+
 # Words that once meant a part of an array here, beside those of the glossary.
 OTHERS = re.compile(r"\b(stretch(?:es)?|chunks?|segments?|pieces?|grains?|strips?|bands?)\b")
 

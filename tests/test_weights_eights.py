@@ -46,8 +46,8 @@ def test_every_step_beside_onnx_runtime(model):
     maps, equal, count = [eight_bits.quantise(x[:2], whole.grid)], 0, 0
     whole._prepare()
     for number, step in enumerate(whole.steps):
-        inputs = [whole._room(np.ascontiguousarray(maps[i])) for i in step.reads]
-        y = quantised.net.quantised.empty((2, *step.shape), np.uint8 if step.grid else np.int32)
+        inputs = [np.ascontiguousarray(maps[i]) for i in step.reads]
+        y = np.empty((2, *step.shape), np.uint8 if step.grid else np.int32)
         ours = whole._step(number, step, inputs, y)
         if step.grid is None:
             ours, theirs = whole.reals(ours, number + 1), found["logits"]

@@ -40,7 +40,7 @@ learned something whole. The first two need no other page: begin anywhere, say w
     maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → taps → ring
     → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
     inverted                                                    inference
-    words → eight_bits → quantised                              inference on whole numbers of eight bits
+    eight_bits → words → quantised_product → quantised_depthwise → quantised_maps   inference on numbers of eight bits
     fake                                                        training for it
     sgd → vector → adam → rmsprop → muon                        steps of the optimisers
     random → dropout → augment → draw                           chance

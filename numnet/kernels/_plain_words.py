@@ -2,73 +2,54 @@
 
 import numpy as np
 
-
-def _inside(a, at, count):
-    if at < 0 or at + count > a.size:
-        raise IndexError("words: index out of bounds")
-
-
-def lanes_of(x):
-    return int(x) if isinstance(x, np.integer) else len(x)
+from numnet.kernels._plain import _inside, width
 
 
 def widen(a, at, v):
-    _inside(a, at, lanes_of(v))
-    return a[at : at + lanes_of(v)].astype(np.int32)
+    _inside(a, at, width(v))
+    return a[at : at + width(v)].astype(np.int32)
 
 
-def load_word(a, at, v):
-    _inside(a, at, 4 * lanes_of(v))
-    return a[at : at + 4 * lanes_of(v)].copy().view(np.int32)
-
-
-def spread_word(a, at, v):
-    _inside(a, at, 4)
-    return np.repeat(a[at : at + 4].copy().view(np.int32), lanes_of(v))
-
-
-def put(a, at, x):
+def narrow(a, at, x):
     _inside(a, at, len(x))
     a[at : at + len(x)] = x.astype(a.dtype)
 
 
-def put_word(a, at, x):
+def load_words(a, at, v):
+    _inside(a, at, 4 * width(v))
+    return a[at : at + 4 * width(v)].copy().view(np.int32)
+
+
+def store_words(a, at, x):
     _inside(a, at, 4 * len(x))
     a[at : at + 4 * len(x)] = x.view(a.dtype)
 
 
-def rescale(x, m, c, s, at):
-    n = len(x)
-    _inside(m, at, n)
-    return ((x.astype(np.int64) * m[at : at + n] + c[at : at + n]) >> s[at : at + n]).astype(np.int32)
+def spread(number, v):
+    return np.full(width(v), number, np.int32)
 
 
-def noughts(v):
-    return np.zeros(lanes_of(v), np.int32)
+def spread_at(a, at, v):
+    _inside(a, at, 4)
+    return np.repeat(a[at : at + 4].copy().view(np.int32), width(v))
 
 
-def noughts_tile(places, rows, v):
-    return tuple(noughts(v) for _ in range(len(places) * rows))
-
-
-def same(number, v):
-    return np.full(lanes_of(v), number, np.int32)
-
-
-def between(x, low, high):
-    return np.clip(x, low, high).astype(np.int32)
+def zero(v):
+    return np.zeros(width(v), np.int32)
 
 
 def shift(x, bits):
     return x >> np.int32(bits)
 
 
-def larger(word, other):
-    return np.maximum(word.view(np.uint8), other.view(np.uint8)).view(np.int32)
+def clip(x, low, high):
+    return np.clip(x, low, high).astype(np.int32)
 
 
-def slide(word, fresh):
-    return (word.view(np.uint32) >> np.uint32(8) | fresh.view(np.uint32) << np.uint32(24)).view(np.int32)
+def rescale(x, fixed, at):
+    _inside(fixed.m, at, len(x))
+    m, c, shift = (a[at : at + len(x)] for a in (fixed.m, fixed.c, fixed.shift))
+    return clip(((x.astype(np.int64) * m + c) >> shift).astype(np.int32), fixed.low, fixed.high)
 
 
 def dot(total, x, w):
@@ -79,26 +60,39 @@ def dot(total, x, w):
 dot_pairs = dot_plain = dot
 
 
-def add_dots(tile, a, at, step, words):
-    count = len(words)
+def slide(word, fresh):
+    return (word.view(np.uint32) >> np.uint32(8) | fresh.view(np.uint32) << np.uint32(24)).view(np.int32)
+
+
+def larger(word, other):
+    return np.maximum(word.view(np.uint8), other.view(np.uint8)).view(np.int32)
+
+
+def zeros(rows, count, v):
+    return tuple(zero(v) for _ in range(rows * count))
+
+
+def load_tile(like, a, at, step, starts):
+    rows = range(len(like) // len(starts))
+    return tuple(load_words(a, at + r * step + start, like[0]) for r in rows for start in starts)
+
+
+def narrow_tile(tile, a, at, step, starts):
+    for i, x in enumerate(tile):
+        narrow(a, at + i // len(starts) * step + starts[i % len(starts)], x)
+
+
+def rescale_tile(tile, fixed, columns):
+    return tuple(rescale(x, fixed, columns[i % len(columns)]) for i, x in enumerate(tile))
+
+
+def add_outer(tile, a, at, step, weights):
+    count = len(weights)
     return tuple(
-        dot(total, spread_word(a, at + i // count * step, np.int64(len(total))), words[i % count])
+        dot(total, spread_at(a, at + i // count * step, total), weights[i % count])
         for i, total in enumerate(tile)
     )
 
 
-def add_words(tile, a, at, step, w):
-    return tuple(
-        dot(total, load_word(a, at + i * step, np.int64(len(total))), w) for i, total in enumerate(tile)
-    )
-
-
-def load_words(a, at, places, v):
-    return tuple(load_word(a, at + place, v) for place in places)
-
-
-def finish_tile(tile, y, to, step, columns, numbers, bounds):
-    count = len(columns)
-    for i, total in enumerate(tile):
-        f = columns[i % count]
-        put(y, to + i // count * step + f, between(rescale(total, *numbers, f), *bounds))
+def add_taps(tile, a, at, step, weights):
+    return tuple(dot(total, load_words(a, at + i * step, total), weights) for i, total in enumerate(tile))

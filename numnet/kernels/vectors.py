@@ -116,7 +116,11 @@ def lanes(channels: int, dtype) -> np.integer:
 # ---------------------------------------------------------------------------------------------- the types
 
 
-class Vector(types.Type):
+class Register(types.Type):
+    """n numbers side by side: a ``Vector`` here, or ``Words`` on the page of that name. ``llvm`` is what it is in LLVM."""
+
+
+class Vector(Register):
     """n numbers of a dtype; in LLVM <n x float> or <n x double>."""
 
     def __init__(self, dtype, n):
@@ -151,25 +155,25 @@ class _MaskModel(models.PrimitiveModel):
 # ---------------------------------------------------------------------------------------------- helpers for LLVM
 
 
-def _array(a, writes=False):
+FLOATS = (types.float32, types.float64)
+
+
+def _array(a, writes=False, dtypes=FLOATS):
     """Refuse, while typing, what load and store would read or write wrongly."""
     a = types.unliteral(a)
-    if (
-        not isinstance(a, types.Array)
-        or a.ndim != 1
-        or a.layout != "C"
-        or a.dtype not in (types.float32, types.float64)
-    ):
-        raise numba.TypingError(f"vectors: expected a contiguous float array of one dimension, got {a}")
+    if not isinstance(a, types.Array) or a.ndim != 1 or a.layout != "C" or a.dtype not in dtypes:
+        kinds = "float" if dtypes == FLOATS else " or ".join(map(str, dtypes))
+        raise numba.TypingError(f"vectors: expected a contiguous {kinds} array of one dimension, got {a}")
     if writes and not a.mutable:
         raise numba.TypingError(f"vectors: store into a read-only array: {a}")
     return a
 
 
-def _alike(name, *kinds):
-    """Refuse, while typing, operands that are not vectors of one type."""
-    if not isinstance(kinds[0], Vector) or any(kind != kinds[0] for kind in kinds):
-        raise numba.TypingError(f"{name}: expected vectors of one type, got {', '.join(map(str, kinds))}")
+def _alike(name, *kinds, of=Vector):
+    """Refuse, while typing, operands that are not vectors, or words, of one type."""
+    if not isinstance(kinds[0], of) or any(kind != kinds[0] for kind in kinds):
+        what = "vectors" if of is Vector else "words"
+        raise numba.TypingError(f"{name}: expected {what} of one type, got {', '.join(map(str, kinds))}")
     return kinds[0]
 
 
@@ -182,8 +186,8 @@ def _tile_of(name, tile, a, writes=False):
 
 
 def _lanes(v):
-    """The number of lanes of the type of a ``v``, or of a vector."""
-    if isinstance(v, Vector):
+    """The number of lanes of the type of a ``v``, of a vector or of words."""
+    if isinstance(v, Register):
         return v.n
     if types.unliteral(v) not in _NUMBERS:
         raise numba.TypingError(f"vectors: expected the lanes that ``lanes`` gives, got {v}")
@@ -284,23 +288,23 @@ def zero(typing, a, v):
 
 @intrinsic
 def width(typing, v):
-    """The number of lanes: of ``v``, or of a vector."""
+    """The number of lanes: of ``v``, of a vector or of words."""
     return types.intp(v), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), _lanes(v))
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
 
-def _operator(function, build, result):
-    """Make ``function`` work on two vectors of one type."""
+def _operator(function, build, result, of=Vector):
+    """Make ``function`` work on two vectors, or words, of one type."""
 
     class Typing(AbstractTemplate):
         def generic(self, args, kws):
-            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+            if len(args) == 2 and isinstance(args[0], of) and args[0] == args[1]:
                 return signature(result(args[0]), *args)
 
     infer_global(function)(Typing)
-    lower_builtin(function, Vector, Vector)(lambda context, builder, signature, args: build(builder, *args))
+    lower_builtin(function, of, of)(lambda context, builder, signature, args: build(builder, *args))
 
 
 _operator(operator.add, lambda b, x, y: b.fadd(x, y), lambda vector: vector)

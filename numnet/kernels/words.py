@@ -1,27 +1,37 @@
 """Whole numbers in registers: a lane of 32 bits is one sum, or a *word*, four bytes side by side.
 
 The page ``vectors`` made registers of floats ordinary values of a kernel; this one does it for the arithmetic in eight bits
-(page ``eight_bits``). A lane is as wide as a float32, so the lanes ``v`` are those of ``vectors``.
+(page ``eight_bits``). A lane is as wide as a float32, so the lanes ``v`` are those of ``vectors``. A name that stands on both
+pages means the same on both. Here it takes words, and a page imports it from here.
 
 | name | meaning, lane by lane |
 |---|---|
 | ``widen(a, at, v)`` | the numbers a[at], a[at + 1], … of bytes or int32, as int32 |
-| ``load_word(a, at, v)`` | words: lane i holds the four bytes from a[at + 4i] |
-| ``spread_word(a, at, v)`` | the four bytes from a[at] in all lanes |
-| ``slide(word, fresh)`` | the word's bytes one place down, and ``fresh``, a number of 0 … 255, on top |
-| ``dot(total, x, w)`` | total + Σ x_i · w_i over the four bytes of a word: x of 0 … 255, w of −128 … 127 |
+| ``narrow(a, at, x)`` | the way back: the low eight bits of each lane into bytes, or the lane itself into int32 |
+| ``load_words(a, at, v)`` | words: lane i holds the four bytes from a[at + 4i] |
+| ``store_words(a, at, x)`` | the way back |
+| ``spread(number, v)`` | one number in all lanes |
+| ``spread_at(a, at, v)`` | one word, the four bytes from a[at], in all lanes |
+| ``zero(v)`` | zeros |
 | ``x + y``, ``x - y``, ``x * y`` | int32, which wraps around |
-| ``between(x, low, high)`` | low where x is smaller, high where it is larger |
-| ``rescale(x, m, c, s, at)`` | (x · m[at …] + c[at …]) >> s[at …] in 64 bits, as int32; m, c, s are int64 |
 | ``shift(x, bits)`` | x / 2^bits, rounded down |
+| ``clip(x, low, high)`` | low where x is smaller, high where it is larger |
+| ``rescale(x, fixed, at)`` | equation (6) of x, a ``Fixed``, for the filters at, at + 1, …; in 64 bits |
+| ``dot(total, x, w)`` | total + Σ x_i · w_i over the four bytes of a word: x of 0 … 255, w of −128 … 127 |
+| ``dot_pairs``, ``dot_plain`` | the same made in the second and in the third way (below), for the tests |
+| ``slide(word, fresh)`` | the word's bytes one place down, and ``fresh``, a number of 0 … 255, on top |
 | ``larger(word, other)`` | of each two bytes, numbers of 0 … 255, the larger |
-| ``put(a, at, x)`` | the way back: the low eight bits of each lane into bytes, or the lane itself into int32 |
-| ``put_word(a, at, x)`` | words back into bytes |
-| ``noughts(v)``, ``noughts_tile(places, rows, v)`` | zeros, and a tile of them: rows × len(places) |
-| ``add_dots(tile, a, at, step, vectors)`` | row r of the tile gains dot(the word spread from a[at + r · step], vectors[i]) |
-| ``add_words(tile, a, at, step, w)`` | tile[i] gains dot(the words from a[at + i · step], w) |
-| ``load_words(a, at, places, v)`` | a tuple: the words from a[at + places[i]] |
-| ``finish_tile(tile, y, to, step, columns, (m, c, s), (low, high))`` | rescaled, cut, put behind y[to + r · step] |
+| ``zeros(R, V, v)`` | a tile of R · V vectors, row after row, all 0 |
+| ``load_tile(like, a, at, step, starts)`` | the words of vector i of row r lie at a[at + r · step + starts[i]] |
+| ``narrow_tile(tile, a, at, step, starts)`` | vector i of row r goes by ``narrow`` to a[at + r · step + starts[i]] |
+| ``rescale_tile(tile, fixed, columns)`` | ``rescale``: vector i of each row is of the filters columns[i], columns[i] + 1, … |
+| ``add_outer(tile, a, at, step, weights)`` | vector i of row r gains dot(spread_at(a, at + r · step), weights[i]) |
+| ``add_taps(tile, a, at, step, weights)`` | vector r gains dot(load_words(a, at + r · step), weights): four taps |
+| ``way_of(n)`` | which of the three ways below ``dot`` takes for n lanes |
+
+The argument ``fixed`` is a ``Fixed``, or packed weights, which have its fields, too; ``like`` is any tile of the wanted
+shape. ``width(v)`` and ``repeat(vectors, R)`` of the page ``vectors`` take words as they take vectors. The type of words is
+``Words``; ``BYTES`` are the dtypes of arrays that hold them.
 
 **dot** is the instruction that eight bits are bought for. With VNNI (``vpdpbusd``) it is one instruction, which makes four
 multiply-adds a lane where a float's fma makes one. Without it two ``pmaddwd`` do it, each of two 16-bit products a lane:
@@ -37,18 +47,18 @@ import operator
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic, models, register_model
 
 from numnet.kernels import vectors
 from numnet.kernels._jit import row
-from numnet.kernels.vectors import CHECK, FEATURES, PLAIN, width
+from numnet.kernels.eight_bits import Fixed
+from numnet.kernels.vectors import CHECK, FEATURES, PLAIN, Register, width
 
-_INT, _LONG = ir.IntType(32), ir.IntType(64)
+_BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 BYTES = (types.uint8, types.int8)
 
 
-class Words(types.Type):
+class Words(Register):
     """n whole numbers of 32 bits; in LLVM <n x i32>."""
 
     def __init__(self, n):
@@ -67,57 +77,56 @@ class _WordsModel(models.PrimitiveModel):
 
 
 # ---------------------------------------------------------------------------------------------- helpers for LLVM
+# Below, ``kind`` is an LLVM type <n x …>. Nothing that is read or written need stand at a multiple of its size.
 
 
 def _words(v):
-    return v if isinstance(v, Words) else Words(vectors._lanes(v))
-
-
-def _array(name, a, dtypes, writes=False):
-    """Refuse, while typing, what would be read or written wrongly."""
-    a = types.unliteral(a)
-    if not isinstance(a, types.Array) or a.ndim != 1 or a.layout != "C" or a.dtype not in dtypes:
-        kinds = " or ".join(map(str, dtypes))
-        raise numba.TypingError(f"{name}: expected a contiguous array of one dimension of {kinds}, got {a}")
-    if writes and not a.mutable:
-        raise numba.TypingError(f"{name}: the array is read-only: {a}")
-    return a
+    """The type of words of so many lanes."""
+    return Words(vectors._lanes(v))
 
 
 def _alike(name, *kinds):
-    if not isinstance(kinds[0], Words) or any(kind != kinds[0] for kind in kinds):
-        raise numba.TypingError(f"{name}: expected words of one type, got {', '.join(map(str, kinds))}")
-    return kinds[0]
+    """Refuse, while typing, operands that are not words of one type."""
+    return vectors._alike(name, *kinds, of=Words)
 
 
-def _vector(kind, n):
-    return ir.VectorType(kind, n)
+def _tile_of(name, tile):
+    """Refuse, while typing, a tile that is no tuple of words."""
+    if not isinstance(getattr(tile, "dtype", None), Words):
+        raise numba.TypingError(f"{name}: expected a tile of words, got {tile}")
 
 
-def _equal(kind, n, number):
-    return ir.Constant(_vector(kind, n), [number] * n)
+def _constant(kind, number):
+    return ir.Constant(kind, [number] * kind.count)
 
 
-def _read(builder, place, kind, n):
-    """<n x kind> from an address that may stand anywhere."""
-    value = builder.load(builder.bitcast(place, _vector(kind, n).as_pointer()))
-    value.align = 1 if kind.width == 8 else kind.width // 8
-    return value
-
-
-def _read_words(builder, place, n):
-    value = builder.load(builder.bitcast(place, _vector(_INT, n).as_pointer()))
+def _read(builder, place, kind):
+    value = builder.load(builder.bitcast(place, kind.as_pointer()))
     value.align = 1
     return value
 
 
-def _spread(builder, number, n):
-    nothing = ir.Constant(_vector(_INT, n), ir.Undefined)
-    first = builder.insert_element(nothing, number, _INT(0))
-    return builder.shuffle_vector(first, nothing, _equal(_INT, n, 0))
+def _write(builder, value, place):
+    builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
 
 
-_BITS = {4: 128, 8: 256, 16: 512}
+def _spread_from(builder, place, words):
+    """The four bytes at ``place`` in all lanes."""
+    number = builder.load(builder.bitcast(place, _INT.as_pointer()))
+    number.align = 1
+    return vectors._spread(builder, number, words)
+
+
+def _narrowed(builder, x, element, words):
+    """The low bits of each lane, as numbers of the LLVM type ``element``."""
+    return x if element == _INT else builder.trunc(x, ir.VectorType(element, words.n))
+
+
+def _clipped(builder, x, low, high):
+    x = builder.select(builder.icmp_signed("<", x, low), low, x)
+    return builder.select(builder.icmp_signed(">", x, high), high, x)
+
+
 _PAIRS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
 
@@ -132,22 +141,21 @@ def way_of(n, features=FEATURES) -> str:
     return "plain"
 
 
-def _dot(builder, n, total, x, w, way=None):
-    way = way or way_of(n)
-    call = vectors._call
+def _dot(builder, words, total, x, w, way=None):
+    way = way or way_of(words.n)
     if way == "vnni":
-        return call(builder, f"llvm.x86.avx512.vpdpbusd.{_BITS[n]}", _vector(_INT, n), [total, x, w])
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * words.n}"
+        return vectors._call(builder, name, words.llvm, [total, x, w])
     if way == "pairs":  # bytes 0 and 2 of each word, and bytes 1 and 3, as numbers of 16 bits
-        short = ir.IntType(16)
-        x, w = (builder.bitcast(value, _vector(short, 2 * n)) for value in (x, w))
-        eight = _equal(short, 2 * n, 8)
-        even = builder.and_(x, _equal(short, 2 * n, 255)), builder.ashr(builder.shl(w, eight), eight)
+        shorts = ir.VectorType(_SHORT, 2 * words.n)
+        x, w, eight = builder.bitcast(x, shorts), builder.bitcast(w, shorts), _constant(shorts, 8)
+        even = builder.and_(x, _constant(shorts, 255)), builder.ashr(builder.shl(w, eight), eight)
         odd = builder.lshr(x, eight), builder.ashr(w, eight)
         for pair in (even, odd):
-            total = builder.add(total, call(builder, _PAIRS[n], _vector(_INT, n), list(pair)))
+            total = builder.add(total, vectors._call(builder, _PAIRS[words.n], words.llvm, list(pair)))
         return total
     for byte in range(4):
-        left, most = _equal(_INT, n, 24 - 8 * byte), _equal(_INT, n, 24)
+        left, most = _constant(words.llvm, 24 - 8 * byte), _constant(words.llvm, 24)
         number = builder.lshr(builder.shl(x, left), most)
         weight = builder.ashr(builder.shl(w, left), most)
         total = builder.add(total, builder.mul(number, weight))
@@ -158,12 +166,12 @@ def _dot(builder, n, total, x, w, way=None):
 
 
 @intrinsic
-def _widen(typing, a, at, v):
-    kind, words = _array("widen", a, (*BYTES, types.int32)).dtype, _words(v)
+def _widen_any(typing, a, at, v):
+    kind, words = vectors._array(a, dtypes=(*BYTES, types.int32)).dtype, _words(v)
 
     def code(context, builder, signature, args):
         place = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        value = _read(builder, place, ir.IntType(kind.bitwidth), words.n)
+        value = _read(builder, place, ir.VectorType(ir.IntType(kind.bitwidth), words.n))
         if kind == types.int32:
             return value
         return builder.sext(value, words.llvm) if kind.signed else builder.zext(value, words.llvm)
@@ -172,145 +180,78 @@ def _widen(typing, a, at, v):
 
 
 @intrinsic
-def _load_word(typing, a, at, v):
-    words = _words(v)
-    _array("load_word", a, BYTES)
+def _narrow_any(typing, a, at, x):
+    kind = vectors._array(a, True, (*BYTES, types.int32)).dtype
+    _alike("narrow", x)
 
     def code(context, builder, signature, args):
         place = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        return _read_words(builder, place, words.n)
-
-    return words(a, types.intp, v), code
-
-
-def _spread_from(builder, place, n):
-    number = builder.load(builder.bitcast(place, _INT.as_pointer()))
-    number.align = 1
-    return _spread(builder, number, n)
-
-
-@intrinsic
-def _spread_word(typing, a, at, v):
-    words = _words(v)
-    _array("spread_word", a, BYTES)
-
-    def code(context, builder, signature, args):
-        place = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        return _spread_from(builder, place, words.n)
-
-    return words(a, types.intp, v), code
-
-
-@intrinsic
-def _put(typing, a, at, x):
-    kind = _array("put", a, (*BYTES, types.int32), True).dtype
-    _alike("put", x)
-
-    def code(context, builder, signature, args):
-        place = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        value, element = args[2], ir.IntType(kind.bitwidth)
-        if kind != types.int32:
-            value = builder.trunc(value, _vector(element, x.n))
-        builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = kind.bitwidth // 8
+        _write(builder, _narrowed(builder, args[2], ir.IntType(kind.bitwidth), x), place)
         return context.get_dummy_value()
 
     return types.void(a, types.intp, x), code
 
 
 @intrinsic
-def _put_word(typing, a, at, x):
-    _array("put_word", a, BYTES, True)
-    _alike("put_word", x)
+def _load_words_any(typing, a, at, v):
+    words = _words(v)
+    vectors._array(a, dtypes=BYTES)
 
     def code(context, builder, signature, args):
         place = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        builder.store(args[2], builder.bitcast(place, x.llvm.as_pointer())).align = 1
+        return _read(builder, place, words.llvm)
+
+    return words(a, types.intp, v), code
+
+
+@intrinsic
+def _store_words_any(typing, a, at, x):
+    vectors._array(a, True, BYTES)
+    _alike("store_words", x)
+
+    def code(context, builder, signature, args):
+        _write(builder, args[2], vectors._place(context, builder, signature.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(a, types.intp, x), code
 
 
 @intrinsic
-def _rescale(typing, x, m, c, s, at):
-    _alike("rescale", x)
-    for a in (m, c, s):
-        _array("rescale", a, (types.int64,))
-
-    def code(context, builder, signature, args):
-        wide = builder.sext(args[0], _vector(_LONG, x.n))
-        m, c, s = (
-            _read(builder, vectors._place(context, builder, signature.args[i], args[i], args[4]), _LONG, x.n)
-            for i in (1, 2, 3)
-        )
-        return builder.trunc(builder.ashr(builder.add(builder.mul(wide, m), c), s), x.llvm)
-
-    return x(x, m, c, s, types.intp), code
-
-
-# ---------------------------------------------------------------------------------------------- arithmetic
-
-
-def _operator(function, build):
-    """Make ``function`` work on words of one type."""
-
-    class Typing(AbstractTemplate):
-        def generic(self, args, kws):
-            if len(args) == 2 and isinstance(args[0], Words) and args[0] == args[1]:
-                return signature(args[0], *args)
-
-    infer_global(function)(Typing)
-    lower_builtin(function, Words, Words)(lambda context, builder, signature, args: build(builder, *args))
-
-
-_operator(operator.add, lambda b, x, y: b.add(x, y))
-_operator(operator.sub, lambda b, x, y: b.sub(x, y))
-_operator(operator.mul, lambda b, x, y: b.mul(x, y))
-
-
-@intrinsic
-def noughts(typing, v):
-    """Zeros."""
+def _spread_at_any(typing, a, at, v):
     words = _words(v)
-    return words(v), lambda context, builder, signature, args: _equal(_INT, words.n, 0)
-
-
-@intrinsic(prefer_literal=True)
-def noughts_tile(typing, places, rows, v):
-    """A tile of zeros: so many rows, a constant, of as many vectors as the tuple ``places`` has."""
-    tile = types.UniTuple(_words(v), len(places) * vectors._literal(rows, "noughts_tile"))
+    vectors._array(a, dtypes=BYTES)
 
     def code(context, builder, signature, args):
-        return context.make_tuple(builder, tile, [_equal(_INT, tile.dtype.n, 0)] * tile.count)
+        place = vectors._place(context, builder, signature.args[0], args[0], args[1])
+        return _spread_from(builder, place, words)
 
-    return tile(places, rows, v), code
+    return words(a, types.intp, v), code
 
 
 @intrinsic
-def same(typing, number, v):
+def spread(typing, number, v):
     """One number in all lanes."""
     words = _words(v)
 
     def code(context, builder, signature, args):
-        return _spread(builder, context.cast(builder, args[0], signature.args[0], types.int32), words.n)
+        number = context.cast(builder, args[0], signature.args[0], types.int32)
+        return vectors._spread(builder, number, words)
 
     return words(number, v), code
 
 
 @intrinsic
-def between(typing, x, low, high):
-    """low where x is smaller, high where it is larger; numbers or words."""
-    _alike("between", x)
+def zero(typing, v):
+    """Zeros."""
+    words = _words(v)
+    return words(v), lambda context, builder, signature, args: _constant(words.llvm, 0)
 
-    def code(context, builder, signature, args):
-        value = args[0]
-        for i, sign in ((1, "<"), (2, ">")):
-            bound = args[i]
-            if not isinstance(signature.args[i], Words):
-                bound = _spread(builder, context.cast(builder, bound, signature.args[i], types.int32), x.n)
-            value = builder.select(builder.icmp_signed(sign, value, bound), bound, value)
-        return value
 
-    return x(x, low, high), code
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+vectors._operator(operator.add, lambda b, x, y: b.add(x, y), lambda words: words, Words)
+vectors._operator(operator.sub, lambda b, x, y: b.sub(x, y), lambda words: words, Words)
+vectors._operator(operator.mul, lambda b, x, y: b.mul(x, y), lambda words: words, Words)
 
 
 @intrinsic
@@ -319,11 +260,78 @@ def shift(typing, x, bits):
     _alike("shift", x)
 
     def code(context, builder, signature, args):
-        return builder.ashr(
-            args[0], _spread(builder, context.cast(builder, args[1], signature.args[1], types.int32), x.n)
-        )
+        bits = context.cast(builder, args[1], signature.args[1], types.int32)
+        return builder.ashr(args[0], vectors._spread(builder, bits, x))
 
     return x(x, bits), code
+
+
+@intrinsic
+def clip(typing, x, low, high):
+    """low where x is smaller, high where it is larger; low and high are numbers."""
+    _alike("clip", x)
+
+    def code(context, builder, signature, args):
+        bounds = (
+            vectors._spread(builder, context.cast(builder, args[i], signature.args[i], types.int32), x)
+            for i in (1, 2)
+        )
+        return _clipped(builder, args[0], *bounds)
+
+    return x(x, low, high), code
+
+
+def _like_fixed(name, fixed):
+    """Refuse, while typing, what has not the fields of a ``Fixed``."""
+    fields = getattr(fixed, "fields", ())
+    if not set(Fixed._fields) <= set(fields):
+        raise numba.TypingError(f"{name}: expected a Fixed, got {fixed}")
+    for field in ("m", "c", "shift"):
+        vectors._array(fixed.types[fields.index(field)], dtypes=(types.int64,))
+
+
+def _rescaling(context, builder, fixed, value, at, words):
+    """A function, LLVM's x -> equation (6) of x, with the numbers of the filters at, at + 1, … in registers."""
+    kinds = dict(zip(fixed.fields, fixed.types))
+    parts = {field: builder.extract_value(value, i) for i, field in enumerate(fixed.fields)}
+    longs = ir.VectorType(_LONG, words.n)
+    m, c, shift = (
+        _read(builder, vectors._place(context, builder, kinds[field], parts[field], at), longs)
+        for field in ("m", "c", "shift")
+    )
+    low, high = (
+        vectors._spread(builder, builder.trunc(parts[field], _INT), words) for field in ("low", "high")
+    )
+
+    def rescaled(x):
+        whole = builder.ashr(builder.add(builder.mul(builder.sext(x, longs), m), c), shift)
+        return _clipped(builder, builder.trunc(whole, words.llvm), low, high)
+
+    return rescaled
+
+
+@intrinsic
+def _rescale_any(typing, x, fixed, at):
+    _alike("rescale", x)
+    _like_fixed("rescale", fixed)
+
+    def code(context, builder, signature, args):
+        return _rescaling(context, builder, fixed, args[1], args[2], x)(args[0])
+
+    return x(x, fixed, types.intp), code
+
+
+def _dot_by(way):
+    @intrinsic
+    def dot(typing, total, x, w):
+        """total + Σ x_i · w_i over the four bytes of a word."""
+        _alike("dot", total, x, w)
+        return total(total, x, w), lambda context, builder, signature, args: _dot(builder, total, *args, way)
+
+    return dot
+
+
+dot, dot_pairs, dot_plain = _dot_by(None), _dot_by("pairs"), _dot_by("plain")
 
 
 @intrinsic
@@ -332,7 +340,7 @@ def slide(typing, word, fresh):
     _alike("slide", word, fresh)
 
     def code(context, builder, signature, args):  # one instruction where there is VBMI2
-        eight = _equal(_INT, word.n, 8)
+        eight = _constant(word.llvm, 8)
         return vectors._call(builder, f"llvm.fshr.v{word.n}i32", word.llvm, [args[1], args[0], eight])
 
     return word(word, fresh), code
@@ -344,132 +352,116 @@ def larger(typing, word, other):
     _alike("larger", word, other)
 
     def code(context, builder, signature, args):
-        x, y = (builder.bitcast(value, _vector(ir.IntType(8), 4 * word.n)) for value in args)
+        x, y = (builder.bitcast(value, ir.VectorType(_BYTE, 4 * word.n)) for value in args)
         return builder.bitcast(builder.select(builder.icmp_unsigned(">", x, y), x, y), word.llvm)
 
     return word(word, other), code
 
 
-def _dot_by(way):
-    @intrinsic
-    def dot(typing, total, x, w):
-        """total + Σ x_i · w_i over the four bytes of a word."""
-        _alike("dot", total, x, w)
-        return total(total, x, w), lambda context, builder, signature, args: _dot(
-            builder, total.n, *args, way
-        )
-
-    return dot
+# ---------------------------------------------------------------------------------------------- tiles of registers
 
 
-dot, dot_pairs, dot_plain = _dot_by(None), _dot_by("pairs"), _dot_by("plain")  # the last two for the tests
+@intrinsic(prefer_literal=True)
+def zeros(typing, rows, count, v):
+    """A tile of so many rows of ``count`` vectors, all 0; rows and count are constants."""
+    tile = types.UniTuple(_words(v), vectors._literal(rows, "zeros") * vectors._literal(count, "zeros"))
+
+    def code(context, builder, signature, args):
+        return context.make_tuple(builder, tile, [_constant(tile.dtype.llvm, 0)] * tile.count)
+
+    return tile(rows, count, v), code
 
 
-# ---------------------------------------------------------------------------------------------- tiles
+def _places(builder, first, tile, step, starts):
+    """LLVM: for each vector of a tile the address first + r · step + starts[i]; ``starts`` are numbers."""
+    for r in range(len(tile) // len(starts)):
+        row = builder.gep(first, [builder.mul(step, _LONG(r))])
+        for start in starts:
+            yield builder.gep(row, [start])
 
 
-def _tile_of(name, tile):
-    if not isinstance(getattr(tile, "dtype", None), Words):
-        raise numba.TypingError(f"{name}: expected a tile of words, got {tile}")
+def _numbers(builder, values, kind):
+    """LLVM: a tuple's numbers, one by one."""
+    return [builder.extract_value(values, i) for i in range(len(kind))]
 
 
 @intrinsic
-def _add_dots(typing, tile, a, at, step, vectors_):
-    rows, count = len(tile) // len(vectors_), len(vectors_)
-    _tile_of("add_dots", tile)
-    _array("add_dots", a, BYTES)
+def _load_tile_any(typing, like, a, at, step, starts):
+    _tile_of("load_tile", like)
+    vectors._array(a, dtypes=BYTES)
 
     def code(context, builder, signature, args):
         first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        sums = []
-        for r in range(rows):
-            place = builder.gep(first, [builder.mul(args[3], _LONG(r))])
-            x = _spread_from(builder, place, tile.dtype.n)
-            for i in range(count):
-                old, w = builder.extract_value(args[0], r * count + i), builder.extract_value(args[4], i)
-                sums.append(_dot(builder, tile.dtype.n, old, x, w))
-        return context.make_tuple(builder, tile, sums)
+        places = _places(builder, first, like, args[3], _numbers(builder, args[4], starts))
+        return context.make_tuple(builder, like, [_read(builder, place, like.dtype.llvm) for place in places])
 
-    return tile(tile, a, types.intp, types.intp, vectors_), code
+    return like(like, a, types.intp, types.intp, starts), code
 
 
 @intrinsic
-def _add_words(typing, tile, a, at, step, w):
-    _tile_of("add_words", tile)
-    _array("add_words", a, BYTES)
-
-    def code(context, builder, signature, args):
-        place = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        sums = []
-        for i in range(len(tile)):
-            x = _read_words(builder, place, tile.dtype.n)
-            sums.append(_dot(builder, tile.dtype.n, builder.extract_value(args[0], i), x, args[4]))
-            place = builder.gep(place, [args[3]])
-        return context.make_tuple(builder, tile, sums)
-
-    return tile(tile, a, types.intp, types.intp, w), code
-
-
-@intrinsic
-def _load_words(typing, a, at, places, v):
-    tile = types.UniTuple(_words(v), len(places))
-    _array("load_words", a, BYTES)
-
-    def code(context, builder, signature, args):
-        first = vectors._place(context, builder, signature.args[0], args[0], args[1])
-        places_ = [builder.gep(first, [builder.extract_value(args[2], i)]) for i in range(tile.count)]
-        return context.make_tuple(
-            builder, tile, [_read_words(builder, place, tile.dtype.n) for place in places_]
-        )
-
-    return tile(a, types.intp, places, v), code
-
-
-@intrinsic
-def _finish_tile(typing, tile, y, to, step, columns, numbers, bounds):
-    rows, count, n = len(tile) // len(columns), len(columns), tile.dtype.n
-    _tile_of("finish_tile", tile)
-    kind = _array("finish_tile", y, (types.uint8, types.int32), True).dtype
-    if not isinstance(numbers, types.UniTuple) or numbers.dtype.dtype != types.int64:
-        raise numba.TypingError(f"finish_tile: expected three arrays of int64, got {numbers}")
+def _narrow_tile_any(typing, tile, a, at, step, starts):
+    _tile_of("narrow_tile", tile)
+    kind = vectors._array(a, True, (*BYTES, types.int32)).dtype
 
     def code(context, builder, signature, args):
         first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        low, high = (_spread_long(builder, builder.extract_value(args[6], i), n) for i in (0, 1))
-        element = ir.IntType(kind.bitwidth)
-        for i in range(count):
-            f = builder.extract_value(args[4], i)
-            m, c, s = (
-                _read(
-                    builder,
-                    vectors._place(context, builder, numbers.dtype, builder.extract_value(args[5], k), f),
-                    _LONG,
-                    n,
-                )
-                for k in range(3)
-            )
-            for r in range(rows):
-                wide = builder.sext(builder.extract_value(args[0], r * count + i), _vector(_LONG, n))
-                whole = builder.trunc(builder.ashr(builder.add(builder.mul(wide, m), c), s), _vector(_INT, n))
-                for sign, bound in (("<", low), (">", high)):
-                    whole = builder.select(builder.icmp_signed(sign, whole, bound), bound, whole)
-                value = builder.trunc(whole, _vector(element, n)) if element != _INT else whole
-                row = builder.gep(first, [builder.add(builder.mul(args[3], _LONG(r)), f)])
-                builder.store(value, builder.bitcast(row, value.type.as_pointer())).align = element.width // 8
+        places = _places(builder, first, tile, args[3], _numbers(builder, args[4], starts))
+        for x, place in zip(_numbers(builder, args[0], tile), places):
+            _write(builder, _narrowed(builder, x, ir.IntType(kind.bitwidth), tile.dtype), place)
         return context.get_dummy_value()
 
-    return types.void(tile, y, types.intp, types.intp, columns, numbers, bounds), code
-
-
-def _spread_long(builder, number, n):
-    return _spread(builder, builder.trunc(number, _INT), n)
+    return types.void(tile, a, types.intp, types.intp, starts), code
 
 
 @intrinsic
-def lanes_of(typing, x):
-    """How many lanes words have."""
-    n = _words(x).n
-    return types.intp(x), lambda context, builder, signature, args: _LONG(n)
+def _rescale_tile_any(typing, tile, fixed, columns):
+    _tile_of("rescale_tile", tile)
+    _like_fixed("rescale_tile", fixed)
+
+    def code(context, builder, signature, args):
+        sums = _numbers(builder, args[0], tile)
+        for i, at in enumerate(_numbers(builder, args[2], columns)):
+            rescaled = _rescaling(context, builder, fixed, args[1], at, tile.dtype)
+            for k in range(i, len(sums), len(columns)):  # the same column in all rows
+                sums[k] = rescaled(sums[k])
+        return context.make_tuple(builder, tile, sums)
+
+    return tile(tile, fixed, columns), code
+
+
+@intrinsic
+def _add_outer_any(typing, tile, a, at, step, weights):
+    _tile_of("add_outer", tile)
+    vectors._array(a, dtypes=BYTES)
+
+    def code(context, builder, signature, args):
+        first = vectors._place(context, builder, signature.args[1], args[1], args[2])
+        sums, old = [], iter(_numbers(builder, args[0], tile))
+        for r in range(len(tile) // len(weights)):
+            x = _spread_from(builder, builder.gep(first, [builder.mul(args[3], _LONG(r))]), tile.dtype)
+            for w in _numbers(builder, args[4], weights):
+                sums.append(_dot(builder, tile.dtype, next(old), x, w))
+        return context.make_tuple(builder, tile, sums)
+
+    return tile(tile, a, types.intp, types.intp, weights), code
+
+
+@intrinsic
+def _add_taps_any(typing, tile, a, at, step, weights):
+    _tile_of("add_taps", tile)
+    _alike("add_taps", weights)
+    vectors._array(a, dtypes=BYTES)
+
+    def code(context, builder, signature, args):
+        first = vectors._place(context, builder, signature.args[1], args[1], args[2])
+        places = _places(builder, first, tile, args[3], [_LONG(0)])
+        sums = [
+            _dot(builder, tile.dtype, total, _read(builder, place, tile.dtype.llvm), args[4])
+            for total, place in zip(_numbers(builder, args[0], tile), places)
+        ]
+        return context.make_tuple(builder, tile, sums)
+
+    return tile(tile, a, types.intp, types.intp, weights), code
 
 
 # ---------------------------------------------------------------------------------------------- public names of memory
@@ -482,64 +474,73 @@ elif CHECK:
     @row
     def widen(a, at, v):
         _inside(a, at, width(v))
-        return _widen(a, at, v)
+        return _widen_any(a, at, v)
 
     @row
-    def load_word(a, at, v):
+    def narrow(a, at, x):
+        _inside(a, at, width(x))
+        _narrow_any(a, at, x)
+
+    @row
+    def load_words(a, at, v):
         _inside(a, at, 4 * width(v))
-        return _load_word(a, at, v)
+        return _load_words_any(a, at, v)
 
     @row
-    def spread_word(a, at, v):
+    def store_words(a, at, x):
+        _inside(a, at, 4 * width(x))
+        _store_words_any(a, at, x)
+
+    @row
+    def spread_at(a, at, v):
         _inside(a, at, 4)
-        return _spread_word(a, at, v)
+        return _spread_at_any(a, at, v)
 
     @row
-    def put(a, at, x):
-        _inside(a, at, lanes_of(x))
-        _put(a, at, x)
+    def rescale(x, fixed, at):
+        _inside(fixed.m, at, width(x))
+        _inside(fixed.c, at, width(x))
+        _inside(fixed.shift, at, width(x))
+        return _rescale_any(x, fixed, at)
 
     @row
-    def put_word(a, at, x):
-        _inside(a, at, 4 * lanes_of(x))
-        _put_word(a, at, x)
+    def load_tile(like, a, at, step, starts):
+        rows = len(like) // len(starts)
+        for start in starts:
+            _inside(a, at + start, 4 * width(like[0]))
+            _inside(a, at + start + (rows - 1) * step, 4 * width(like[0]))
+        return _load_tile_any(like, a, at, step, starts)
 
     @row
-    def rescale(x, m, c, s, at):
-        _inside(m, at, lanes_of(x))
-        _inside(c, at, lanes_of(x))
-        _inside(s, at, lanes_of(x))
-        return _rescale(x, m, c, s, at)
+    def narrow_tile(tile, a, at, step, starts):
+        rows = len(tile) // len(starts)
+        for start in starts:
+            _inside(a, at + start, width(tile[0]))
+            _inside(a, at + start + (rows - 1) * step, width(tile[0]))
+        _narrow_tile_any(tile, a, at, step, starts)
 
     @row
-    def add_dots(tile, a, at, step, words):
-        _inside(a, at, 4)
-        _inside(a, at + (len(tile) // len(words) - 1) * step, 4)
-        return _add_dots(tile, a, at, step, words)
-
-    @row
-    def load_words(a, at, places, v):
-        for place in places:
-            _inside(a, at + place, 4 * width(v))
-        return _load_words(a, at, places, v)
-
-    @row
-    def finish_tile(tile, y, to, step, columns, numbers, bounds):
-        n, rows = lanes_of(tile[0]), len(tile) // len(columns)
+    def rescale_tile(tile, fixed, columns):
         for f in columns:
-            _inside(y, to + f, n)
-            _inside(y, to + f + (rows - 1) * step, n)
-            for a in numbers:
-                _inside(a, f, n)
-        _finish_tile(tile, y, to, step, columns, numbers, bounds)
+            _inside(fixed.m, f, width(tile[0]))
+            _inside(fixed.c, f, width(tile[0]))
+            _inside(fixed.shift, f, width(tile[0]))
+        return _rescale_tile_any(tile, fixed, columns)
 
     @row
-    def add_words(tile, a, at, step, w):
-        _inside(a, at, 4 * lanes_of(w))
-        _inside(a, at + (len(tile) - 1) * step, 4 * lanes_of(w))
-        return _add_words(tile, a, at, step, w)
+    def add_outer(tile, a, at, step, weights):
+        _inside(a, at, 4)
+        _inside(a, at + (len(tile) // len(weights) - 1) * step, 4)
+        return _add_outer_any(tile, a, at, step, weights)
+
+    @row
+    def add_taps(tile, a, at, step, weights):
+        _inside(a, at, 4 * width(weights))
+        _inside(a, at + (len(tile) - 1) * step, 4 * width(weights))
+        return _add_taps_any(tile, a, at, step, weights)
 
 else:
-    widen, load_word, spread_word, put, put_word = _widen, _load_word, _spread_word, _put, _put_word
-    rescale, add_dots, add_words = _rescale, _add_dots, _add_words
-    load_words, finish_tile = _load_words, _finish_tile
+    widen, narrow, load_words, store_words = _widen_any, _narrow_any, _load_words_any, _store_words_any
+    spread_at, rescale = _spread_at_any, _rescale_any
+    load_tile, narrow_tile, rescale_tile = _load_tile_any, _narrow_tile_any, _rescale_tile_any
+    add_outer, add_taps = _add_outer_any, _add_taps_any

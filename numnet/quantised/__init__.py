@@ -6,7 +6,8 @@
     print(numnet.quantised.report(net, whole, images))  # ranges, noise, and which layers hurt most
     net.fake = numnet.quantised.FakeQuantised.of(net, images)   # from here on net is trained for eight bits
 
-The arithmetic: ``numnet.kernels.eight_bits``; how it is made fast: ``numnet.kernels.quantised``.
+The arithmetic: ``numnet.kernels.eight_bits``; how it is made fast: ``quantised_product``, ``quantised_depthwise`` and
+``quantised_maps`` beside it.
 """
 
 from numnet.quantised.make import quantise as quantise

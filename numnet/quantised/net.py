@@ -11,9 +11,10 @@ import numpy as np
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.kernels import eight_bits, quantised
+from numnet.kernels import _check, _memory, eight_bits, quantised_depthwise, quantised_maps, quantised_product
 from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
+from numnet.kernels.maps import Window
 from numnet.quantised.steps import MOVES, NAMES, SUMS, Step, last_readers, run, table_function
 
 FORMAT = 2  # of a checkpoint's document; readers of floats know 1
@@ -115,7 +116,7 @@ class QuantisedNet:
         for lo in range(0, len(x), batch_size):
             part = np.ascontiguousarray(x[lo : lo + batch_size], np.float32)
             with self._alone():
-                q = quantised.to_bytes(part, self.grid, self._map(0, len(part), self.input_shape))
+                q = quantised_maps.to_bytes(part, self.grid, self._map(0, len(part), self.input_shape))
                 parts.append(self.reals(self.run(q), len(self.steps)))
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -130,7 +131,7 @@ class QuantisedNet:
     def run(self, q):
         """The output of bytes q (N, H, W, C): uint8 on its grid, or int32 sums. Buffers are used again: copy what stays."""
         self._prepare()
-        last, maps = self._last, {0: self._room(q)}
+        last, maps = self._last, {0: _whole(q)}
         free, taken, joined = [], {}, self._joined
         for number, step in enumerate(self.steps):
             if number - 1 in joined:  # a table that the step before has applied
@@ -140,7 +141,7 @@ class QuantisedNet:
             out = len(self.steps) == number + 1
             dtype = np.uint8 if step.grid is not None else np.int32
             if out:
-                y = quantised.empty((len(q), *step.shape), dtype)
+                y = _memory.empty((len(q), *step.shape), dtype)
             elif step.kind == "flatten":
                 maps[number + 1] = inputs[0].reshape(len(q), *step.shape)
                 taken[number + 1] = taken.get(step.reads[0])
@@ -161,10 +162,10 @@ class QuantisedNet:
     def maps(self, q) -> list:
         """All maps of bytes q, each an array of its own: of the input, then of every step."""
         self._prepare()
-        maps = [self._room(q)]
+        maps = [_whole(q)]
         for number, step in enumerate(self.steps):
             dtype = np.uint8 if step.grid is not None else np.int32
-            y = quantised.empty((len(q), *step.shape), dtype)
+            y = _memory.empty((len(q), *step.shape), dtype)
             maps.append(self._step(number, step, [maps[i] for i in step.reads], y))
         return maps
 
@@ -202,20 +203,12 @@ class QuantisedNet:
             )
         return _Release(self._lock)
 
-    def _room(self, q):
-        """q with the slack behind it that the passes ask for."""
-        if q.base is not None and q.base.nbytes >= q.nbytes + quantised.SLACK and q.flags.c_contiguous:
-            return q
-        copy = quantised.empty(q.shape)
-        copy[...] = q
-        return copy
-
     def _map(self, place, images, shape):
         """The buffer number ``place``, as a map of this shape; it grows to the largest that it ever was."""
         size = images * int(np.prod(shape, dtype=np.int64))
         held = self._buffers.get(place)
-        if held is None or held.size < size + quantised.SLACK:
-            held = self._buffers[place] = quantised.empty(size + quantised.SLACK)
+        if held is None or held.size < size:
+            held = self._buffers[place] = _memory.empty(size, np.uint8)
         return held[:size].reshape(images, *shape)
 
     # ------------------------------------------------------------------------------------------ steps
@@ -263,18 +256,20 @@ class QuantisedNet:
             if step.weight.dtype != np.int8 or (step.kind == "depthwise" and step.weight.shape[3] > 1):
                 return None  # by the definition
             if step.kind == "depthwise":
-                return quantised.pack_depthwise(step.weight[..., 0], zero, fixed)
-            return quantised.pack(step.weight.reshape(step.weight.shape[0], -1, step.filters), zero, fixed)
+                return quantised_depthwise.pack(step.weight[..., 0], zero, fixed)
+            return quantised_product.pack(
+                step.weight.reshape(step.weight.shape[0], -1, step.filters), zero, fixed
+            )
         if step.kind == "add":
             first, second = (self._grids[i] for i in step.reads)
             return eight_bits.addition_of(first, second, step.grid, *step.bounds)
         if step.kind == "table":
             return table_of(step, self._grids[step.reads[0]])
         if step.kind == "maximum":
-            return _frame(step)
+            return _window(step)
         if step.kind == "concat":
             same = [self._grids[i] == step.grid for i in step.reads]
-            return [quantised.NO_TABLE if equal else table for equal, table in zip(same, self._tables(step))]
+            return [eight_bits.NO_TABLE if equal else table for equal, table in zip(same, self._tables(step))]
         return None if step.kind == "flatten" else self._fixed(step)
 
     def _tables(self, step):
@@ -286,26 +281,29 @@ class QuantisedNet:
         if packed is None:
             return self._by_definition(step, inputs, y)
         x, grid = inputs[0], self._grids[step.reads[0]]
-        if step.kind in ("conv", "depthwise"):
-            convolve = quantised.depthwise if step.kind == "depthwise" else quantised.conv
-            return convolve(x, packed, _frame(step), y)
+        if step.kind == "depthwise":
+            return quantised_depthwise.depthwise(x, packed, _window(step), y)
+        if step.kind == "conv":
+            return quantised_product.conv(x, packed, _window(step), y)
         if step.kind == "dense":
             rows = len(x), 1, 1
-            quantised.conv(x.reshape(*rows, -1), packed, quantised.Frame(1, 1, 0, 0), y.reshape(*rows, -1))
+            quantised_product.conv(
+                x.reshape(*rows, -1), packed, quantised_product.POINT, y.reshape(*rows, -1)
+            )
             return y
         if step.kind == "add":
-            return quantised.add(x, inputs[1], packed, y)
+            return quantised_maps.add(x, inputs[1], packed, y)
         if step.kind == "table":
-            return quantised.look_up(x, packed, y)
+            return quantised_maps.look_up(x, packed, y)
         if step.kind == "average":
-            return quantised.average(x, grid.zero, packed, y)
+            return quantised_maps.average(x, grid.zero, packed, y)
         if step.kind == "maximum":
-            quantised.maximum(x, packed, y.reshape(len(x), *step.map_shape))
+            quantised_maps.maximum(x, packed, y.reshape(len(x), *step.map_shape))
             return y
         if step.kind == "concat":
-            return quantised.concat(inputs, packed, y)
+            return quantised_maps.concat(inputs, packed, y)
         gates = self._grids[step.reads[1]].zero
-        return quantised.excite(x, grid.zero, inputs[1], gates, packed, y)
+        return quantised_maps.excite(x, grid.zero, inputs[1], gates, packed, y)
 
     def _by_definition(self, step, inputs, y):
         x, grid = inputs[0], self._grids[step.reads[0]]
@@ -316,15 +314,15 @@ class QuantisedNet:
             return y
         if step.kind == "maximum":
             shape = len(x), *step.map_shape
-            eight_bits.definition_maximum(x, step.frame[0], _frame(step)[1:], y.reshape(shape))
+            eight_bits.definition_maximum(x, _window(step), y.reshape(shape))
             return y
         if step.kind == "concat":
             return eight_bits.definition_concat(inputs, self._tables(step), y)
         if step.kind == "add":
             first, second = (self._grids[i] for i in step.reads)
-            numbers = eight_bits.addition_of(first, second, step.grid, *step.bounds)
+            addition = eight_bits.addition_of(first, second, step.grid, *step.bounds)
             return eight_bits.definition_add(
-                np.ascontiguousarray(x), np.ascontiguousarray(inputs[1]), numbers, y
+                np.ascontiguousarray(x), np.ascontiguousarray(inputs[1]), addition, y
             )
         fixed = self._fixed(step)
         if step.kind == "average":
@@ -332,7 +330,7 @@ class QuantisedNet:
         if step.kind == "excite":
             gates = self._grids[step.reads[1]].zero
             return eight_bits.definition_excite(x, grid.zero, inputs[1], gates, fixed, y)
-        window = _frame(step)[1:]
+        window = _window(step)
         if step.kind == "depthwise":
             return eight_bits.definition_depthwise(x, step.weight, grid.zero, window, fixed, y)
         rows = (len(x), 1, 1) if step.kind == "dense" else x.shape[:3]
@@ -389,9 +387,14 @@ def _fixed(step, reals, biases):
         raise NumnetError(f"{step.name}: scales that do not go together ({error})") from None
 
 
-def _frame(step):
+def _whole(q):
+    """q as the passes want it: contiguous, and of the one array type that they are compiled for."""
+    return _check.writable(np.ascontiguousarray(q, np.uint8))
+
+
+def _window(step):
     k, stride, ((top, _), (left, _)) = step.frame
-    return quantised.Frame(k, stride, top, left)
+    return Window(k, stride, top, left)
 
 
 def table_of(step, grid) -> np.ndarray:
