@@ -232,10 +232,8 @@ def _depthwise(x, window, b, y, cut):
     (images, p, q, channels), (h, w) = y.shape, x.shape[1:3]
     apart = window.stride if 4 % window.stride == 0 else 1
     words = ((q - 1) * window.stride + 4 * b.fours - 4) // apart + 1  # of each channel in an image's row
-    down, across = (
-        (p + cut.rows - 1) // cut.rows,
-        (channels + cut.channels - 1) // cut.channels,
-    )  # tiles of an image
+    # Tiles of an image
+    down, across = (p + cut.rows - 1) // cut.rows, (channels + cut.channels - 1) // cut.channels
     for tile in prange(images * down * across):  # each tile writes its own rows and channels of y
         n, first = tile // (down * across), tile // across % down * cut.rows
         # Tiles do not overlap: what one has looked up in the table, the other would look up again.
