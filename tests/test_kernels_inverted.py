@@ -116,7 +116,8 @@ def test_tiles_follow_the_shapes():
     assert cut(16, 14, 14, 480, 5, 1, 14) == (2, 14)  # whole images, and two of them
     assert cut(16, 7, 7, 960, 3, 1, 7) == (4, 7)  # no more than leave four tiles
     assert cut(1, 7, 7, 960, 3, 1, 7) is None  # one tile would leave a core idle
-    assert cut(1, 56, 56, 128, 3, 1, 56) is None  # few images go step by step
+    assert cut(1, 56, 56, 128, 3, 1, 56) == (1, 7)  # a large image is cut for eight cores
+    assert cut(1, 28, 28, 120, 3, 1, 28) is None  # of smaller maps few images go step by step
     assert cut(16, 14, 14, 672, 5, 1, 14, True) == (1, 14)  # a squeeze-excite: whole images
     assert cut(16, 112, 112, 64, 3, 2, 56, True) is None  # which do not fit here
     assert cut(1, 28, 28, 120, 5, 1, 28, True) is None  # nor is one image cut
