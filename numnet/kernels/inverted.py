@@ -210,7 +210,7 @@ def cut_of(images, shape, window, rows, squeezes):
     """The Cut, by the shapes alone; None if the steps one after another keep more cores busy. shape: (H, W, t·C).
 
     Each tile reads all weights of the block. On large maps these are few, so tiles of rows pay off for one image, too: V2
-    takes 4.9 ms for it so, and 5.2 step by step (two cores of a Zen 4). On small maps they are many. Then each core had better
+    takes 4.9 ms for it so, and 5.2 step by step (two cores of a Zen 4). On small maps they are many. Then each core should
     read its share of them only, step by step.
     """
     (height, width, wide), (side, stride) = shape, window
