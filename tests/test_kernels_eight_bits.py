@@ -11,7 +11,7 @@ from numnet.kernels import eight_bits, quantised_depthwise, quantised_maps, quan
 from numnet.kernels._jit import kernel
 from numnet.kernels.eight_bits import NO_TABLE, Grid
 from numnet.kernels.maps import Window
-from numnet.kernels.vectors import CHECK, PLAIN, Lanes, width
+from numnet.kernels.vectors import CHECK, PLAIN, lanes_of, width
 
 LANES = (1, 4, 8, 16)
 
@@ -162,7 +162,7 @@ def test_each_name_of_the_page_words(n):
     m, c = (rng(3).integers(1, 2**30, 40) for _ in range(2))
     fixed = eight_bits.Fixed(m, c, rng(4).integers(20, 31, 40), 40, 2000)
     out = np.zeros(15 * n, np.int32)
-    each_name(a, w, fixed, out, Lanes(n))
+    each_name(a, w, fixed, out, lanes_of(n))
     x, y = a[3 : 3 + n].astype(np.int64), w[3 : 3 + n].astype(np.int64)
     rescaled = np.clip((x * m[1 : 1 + n] + c[1 : 1 + n]) >> fixed.shift[1 : 1 + n], 40, 2000)
     dots = (a[: 4 * n].astype(np.int64) * w[: 4 * n]).reshape(n, 4).sum(axis=1)
@@ -185,7 +185,7 @@ def test_dots_without_vnni(n):
     a, w = bytes_of(64), weights_of(64)
     a[:16], w[:8], w[8:16] = 255, 127, -128
     out = np.zeros(n, np.int32)
-    pairs_alone(a, w, out, Lanes(n))
+    pairs_alone(a, w, out, lanes_of(n))
     assert (out == (a[: 4 * n].astype(np.int64) * w[: 4 * n]).reshape(n, 4).sum(axis=1)).all()
 
 
@@ -220,7 +220,7 @@ def test_check_mode_sees_an_index_that_is_out_of_bounds():
     def stays_inside(a, fixed, out, v):
         words.narrow_tile(words.rescale_tile(words.zeros(1, 1, v), fixed, (0,)), out, 0, 0, (0,))
 
-    arguments = np.zeros(16, np.uint8), fixed_for(4), np.zeros(4, np.int32), Lanes(4)
+    arguments = np.zeros(16, np.uint8), fixed_for(4), np.zeros(4, np.int32), lanes_of(4)
     stays_inside(*arguments)
     for wrong in (reads, writes, rescales):
         with pytest.raises(IndexError):

@@ -6,7 +6,7 @@ from kernel_shapes import DTYPES
 
 from numnet.kernels._jit import kernel
 from numnet.kernels.exponential import exp
-from numnet.kernels.vectors import Lanes, load, store, width
+from numnet.kernels.vectors import lanes_of, load, store, width
 
 LIMITS = {"float32": (-87.3, 88.37), "float64": (-708.3, 709.43)}
 ERROR = {"float32": 0.94, "float64": 0.88}  # as the page says
@@ -26,7 +26,7 @@ def exp_of(x, n=8):
     x = np.asarray(x)
     filled = np.concatenate([x, np.zeros(-x.size % n, x.dtype)])
     y = np.empty_like(filled)
-    exponentials(filled, y, Lanes(n))
+    exponentials(filled, y, lanes_of(n))
     return y[: x.size]
 
 

@@ -12,7 +12,6 @@ from kernel_shapes import DTYPES
 from numnet.kernels import vectors
 from numnet.kernels._jit import kernel
 from numnet.kernels.vectors import (
-    Lanes,
     add_outer,
     add_taps,
     add_tiles,
@@ -21,6 +20,7 @@ from numnet.kernels.vectors import (
     fma,
     fma_tile,
     lanes,
+    lanes_of,
     least,
     load,
     load_tile,
@@ -97,7 +97,7 @@ def test_each_name_is_numpys(dtype, n):
     a, b, c = (numbers(20, dtype, seed) for seed in range(3))
     b[5] = a[5]  # for ≥ and ≤
     out, wide = np.full(18 * n, np.nan, dtype), np.empty(n)
-    everything(a, b, c, out, wide, Lanes(n))
+    everything(a, b, c, out, wide, lanes_of(n))
     for i, want in enumerate(expected(a, b, c, n)):
         got = out[i * n : (i + 1) * n]
         if i == 9:
@@ -116,7 +116,7 @@ def test_a_product_and_a_sum_are_never_fused_and_fma_always_is(dtype, n):
     a = np.full(20, 1 + e, dtype)
     c = -(a * a)
     out = np.empty(18 * n, dtype)
-    everything(a, a, c, out, np.empty(n), Lanes(n))
+    everything(a, a, c, out, np.empty(n), lanes_of(n))
     assert (out[17 * n :] == 0).all()
     assert (out[9 * n : 10 * n] == e * e).all()
 
@@ -131,10 +131,10 @@ def test_nan_goes_through_least_and_most(dtype, n):
     """x > NaN and x < NaN are both "no", so x comes out where the limit is NaN, and NaN where x is."""
     a, b = np.full(20, np.nan, dtype), np.ones(20, dtype)
     out = np.empty(18 * n, dtype)
-    everything(a, b, b, out, np.empty(n), Lanes(n))
+    everything(a, b, b, out, np.empty(n), lanes_of(n))
     assert np.isnan(out[10 * n : 12 * n]).all()
     assert (out[12 * n : 17 * n] == 1).all()  # no comparison says yes
-    everything(b, a, b, out, np.empty(n), Lanes(n))
+    everything(b, a, b, out, np.empty(n), lanes_of(n))
     assert (out[10 * n : 12 * n] == 1).all()
 
 
@@ -149,7 +149,7 @@ def test_powers_of_two(dtype, low, high):
         pytest.skip("check mode")
     for x in ([low, high, 0, 1], [-1, 10, -37, 100]):
         y = np.empty(4, dtype)
-        powers(np.array(x, dtype), y, Lanes(4))
+        powers(np.array(x, dtype), y, lanes_of(4))
         assert y.tolist() == [2.0**n for n in x]
 
 
@@ -212,7 +212,7 @@ def test_tiles(dtype, n):
     a, b = numbers(ROWS * (2 * n + 1) + 1, dtype), numbers(2 * n + 40, dtype, 1)
     want = expected_tiles(a.astype(float), b.astype(float), n)
     out = np.full(want.size, np.nan, dtype)
-    tiles(a, b, out, Lanes(n))
+    tiles(a, b, out, lanes_of(n))
     bound = 16 * np.finfo(dtype).eps
     np.testing.assert_allclose(out, want, rtol=bound, atol=bound)
 
@@ -231,7 +231,7 @@ def test_lanes_of_channels(monkeypatch):
         half = processors // 2
         assert [number_of(lanes(c, np.float64)) for c in (half, half // 2, 0)] == [half, half // 2, 1]
     assert number_of(lanes(64, object)) == 1
-    assert [number_of(Lanes(n)) for n in (1, 2, 4, 8, 16)] == [1, 2, 4, 8, 16]
+    assert [number_of(lanes_of(n)) for n in (1, 2, 4, 8, 16)] == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -342,12 +342,12 @@ FLOATS = np.ones(16, np.float32)
 def test_what_typing_refuses(function, array, says):
     """It would read wrong numbers or write where nobody may: an intrinsic takes what it is given."""
     with pytest.raises(numba.TypingError) as refused:
-        kernel(parallel=False)(function)(array, Lanes(4))
+        kernel(parallel=False)(function)(array, lanes_of(4))
     assert says in str(refused.value)
 
 
 def test_a_good_array_is_typed():
-    assert kernel(parallel=False)(loads)(FLOATS, Lanes(4)) == 4
+    assert kernel(parallel=False)(loads)(FLOATS, lanes_of(4)) == 4
 
 
 # --- check mode and plain Python ----------------------------------------------------------------------------
@@ -356,9 +356,9 @@ BOUNDS = """
 import numpy as np
 from numnet.kernels._jit import kernel
 from numnet.kernels.vectors import *
-from numnet.kernels.vectors import Lanes
+from numnet.kernels.vectors import lanes_of
 
-v, memory = Lanes(4), np.ones(100)
+v, memory = lanes_of(4), np.ones(100)
 a = memory[40:60]  # of 20 numbers, in the midst of memory of our own
 
 @kernel(parallel=False)
@@ -440,8 +440,8 @@ def test_plain_loads_are_copies(run_python, tmp_path):
     """A view would change under a later store."""
     script = tmp_path / "copies.py"
     script.write_text(
-        "import numpy as np\nfrom numnet.kernels.vectors import Lanes, load, load_tile, store, zeros\n"
-        "a, v = np.arange(8.0), Lanes(4)\n"
+        "import numpy as np\nfrom numnet.kernels.vectors import lanes_of, load, load_tile, store, zeros\n"
+        "a, v = np.arange(8.0), lanes_of(4)\n"
         "x, (y,) = load(a, 0, v), load_tile(zeros(a, 1, 1, v), a, 0, 4, (0,))\n"
         "store(a, 0, x + x)\nprint(x.tolist() == y.tolist() == [0, 1, 2, 3])\n"
     )

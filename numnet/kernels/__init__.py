@@ -30,7 +30,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | line of the cache | 64 bytes: what moves between memory and cache at a time |
 
 **A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
-public, exact and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
+public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
 ``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of them has
 learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and batchnorm.
 

@@ -2,8 +2,8 @@
 
 ``@row`` makes a *row function*: plain arithmetic on a few long vectors. It is inlined into the kernels that call
 it and never compiled on its own. Its arrays are promised not to overlap (LLVM's ``noalias``), so the compiler
-vectorises without testing every pair of pointers first; on the depthwise rows that promise was worth 1.4×. The
-price of the promise: what a row function writes through one argument it never reads through another.
+need not load again what it holds in a register, and makes vectors of plain loops without testing every pair of
+pointers first. The price: what a row function writes through one argument it never reads through another.
 
 ``@kernel`` makes a *pass*: one ``prange`` over tiles, compiled once and kept on disk for the next process.
 

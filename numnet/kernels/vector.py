@@ -24,10 +24,10 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.maps import share
 from numnet.kernels.rows import add
 from numnet.kernels.sgd import TILE, own
-from numnet.kernels.vectors import Lanes, double, fma, load, spread, store, width
+from numnet.kernels.vectors import double, fma, lanes_of, load, spread, store, width
 
 PARTS = 8
-COLUMNS = Lanes(16)  # on every processor; LLVM makes two, four or eight registers of them
+COLUMNS = lanes_of(16)  # on every processor; LLVM makes two, four or eight registers of them
 
 
 @row

@@ -36,7 +36,8 @@ The argument ``like``, here and on other pages, is any tile of the wanted shape:
 as many as the processor has, or as $NUMNET_LANES says. Where a map has fewer channels than that it takes half of them, or
 one. Channels that the lanes do not divide end in a vector that *overlaps* the one before: it begins at channels − lanes. That
 is three times as fast as masking lanes out. Some numbers are then computed twice, with the same result. Only adding to memory
-must not happen twice, so it is never done through an overlapping vector.
+must not happen twice, so it is never done through an overlapping vector. (``lanes_of(n)`` is the ``v`` of n lanes. Back
+from a ``v`` to n it goes by ``width(v)`` in kernels, and by ``number_of(v)`` in Python.)
 
 **Same bits.** No sum runs across the lanes of a vector, so 4, 8 and 16 lanes give the same bits.
 
@@ -88,8 +89,8 @@ _LANES = {1: np.uint8(1), 2: np.uint16(2), 4: np.uint32(4), 8: np.int8(8), 16: n
 _NUMBERS = {numba.typeof(v): n for n, v in _LANES.items()}
 
 
-def Lanes(n: int) -> np.integer:
-    """The ``v`` of so many lanes: 1, 2, 4, 8 or 16."""
+def lanes_of(n: int) -> np.integer:
+    """The ``v`` of n lanes: 1, 2, 4, 8 or 16."""
     return _LANES[n]
 
 

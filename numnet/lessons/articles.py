@@ -13,7 +13,7 @@ from numnet.lessons import MIDDLE, SERIES, figure
 from numnet.lessons.budget import ELDERS, PUBLISHED
 from numnet.lessons.check import agrees, check, close
 from numnet.lessons.display import Shown, Table
-from numnet.lessons.training import _runs_folder, saved_runs
+from numnet.lessons.training import _runs_folder
 from numnet.models import build, describe
 from numnet.training.loop import fit
 
@@ -55,40 +55,74 @@ def absorbed(momenta=(0.999, 0.99, 0.9), epochs=100):
     return drawn
 
 
-def second_statistics() -> list[dict]:
+ARTICLE = "mnasnet-article"
+CHANGES = {  # of the article's run, one at a time: a title, and the folder of the kept run
+    "as in the article": ARTICLE,
+    "mirrored and shifted images": f"{ARTICLE}/augmented",
+    'strides="cifar"': f"{ARTICLE}/cifar-strides",
+}
+
+
+def _log(name, file) -> list[dict]:
+    return [json.loads(line) for line in (_runs_folder() / name / file).read_text("utf-8").splitlines()]
+
+
+def second_statistics(name=ARTICLE) -> list[dict]:
     """What the kept run's weights reach with running statistics of momentum 0.9, epoch by epoch."""
-    path = _runs_folder() / "mnasnet-article" / "momentum-0.9.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return _log(name, "momentum-0.9.jsonl")
+
+
+def _three_curves(name) -> dict[str, list[float]]:
+    """Per cent right, epoch by epoch: training images, and test images with both kinds of running statistics."""
+    history = _log(name, "metrics.jsonl")
+    return {
+        "training images": [100 * record["train_accuracy"] for record in history],
+        "test images, momentum 0.999, as in the article": [100 * r["validation_accuracy"] for r in history],
+        "the same weights, statistics of momentum 0.9": [
+            100 * r["accuracy"] for r in second_statistics(name)
+        ],
+    }
+
+
+def _draw_curves(axes, name):
+    for (label, values), (colour, line, marker) in zip(_three_curves(name).items(), SERIES):
+        every, epochs = max(1, len(values) // 12), range(1, len(values) + 1)
+        axes.plot(epochs, values, color=colour, linestyle=line, marker=marker, markevery=every, label=label)
+    axes.axhline(10, color="black", linestyle="-", linewidth=0.8, marker="")
+    axes.set_xlabel(f"epoch of {STEPS} steps")
+    axes.set_ylim(0, 102)
 
 
 def article_curves():
     """The article's run: accuracy on training images, and on test images with its own and with faster running statistics."""
-    run = next(run for run in saved_runs() if run.name == "mnasnet-article")
-    second = second_statistics()
     drawn, axes = figure(7.6, 3.3)
-    lines = [
-        ("training images", run.history, "train_accuracy"),
-        ("test images, momentum 0.999, as in the article", run.history, "validation_accuracy"),
-        ("the same weights, statistics of momentum 0.9", second, "accuracy"),
-    ]
-    for (label, records, key), (colour, line, marker) in zip(lines, SERIES):
-        values = [100 * record[key] for record in records]
-        every = max(1, len(records) // 12)
-        axes.plot(
-            [r["epoch"] for r in records],
-            values,
-            color=colour,
-            linestyle=line,
-            marker=marker,
-            markevery=every,
-            label=label,
-        )
-    axes.axhline(10, color="black", linestyle="-", linewidth=0.8, marker="")
-    axes.set_xlabel("epoch of 25 steps")
+    _draw_curves(axes, ARTICLE)
     axes.set_ylabel("images right (%)")
-    axes.set_ylim(0, 102)
     axes.legend(loc="best", fontsize=8.5)
     return drawn
+
+
+def changed_curves():
+    """The article's run beside those in which one thing was changed, the same three curves in each."""
+    drawn, panels = figure(9.4, 3.2, columns=len(CHANGES), sharey=True)
+    for axes, (title, name) in zip(panels, CHANGES.items()):
+        _draw_curves(axes, name)
+        axes.set_title(title, fontsize=9.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].set_ylabel("images right (%)")
+    panels[1].legend(loc="upper left", fontsize=7)
+    return drawn
+
+
+def changes() -> Table:
+    """The last epoch of each of these runs."""
+    rows = []
+    for title, name in CHANGES.items():
+        curves = list(_three_curves(name).values())
+        rows.append((title, len(curves[0]), *(f"{values[-1]:.1f}" for values in curves)))
+    return Table(
+        ("training", "epochs", "training images, %", "test, momentum 0.999, %", "test, momentum 0.9, %"), rows
+    )
 
 
 # ---------------------------------------------------------------------------------------------- time by kind of layer
