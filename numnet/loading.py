@@ -9,14 +9,14 @@ from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import build, describe
 from numnet.net import Net
-from numnet.quantised import QuantisedNet
+from numnet.quantised import QuantisedNet, files
 from numnet.quantised import net as eights
 from numnet.weights import import_file, is_foreign
 
 # A small net for `numnet predict photo.jpg`
 PACKAGED = Path(__file__).parent / "trained" / "cifar10.safetensors"
 PACKAGED_INT8 = PACKAGED.with_name("cifar10_int8.safetensors")  # the same in eight bits
-FORMAT = eights.FORMAT  # the newest document of a checkpoint that is read: 1 has floats, 2 has eight bits
+FORMAT = files.FORMAT  # the newest document of a checkpoint that is read: 1 has floats, 2 has eight bits
 
 
 def load(path: str | os.PathLike[str]) -> Net | Any:
@@ -36,7 +36,7 @@ def load(path: str | os.PathLike[str]) -> Net | Any:
     refuse_foreign(path)
     path = checkpoint.find(path, "best")
     document = read_document(path)
-    if eights.is_quantised(document):
+    if files.is_quantised(document):
         return _load_eights(path, document)
     description = _description(path, document)  # a small file must not have a large net made
     description.require(checkpoint.read_shapes(path), str(path))
@@ -110,7 +110,7 @@ def describe_checkpoint(path, /, **options) -> Net | Any:
         return import_file(path, **options)
     path = checkpoint.find(path, "best")
     document = read_document(path)
-    if eights.is_quantised(document):
+    if files.is_quantised(document):
         if options:
             raise NumnetError(f"{path}: a net in eight bits cannot be changed; expected no options of a net")
         return _load_eights(path, document)

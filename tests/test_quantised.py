@@ -325,7 +325,7 @@ def test_steps_that_fit():
         alone("maximum", (3, 3, 4)), alone("maximum", (4,), frame=(6, 1, ((0, 0), (0, 1)))),
         alone("concat", (6, 5, 8), (0, 0), grid=Grid(0.25, 9)), alone("concat", (6, 5, 12), (0, 0, 0)),
     ):  # fmt: skip
-        quantised.net.check(net)
+        quantised.files.check(net)
         q = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 4)).astype(np.uint8)
         assert (net.maps(q)[1] == net.definition_maps(q)[1]).all()
 
@@ -350,7 +350,7 @@ def test_steps_that_fit():
 )
 def test_steps_that_do_not_fit(kind, shape, more):
     with pytest.raises(ValueError, match="does not fit what it reads"):
-        quantised.net.check(alone(kind, shape, **more))
+        quantised.files.check(alone(kind, shape, **more))
 
 
 @pytest.mark.parametrize(

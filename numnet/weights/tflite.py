@@ -22,8 +22,9 @@ from numnet.errors import NumnetError
 from numnet.kernels.activations import HSWISH, IDENTITY, RELU, RELU6, SIGMOID
 from numnet.kernels.eight_bits import Grid
 from numnet.kernels.padding import resolve
+from numnet.quantised.files import check
 from numnet.quantised.make import bounds_of
-from numnet.quantised.net import QuantisedNet, check
+from numnet.quantised.net import QuantisedNet
 from numnet.quantised.steps import Step
 
 LIMIT = 1 << 30  # bytes of a file
