@@ -38,6 +38,7 @@ from numnet.kernels import (
     exponential,
     folding,
     inverted,
+    maps,
     pointwise,
     pooling,
     product,
@@ -46,10 +47,13 @@ from numnet.kernels import (
     vectors,
 )
 from numnet.kernels.batchnorm import source_of
+from numnet.kernels.moments import definition as definition_of_moments
+from numnet.kernels.moments import merge_moments, moments_of
 
 SMALLER = {  # constants of pages, for plain Python
     "numnet.kernels.activations": {"TILE": 8},
     "numnet.kernels.batchnorm": {"TILE": 40, "GROUP": 2, "CHAIN": 5},
+    "numnet.kernels.moments": {"TILE": 40, "CHAIN": 5},
     "numnet.kernels.conv": {"CACHE": 64, "TRAINING": 6, "INFERENCE": 4},
     "numnet.kernels.concat": {"TILE": 40},
     "numnet.kernels.depthwise": {"HOT": 50},
@@ -437,7 +441,7 @@ def hardly_any_numbers():
     (x,) = draw((6, 3))
     y, _ = kernels.batchnorm_forward(x, np.ones(3), np.zeros(3), *np.zeros((2, 3)), training=True, eps=0)
     close(y, (x - x.mean(0)) / x.std(0), ORACLE)
-    moments = np.insert(batchnorm.moments_of(x), [0, 3], np.zeros((2, 3, 3)), axis=0)
+    moments = np.insert(moments_of(x), [0, 3], np.zeros((2, 3, 3)), axis=0)
     pack, one, running = np.full((4, 3), np.nan), np.ones(3), np.zeros((2, 3))
     batchnorm.close_moments(moments, one, one, 0.1, batchnorm.Running(*running, 0.5, False), pack)
     close(pack[0], x.mean(0), ORACLE)
@@ -460,12 +464,13 @@ def refuses(call, word):
 
 
 @page("batchnorm")
-def moments():
+@page("moments")
+def means_and_variances():
     for shape in ((1, 3), (7, 3), (40, 5), (33, 2), (100, 1)):
         x = draw(shape)[0] * [1] + 1e5  # the mean far from 0
         x[0] += 1e3  # and the first pixel, which the sums first stand around, far from the mean
-        parts = batchnorm.moments_of(x)
-        assert parts.shape == (batchnorm.parts_of(shape[0]), 3, shape[1])
+        parts = moments_of(x)
+        assert parts.shape == (maps.parts_of(shape[0]), 3, shape[1])
         rest = x
         for part in parts:
             count = int(part[0, 0])
@@ -475,7 +480,13 @@ def moments():
             want = ((mine - mine.mean(0)) ** 2).sum(0)
             assert (np.abs(part[2] - want) <= 1e-12 * want + 1e-9).all()
         assert len(rest) == 0
-    assert [batchnorm.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 4, 8, 2]
+        whole = np.zeros((3, shape[1]))
+        merge_moments(parts, whole)
+        mean, m2 = definition_of_moments(x)
+        assert np.abs(whole[1] - mean).max() <= 1e-9 and np.abs(whole[2] - m2).max() <= 1e-9 * max(
+            m2.max(), 1
+        )
+    assert [maps.parts_of(n, least) for n, least in ((0, 1), (7, 1), (90, 1), (31, 8))] == [1, 4, 8, 2]
 
 
 @page("batchnorm")

@@ -89,7 +89,7 @@ def counted(function, *arguments):
 KERNELS = (
     NUMBER
     + """
-from numnet.kernels import batchnorm, conv, dense, depthwise, pointwise
+from numnet.kernels import batchnorm, conv, dense, depthwise, maps, pointwise
 from numnet.kernels.batchnorm import source_of, upstream_of
 from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
@@ -108,8 +108,8 @@ results = []
 for n, h, w, c, f, k, s, padding, m in json.loads(sys.argv[1]):
     pads = resolve(padding if isinstance(padding, str | int) else tuple(map(tuple, padding)), (h, w), (k, k), s)
     p, q = (output_side(a, k, s, *pad) for a, pad in zip((h, w), pads))
-    x, window, parts = random(n, h, w, c), (Window(k, s, pads[0][0], pads[1][0]),), batchnorm.parts_of(n)
-    few, row = batchnorm.parts_of(n * h * w, pointwise.LEAST), {}
+    x, window, parts = random(n, h, w, c), (Window(k, s, pads[0][0], pads[1][0]),), maps.parts_of(n)
+    few, row = maps.parts_of(n * h * w, pointwise.LEAST), {}
     for name, page, where, weights, dy, sums in (
         ("conv", conv, window, random(k, k, c, f), random(n, p, q, f), (parts, k * k * c, f)),
         ("depthwise", depthwise, window, random(k, k, c, m), random(n, p, q, c * m), (parts, k * k, c * m)),

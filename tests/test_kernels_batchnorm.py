@@ -9,7 +9,8 @@ import oracle
 import pytest
 from kernel_shapes import DIFFERENCES, ORACLE, TORCH, both_dtypes, close, differences, draw, needs_float32
 
-from numnet.kernels import CODES, batchnorm, batchnorm_backward, batchnorm_forward
+from numnet.kernels import CODES, batchnorm, batchnorm_backward, batchnorm_forward, maps
+from numnet.kernels.moments import moments_of
 
 EPS = 1e-3
 SHAPES = [
@@ -256,9 +257,9 @@ def test_negative_eps():
 def test_moments(shape):
     """Count, mean and Σ(x − mean)² of the parts add up to those of the whole."""
     x = arrays(shape)[0]
-    moments = batchnorm.moments_of(x)
+    moments = moments_of(x)
     rows = x.reshape(-1, shape[-1])
-    assert moments.shape == (batchnorm.parts_of(len(rows)), 3, shape[-1])
+    assert moments.shape == (maps.parts_of(len(rows)), 3, shape[-1])
     assert (moments[:, 0].sum(axis=0) == len(rows)).all()
     weights = moments[:, 0] / len(rows)
     mean = (weights * moments[:, 1]).sum(axis=0)
@@ -274,7 +275,7 @@ def test_moments_correct_the_rounded_mean_of_a_tile():
     (x,) = draw((6, 30, 30, 7))
     x = (1e5 + x).astype(np.float32)
     rows = x.reshape(-1, 7).astype(np.float64)
-    for count, mean, m2 in batchnorm.moments_of(x[:1]):
+    for count, mean, m2 in moments_of(x[:1]):
         part = rows[: int(count[0])]  # the parts follow one another
         rows = rows[int(count[0]) :]
         assert (np.abs(mean - part.mean(axis=0)) <= 1e-9 * 1e5).all()
@@ -282,8 +283,8 @@ def test_moments_correct_the_rounded_mean_of_a_tile():
 
 
 def test_parts_depend_on_the_shape_alone():
-    assert [batchnorm.parts_of(n) for n in (0, 1, 5, 8, 1000)] == [1, 1, 4, 8, 8]
-    assert [batchnorm.parts_of(n, 256) for n in (0, 1, 511, 512, 10**6)] == [1, 1, 1, 2, 8]
+    assert [maps.parts_of(n) for n in (0, 1, 5, 8, 1000)] == [1, 1, 4, 8, 8]
+    assert [maps.parts_of(n, 256) for n in (0, 1, 511, 512, 10**6)] == [1, 1, 1, 2, 8]
 
 
 def test_cost():

@@ -100,7 +100,7 @@ def test_the_passes_of_a_unit_against_separate_ones(shape):
     x, w, dz, more = draw(shape.x, shape.depthwise_w, shape.depthwise_y, shape.x)
     window = maps.Window(w.shape[1], shape.stride, shape.pads[0][0], shape.pads[1][0])
     pack_x, pack_y, means = draw((4, x.shape[3]), (4, dz.shape[3]), (2, dz.shape[3]))
-    source, parts = batchnorm.source_of(x, pack_x, RELU6), batchnorm.parts_of(len(x))
+    source, parts = batchnorm.source_of(x, pack_x, RELU6), maps.parts_of(len(x))
     finished = batchnorm.normalised(source)
 
     y, moments = np.full(dz.shape, np.nan), np.zeros((parts, 3, dz.shape[3]))

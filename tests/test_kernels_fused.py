@@ -35,6 +35,7 @@ from numnet.kernels import (
     depthwise_backward,
     depthwise_forward,
     folding,
+    maps,
     pointwise,
     pointwise_backward,
     pointwise_forward,
@@ -54,7 +55,7 @@ class Pointwise:
     def __init__(self, shape):
         self.shape = shape
         self.w, self.y = (shape.channels, shape.filters), (*shape.x[:3], shape.filters)
-        self.parts = batchnorm.parts_of(int(np.prod(shape.x[:3])), pointwise.LEAST)
+        self.parts = maps.parts_of(int(np.prod(shape.x[:3])), pointwise.LEAST)
 
     def partial(self, dtype):
         return np.full((self.parts, self.w[0], pointwise.padded(self.w[1], dtype)), np.nan, dtype)
@@ -90,7 +91,7 @@ class Depthwise:
     def __init__(self, shape):
         self.shape, self.window = shape, window_of(shape)
         self.w, self.y = shape.depthwise_w, shape.depthwise_y
-        self.parts = batchnorm.parts_of(shape.images)
+        self.parts = maps.parts_of(shape.images)
 
     def partial(self, dtype):
         return np.full((self.parts, self.w[0] * self.w[1], self.y[3]), np.nan)
@@ -121,7 +122,7 @@ class Conv:
     def __init__(self, shape):
         self.shape, self.window = shape, window_of(shape)
         self.w, self.y = shape.conv_w, shape.conv_y
-        self.parts = batchnorm.parts_of(shape.images)
+        self.parts = maps.parts_of(shape.images)
 
     def partial(self, dtype):
         columns = pointwise.padded(self.w[3], dtype)

@@ -14,7 +14,7 @@ import numpy as np
 
 from numnet.blocks.separable import Sequence, name_children
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
-from numnet.kernels import batchnorm, concat, residual, squeeze_excite
+from numnet.kernels import concat, maps, residual, squeeze_excite
 from numnet.layers.layer import CostRow, Layer, Pending, backward_through, finish, source
 from numnet.layers.simple import Activation, Dense, GlobalAverage
 
@@ -198,7 +198,7 @@ class SqueezeExcite(Layer):
         squeeze_excite.unit_gate_gradient(dy, x, dgates)
         ds = backward_through(self.children[1:], dgates)
         dx = self.workspace.borrow(raw.shape, raw.dtype)
-        parts = self.peers.parts_here(batchnorm.parts_of(len(raw)))
+        parts = self.peers.parts_here(maps.parts_of(len(raw)))
         sums = np.zeros((parts, 2, raw.shape[3]) if pending else (0, 2, 0))
         squeeze_excite.unit_backward(dy, self.gates, ds, x, dx, sums)  # and the squeeze's share
         if pending:

@@ -11,7 +11,7 @@ it takes the same way.
 
 import numpy as np
 
-from numnet.kernels import batchnorm, conv, depthwise, pointwise
+from numnet.kernels import batchnorm, conv, depthwise, maps, pointwise
 from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
 from numnet.kernels.maps import Window
@@ -48,7 +48,7 @@ class Unit(Layer):
 
     def parts(self, images):
         """Number of partial sums for a batch."""
-        return self.peers.parts_here(batchnorm.parts_of(images))
+        return self.peers.parts_here(maps.parts_of(images))
 
     # -------------------------------------------------------------- the frame
 
@@ -116,7 +116,7 @@ class Unit(Layer):
             pack, sums = self.pending.pack, self.pending.sums
             filters = y.shape[3]
             if sums is None:
-                parts = self.peers.parts_here(batchnorm.parts_of(y.size // filters))
+                parts = self.peers.parts_here(maps.parts_of(y.size // filters))
                 sums = batchnorm.gradient_sums_of(dy, source(self.pending), parts)
             means = np.empty((2, filters), raw.dtype)
             spare = np.empty(filters, raw.dtype)
@@ -264,7 +264,7 @@ class Pointwise(Unit):
 
     def parts(self, images):
         pixels = images * self.input_shape[0] * self.input_shape[1]
-        return self.peers.parts_here(batchnorm.parts_of(pixels, pointwise.LEAST))
+        return self.peers.parts_here(maps.parts_of(pixels, pointwise.LEAST))
 
     def run(self, x, y, moments):
         pointwise.unit_forward(source(x), self.params["weight"], y, moments)

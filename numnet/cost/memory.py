@@ -10,7 +10,7 @@ from math import prod
 
 from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
-from numnet.kernels.batchnorm import parts_of
+from numnet.kernels.maps import parts_of
 from numnet.kernels.pointwise import padded
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 from numnet.layers.simple import activated

@@ -32,11 +32,10 @@ a division, swish two products more (β·x and x·s); their exponential is not c
 
 from typing import NamedTuple
 
-from numnet.kernels.batchnorm import parts_of
 from numnet.kernels.conv import TRAINING
 from numnet.kernels.conv import tile_rows as tiles_of_conv
 from numnet.kernels.depthwise import PIXELS
-from numnet.kernels.maps import share
+from numnet.kernels.maps import parts_of, share
 from numnet.kernels.pointwise import LEAST, tile_rows
 
 

@@ -20,6 +20,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
 | tile | what is worked on at a time: some pixels of a map, all channels, in the second-level cache; or sums in registers |
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
+| moments | count, mean and Σ(x − mean)² of each channel (page ``moments``) |
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
 | word | four bytes in one lane (page ``words``) |
@@ -37,8 +38,8 @@ learned something whole. The first two need no other page: begin anywhere, say w
 **Reading order** for the third part; no page needs a later one:
 
     vectors   its docstring; the rest is for those who want to see LLVM
-    maps → rows → padding → exponential → activations → product → batchnorm → folding → pointwise → dense → taps → ring
-    → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net's forward and backward
+    maps → rows → padding → exponential → activations → product → moments → batchnorm → folding → pointwise → dense → taps
+    → ring → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net, forward and backward
     inverted                                                    inference
     eight_bits → words → quantised_product → quantised_depthwise → quantised_maps   inference on numbers of eight bits
     fake                                                        training for it

@@ -22,12 +22,7 @@ convolution output and its pack *are* the finished activation; whoever reads nex
 the cache (``normalise_activate``), and no finished map is ever written to memory. Equation (6) needs two numbers more,
 the means dβ/M and dγ/M: the (2, C) table ``means``.
 
-**The variance.** Σx² − (Σx)²/M in float32 is wrong by 12 % at mean/std = 100. Here each tile is summed around a centre
-close to its mean, Σ(x − c) and Σ(x − c)², which costs no second look at the tile. Tiles are merged in float64 and in
-index order by Chan, Golub and LeVeque 1979. With n_a and n_b numbers in two tiles, n in both, δ the difference of the two
-means, and M2 = Σ (x − mean)²:
-
-(7)  mean = mean_a + δ·n_b/n,   M2 = M2_a + M2_b + δ²·n_a·n_b/n
+**Mean and variance** in one look at the data are a page of their own, ``moments``.
 """
 
 from typing import NamedTuple
@@ -48,15 +43,13 @@ from numnet.kernels.activations import (
     derivative_in,
     family_of,
 )
-from numnet.kernels.maps import Source, Upstream, begin_of, share, vectors_of
+from numnet.kernels.maps import Source, Upstream, begin_of, parts_of, share, vectors_of
+from numnet.kernels.moments import CHAIN, TILE, merge_parts, moments_of
 from numnet.kernels.vectors import fma, lanes, load, store, zero
 
 _1 = np.float32(1)  # swish's β, which only the layer of that name lets be anything else
 MEAN, INV_STD, GAMMA, BETA = 0, 1, 2, 3  # rows of a pack
-PARTS = 8  # partial sums: fixed, so that the bits do not depend on the number of threads; 8 keep 8 cores busy
-TILE = 16384  # numbers a tile holds: 64 KiB of float32
 GROUP = 8  # pixels for which a channel's numbers of the pack are loaded once
-CHAIN = 256  # pixels that are summed in float32 before float64 takes over
 
 
 # ---------------------------------------------------------------------------------------------- the definition
@@ -238,116 +231,7 @@ def add_gradient_sums(dy, x, source, sums):
         first = end
 
 
-@row
-def add_deviations(x, first, end, centre, tile, v):
-    """tile (2·C) = Σ (x − centre), Σ (x − centre)² over the pixels first … end − 1 of flat x, channel by channel."""
-    channels = centre.size
-    for j in range(vectors_of(channels, v)):
-        c = begin_of(j, channels, v)
-        middle = load(centre, c, v)
-        # Two pixels at a time, into sums of their own: an addition must wait for the one before it in the same sum only.
-        total0 = total1 = square0 = square1 = zero(x, v)
-        i = first + c
-        while i + channels < end:
-            d, e = load(x, i, v) - middle, load(x, i + channels, v) - middle
-            total0, total1 = total0 + d, total1 + e
-            square0, square1 = fma(d, d, square0), fma(e, e, square1)
-            i += 2 * channels
-        if i < end:
-            d = load(x, i, v) - middle
-            total0, square0 = total0 + d, fma(d, d, square0)
-        store(tile, c, total0 + total1)
-        store(tile, channels + c, square0 + square1)
-
-
-@row
-def add_moments(x, moments, v):
-    """Merge a hot tile into moments (3, C) = count, mean, M2 of each channel, float64; equations (1) and (7).
-
-    The tile is summed once, around the mean of all tiles so far; a part's first pixels are summed twice, the first time
-    around their first pixel, for their mean. With d = x − centre, M2 of the tile is Σd² − (Σd)²/n. This difference loses
-    digits only if the centre is far from the tile's mean; and then the means of the tiles differ, which makes M2 large, too.
-    """
-    channels = moments.shape[1]
-    centre, tile = np.empty(channels, x.dtype), np.empty(2 * channels, x.dtype)
-    for first in range(0, x.size, CHAIN * channels):
-        end = min(first + CHAIN * channels, x.size)
-        count, before = (end - first) // channels, moments[0, 0]
-        if before == 0:
-            for c in range(channels):
-                centre[c] = x[c]
-            add_deviations(x, first, end, centre, tile, v)
-            for c in range(channels):
-                centre[c] += tile[c] / count
-        else:
-            for c in range(channels):
-                centre[c] = moments[1, c]
-        add_deviations(x, first, end, centre, tile, v)
-        merge_tile(moments, count, centre, tile)
-
-
-class Counts(NamedTuple):
-    """What equation (7) needs of the counts: n, n_b/n and n_a·n_b/n."""
-
-    total: float
-    share: float
-    cross: float
-
-
-@row
-def counts_of(count, more):
-    """The Counts when ``count`` numbers take in ``more``: the divisions are made once for all channels."""
-    total = count + more
-    return Counts(total, more / total, count * more / total)
-
-
-@row
-def merge(moments, c, mean, m2, counts):
-    """Equation (7) for channel c: moments (3, C) take in numbers with this mean and M2."""
-    delta = mean - moments[1, c]
-    moments[2, c] += m2 + delta * delta * counts.cross
-    moments[1, c] += delta * counts.share
-    moments[0, c] = counts.total
-
-
-@row
-def merge_tile(moments, count, centre, tile):
-    """Moments take in a tile's Σ(x − centre) and Σ(x − centre)², ``count`` pixels, in all channels."""
-    channels, counts = centre.size, counts_of(moments[0, 0], count)
-    for c in range(channels):
-        beside = np.float64(tile[c]) / count  # the tile's mean − centre
-        m2 = np.float64(tile[channels + c]) - tile[c] * beside
-        merge(moments, c, centre[c] + beside, max(m2, 0.0), counts)  # rounding may leave less than 0
-
-
-@row
-def merge_parts(moments, total):
-    """total (3, C), zero, takes in moments (parts, 3, C), the parts in index order."""
-    for part in range(moments.shape[0]):
-        if moments[part, 0, 0] > 0:
-            counts = counts_of(total[0, 0], moments[part, 0, 0])
-            for c in range(total.shape[1]):
-                merge(total, c, moments[part, 1, c], moments[part, 2, c], counts)
-
-
 # ---------------------------------------------------------------------------------------------- passes
-
-
-@kernel(parallel=False)
-def merge_moments(moments, total):
-    """``merge_parts`` for callers outside of this page."""
-    merge_parts(moments, total)
-
-
-@kernel
-def _add_moments(x, moments, v):
-    """Flat x → moments (parts, 3, C), zero before."""
-    channels = moments.shape[2]
-    step = max(1, TILE // channels)
-    for part in prange(moments.shape[0]):  # each part adds to its own moments
-        first, last = share(part, moments.shape[0], x.size // channels)
-        for lo in range(first, last, step):
-            add_moments(x[lo * channels : min(lo + step, last) * channels], moments[part], v)
 
 
 @kernel
@@ -435,14 +319,6 @@ def close_gradient_sums(sums, count, dgamma, dbeta, means):
 # ---------------------------------------------------------------------------------------------- public
 
 
-def parts_of(items: int, least: int = 1) -> int:
-    """How many parts for ``items`` pixels or images, at least ``least`` of them each: a function of shape alone.
-
-    1, 2, 4 or 8: three parts would keep one of two cores waiting for a third of the time.
-    """
-    return 2 ** (max(1, min(PARTS, items // least)).bit_length() - 1)
-
-
 def source_of(x, pack=None, code=IDENTITY) -> Source:
     """The Source of a map (…, C): raw with its pack and code, or finished without."""
     return Source(x, empty_pack(x.dtype) if pack is None else pack, code, lanes(x.shape[-1], x.dtype))
@@ -453,14 +329,6 @@ def upstream_of(dy, raw=None, pack=None, means=None, code=IDENTITY) -> Upstream:
     if pack is None:
         raw, pack, means = dy, empty_pack(dy.dtype), empty_pack(dy.dtype)
     return Upstream(dy, raw, pack, means, code, lanes(dy.shape[-1], dy.dtype))
-
-
-def moments_of(x) -> np.ndarray:
-    """Moments (parts, 3, C) of x (…, C), float64: the read-only pass of (1), for maps whose producer did not add them."""
-    channels = x.shape[-1]
-    moments = np.zeros((parts_of(x.size // channels), 3, channels))
-    _add_moments(x.reshape(-1), moments, lanes(channels, x.dtype))
-    return moments
 
 
 def normalised(source, out=None):

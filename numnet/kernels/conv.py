@@ -27,15 +27,14 @@ from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
-    add_moments,
     normalise_activate,
-    parts_of,
     source_of,
     unit_gradient,
     upstream_of,
 )
 from numnet.kernels.folding import pack_scaled
-from numnet.kernels.maps import Window, share, vectors_of
+from numnet.kernels.maps import Window, parts_of, share, vectors_of
+from numnet.kernels.moments import add_moments
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.pointwise import padded, sum_parts
 from numnet.kernels.product import (

@@ -34,14 +34,13 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import activate_rows
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
-    add_moments,
-    parts_of,
     source_of,
     unit_gradient,
     upstream_of,
 )
 from numnet.kernels.folding import scale_taps
-from numnet.kernels.maps import Window, share
+from numnet.kernels.maps import Window, parts_of, share
+from numnet.kernels.moments import add_moments
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.ring import Ring, image_ring, ring_of, see
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row

@@ -11,6 +11,8 @@ import numpy as np
 from numnet.kernels._jit import row
 from numnet.kernels.vectors import width
 
+PARTS = 8  # partial sums: fixed, so that the bits do not depend on the number of threads; 8 keep 8 cores busy
+
 
 class Window(NamedTuple):
     """K×K taps, at every stride-th pixel, beginning ``top`` rows above and ``left`` columns before the image.
@@ -74,3 +76,11 @@ def begin_of(j, count, v):
 def share(part, parts, count):
     """Items lo … hi − 1 of part number ``part`` when ``count`` items are cut into ``parts`` near-equal parts."""
     return count * part // parts, count * (part + 1) // parts
+
+
+def parts_of(items: int, least: int = 1) -> int:
+    """How many parts for ``items`` pixels or images, at least ``least`` of them each: a function of shape alone.
+
+    1, 2, 4 or 8: three parts would keep one of two cores waiting for a third of the time.
+    """
+    return 2 ** (max(1, min(PARTS, items // least)).bit_length() - 1)

@@ -25,8 +25,8 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activate, parts_of, source_of
-from numnet.kernels.maps import begin_of, share, vectors_of
+from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activate, source_of
+from numnet.kernels.maps import begin_of, parts_of, share, vectors_of
 from numnet.kernels.vectors import fma, load, store, zero
 
 # ---------------------------------------------------------------------------------------------- the definition

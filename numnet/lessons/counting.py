@@ -64,7 +64,7 @@ def counted(kind, *, n=1, h, w, c, f=None, k=3, stride=1, padding="same") -> dic
 
 
 def _count(job) -> dict:
-    from numnet.kernels import batchnorm, conv, depthwise, pointwise
+    from numnet.kernels import conv, depthwise, maps, pointwise
     from numnet.kernels.batchnorm import source_of, upstream_of
     from numnet.kernels.maps import Window
     from numnet.kernels.padding import output_side, resolve
@@ -76,9 +76,9 @@ def _count(job) -> dict:
     pads = resolve(padding, (h, w), (k, k), stride)
     p, q = (output_side(side, k, stride, *pad) for side, pad in zip((h, w), pads))
     page, weights, sides, parts = {
-        "conv": (conv, (k, k, c, f), (k * k * c, f), batchnorm.parts_of(n)),
-        "depthwise": (depthwise, (k, k, c, 1), (k * k, c), batchnorm.parts_of(n)),
-        "pointwise": (pointwise, (c, f), (c, f), batchnorm.parts_of(n * h * w, pointwise.LEAST)),
+        "conv": (conv, (k, k, c, f), (k * k * c, f), maps.parts_of(n)),
+        "depthwise": (depthwise, (k, k, c, 1), (k * k, c), maps.parts_of(n)),
+        "pointwise": (pointwise, (c, f), (c, f), maps.parts_of(n * h * w, pointwise.LEAST)),
     }[job["kind"]]
     window = () if page is pointwise else (Window(k, stride, pads[0][0], pads[1][0]),)
     draw = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy as np
 
 from numnet import kernels
 from numnet.data import batches
-from numnet.kernels import batchnorm
 from numnet.kernels._jit import kernel
+from numnet.kernels.moments import moments_of
 from numnet.layers.layer import Memory, Pending, finish, hand
 from numnet.lessons import DARK, GREY, LIGHT, MIDDLE, SERIES, best, figure
 from numnet.lessons.check import agrees, check, close
@@ -99,7 +99,7 @@ def textbook_variance(x):
 
 def page_variance(x):
     """The variance as batch norm's page finds it: sums around a near centre, merged in float64."""
-    moments = batchnorm.moments_of(x.reshape(-1, 1))
+    moments = moments_of(x.reshape(-1, 1))
     count, mean, m2 = moments[:, :, 0].T
     middle = (count * mean).sum() / count.sum()
     return (m2.sum() + (count * (mean - middle) ** 2).sum()) / count.sum()

@@ -7,8 +7,8 @@ import numpy as np
 
 from numnet.blocks.unit import Unit
 from numnet.errors import NumnetError
-from numnet.kernels import batchnorm
-from numnet.kernels.batchnorm import PARTS
+from numnet.kernels.maps import PARTS
+from numnet.kernels.moments import merge_moments
 from numnet.kernels.pointwise import sum_parts
 from numnet.layers.layer import Alone
 from numnet.layers.simple import Dense
@@ -91,9 +91,9 @@ class Exact(Peers):
 
 
 def merged(moments):
-    """Moments (parts, 3, C) as (3, C), by batchnorm's equation (7) in index order."""
+    """Moments (parts, 3, C) as (3, C), by equation (3) of the page ``moments``, in index order."""
     total = np.zeros(moments.shape[1:])
-    batchnorm.merge_moments(moments, total)
+    merge_moments(moments, total)
     return total
 
 

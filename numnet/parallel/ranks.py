@@ -8,7 +8,7 @@ import traceback
 import numpy as np
 
 from numnet.errors import NumnetError
-from numnet.kernels.batchnorm import PARTS
+from numnet.kernels.maps import PARTS
 from numnet.layers.layer import ALONE
 from numnet.parallel import launch
 from numnet.parallel.exchange import Exchange, Nothing, gatherer
