@@ -56,7 +56,7 @@ SMALLER = {  # constants of pages, for plain Python
     "numnet.kernels.moments": {"TILE": 40, "CHAIN": 5},
     "numnet.kernels.conv": {"CACHE": 64, "TRAINING": 6, "INFERENCE": 4},
     "numnet.kernels.concat": {"TILE": 40},
-    "numnet.kernels.depthwise": {"HOT": 50},
+    "numnet.kernels.depthwise": {"HOT": 50, "PIXELS": 10},
     "numnet.kernels.pointwise": {"CACHE": 64, "LEAST": 8, "SMALL": 9},
     "numnet.kernels.product": {"TILE": 4},
     "numnet.kernels.residual": {"TILE": 40},

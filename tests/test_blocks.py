@@ -248,6 +248,19 @@ def test_blocks_predict_what_forward_gives(name):
     close(net.predict(x), net.forward(x), ORACLE)
 
 
+@pytest.mark.parametrize(
+    "side, kernel, stride, padding", [(8, 3, 2, 0), (8, 1, 2, "same"), (9, 3, 3, "symmetric")]
+)
+def test_predict_where_the_last_rows_are_seen_by_no_window(side, kernel, stride, padding):
+    """Eight images: enough for tiles of two, whose pixels must lie side by side."""
+    net = numnet.Net(
+        [Conv(6, 3, activation="relu"), Separable(5, stride, kernel=kernel, padding=padding)], (9, 9, 3)
+    )
+    (x,) = draw((8, *net.input_shape), dtype=np.float32)
+    want = net.forward(x).copy()
+    np.testing.assert_allclose(net.predict(x), want, rtol=0, atol=1e-5 * abs(want).max())
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_return_what_they_borrow(name):
     """After backward every gradient map is back; after a few steps no step allocates anything."""

@@ -232,6 +232,7 @@ def test_check_mode_sees_an_index_that_is_out_of_bounds():
 CONVS = [  # N, H, W, C, F, K, stride, top, left, P, Q
     (2, 5, 6, 8, 16, 1, 1, 0, 0, 5, 6), (2, 9, 7, 3, 21, 3, 2, 1, 0, 4, 4), (1, 5, 5, 7, 5, 1, 1, 0, 0, 5, 5),
     (1, 3, 4, 16, 50, 3, 1, 1, 1, 3, 4), (1, 5, 5, 4, 3, 1, 2, 0, 0, 3, 3), (1, 1, 1, 12, 10, 3, 1, 1, 1, 1, 1),
+    (2, 4, 1, 12, 21, 1, 5, 2, 4, 2, 1),  # a stride wider than the image, whose padding ends before it
 ]  # fmt: skip
 
 

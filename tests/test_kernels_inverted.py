@@ -36,6 +36,10 @@ BLOCKS = [
     (2, 9, 8, 32, None, 8, 5, 2, "symmetric", 0),
     (3, 7, 6, 8, 40, 8, 5, 1, "same", 10),  # squeezed and excited: MobileNetV3's
     (2, 9, 8, 24, None, 16, 3, 2, "symmetric", 8),
+    (3, 8, 8, 4, 8, 5, 3, 2, 0, 0),  # the last row of x is seen by no window
+    (3, 8, 8, 4, None, 5, 1, 2, "same", 0),
+    (3, 9, 9, 4, 8, 5, 3, 3, "symmetric", 0),
+    (1, 4, 4, 4, 8, 5, 3, 1, 5, 0),  # windows that lie in the padding altogether
 ]
 each_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: "x".join(map(str, block)))
 
@@ -110,7 +114,7 @@ def test_tiles_follow_the_shapes():
     """Images, height, width and channels of the wide map, side and stride, output rows, whether it squeezes."""
 
     def cut(images, height, width, wide, side, stride, rows, squeezes=False):
-        return inverted.cut_of(images, (height, width, wide), (side, stride), rows, squeezes)
+        return inverted.cut_of(images, (height, width, wide), side, stride, rows, squeezes)
 
     assert cut(16, 112, 112, 96, 3, 2, 56) == (1, 5)  # as many rows as fit
     assert cut(16, 14, 14, 480, 5, 1, 14) == (2, 14)  # whole images, and two of them

@@ -42,8 +42,8 @@ class Sequence(Layer):
         depthwise = self.children[int(expands)]
         if depthwise.multiplier > 1:
             return None
-        window = depthwise.kernel, depthwise.stride
-        return inverted.cut_of(images, depthwise.input_shape, window, depthwise.output_shape[0], squeezes)
+        shape, rows = depthwise.input_shape, depthwise.output_shape[0]
+        return inverted.cut_of(images, shape, depthwise.kernel, depthwise.stride, rows, squeezes)
 
     def cost(self):
         return []

@@ -18,9 +18,10 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | raw, finished | a map before its batch norm and activation, and after them |
 | pack | the four numbers a channel that finish a raw map (page ``batchnorm``) |
 | row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
-| tile | what is worked on at a time: some pixels of a map, all channels, in the second-level cache; or sums in registers |
+| tile | what is worked on at a time: pixels of a map, mostly with all channels, in the cache; or sums in registers |
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
 | moments | count, mean and Σ(x − mean)² of each channel (page ``moments``) |
+| packed | weights in the order in which a product reads them |
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
 | word | four bytes in one lane (page ``words``) |
@@ -30,10 +31,11 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | hot | just read or written, and so still in the cache |
 | line of the cache | 64 bytes: what moves between memory and cache at a time |
 
-**A page** has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations as plain loops,
-public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then passes: one
-``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of them has
-learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and batchnorm.
+**A page** of an operation has four parts: *what* (its docstring, with numbered equations), *the definition* (the equations
+as plain loops, public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then
+passes: one ``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of
+them has learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and
+batchnorm. Pages that others share (vectors, maps, rows, taps, ring) have no definition of their own.
 
 **Reading order** for the third part; no page needs a later one:
 

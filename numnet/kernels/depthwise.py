@@ -92,9 +92,9 @@ def definition_backward(dy, x, w, stride=1, padding="same"):
 
 
 # ---------------------------------------------------------------------------------------------- rows in and out
-# Rows are flat: W·C numbers. ``taps`` (K·K·C·M), the weights, is flat, too. side_u: rows of the window; window.side: columns.
+# Rows are flat: W·C numbers. ``w`` (K·K·C·M), the weights, is flat, too. side_u: rows of the window; window.side: columns.
 
-HOT = 16384  # numbers of finished rows after which their moments or sums are taken: 64 KiB of float32, still in the cache
+HOT = 16384  # numbers of complete rows after which their moments or sums are taken: 64 KiB of float32, still in the cache
 PIXELS = 1024  # of dy, after which their share of dw goes from sums in the dtype of dy into float64
 
 
@@ -105,17 +105,17 @@ def line_of(size, outputs, window, v):
 
 
 @row(inline=True)
-def convolve_row(ring, image, source, taps, shift, window, p, y):
+def convolve_row(ring, image, source, w, shift, window, p, y):
     """(1) for row p of y (Q·C·M), from an image (H, W·C); ``shift`` (C·M) is where the sums begin."""
     see(ring, image, source, window, shift.size, p)
     line = line_of(y.size, shift.size, window, source.lanes)
-    convolve(ring.flat, ring.at, taps, shift, line, y)
+    convolve(ring.flat, ring.at, w, shift, line, y)
 
 
 @row(inline=True)
 def meeting(taps, stride, phase):
     """How many of the taps 0 … taps − 1 are phase, phase + stride, …"""
-    return max(taps - phase + stride - 1, 0) // stride
+    return (taps - phase + stride - 1) // stride
 
 
 class Back(NamedTuple):
@@ -179,7 +179,7 @@ def dx_row(back, r, dx):
         first += meeting(back.side_u, s, phase) * window.side
     for phase in range(s):
         across = meeting(window.side, s, phase)
-        lo = max(window.left - phase + s - 1, 0) // s
+        lo = (window.left - phase + s - 1) // s
         hi = (window.left + pixels - 1 - phase) // s + 1
         if lo < hi:
             line = Line(hi - lo, across, outputs, outputs, s * outputs, back.lanes)
@@ -211,10 +211,10 @@ def row_of(flat, i, size):
 
 
 @kernel
-def _forward(source, taps, shift, window, y, moments, parts):
-    """(1). taps (K·K·C·M); shift (C·M) of zeros; moments (parts, 3, C·M), zero, or empty."""
+def _forward(source, w, shift, window, y, moments, parts):
+    """(1). w (K·K·C·M); shift (C·M) of zeros; moments (parts, 3, C·M), zero, or empty."""
     x, (images, rows, size), flat_y = lines(source.raw), lines(y).shape, y.reshape(-1)
-    copies, side_u = shift.size // source.raw.shape[3], taps.size // shift.size // window.side
+    copies, side_u = shift.size // source.raw.shape[3], w.size // shift.size // window.side
     for part in prange(parts):  # each part writes its own images of y and its own moments
         ring = image_ring(x[0], copies, window, side_u, line_of(size, shift.size, window, source.lanes))
         first, last = share(part, parts, images)
@@ -223,7 +223,7 @@ def _forward(source, taps, shift, window, y, moments, parts):
             ring.next[0] = 0
             for p in range(rows):
                 done = n * rows + p + 1
-                convolve_row(ring, x[n], source, taps, shift, window, p, row_of(flat_y, done - 1, size))
+                convolve_row(ring, x[n], source, w, shift, window, p, row_of(flat_y, done - 1, size))
                 if moments.size and ((done - counted) * size >= HOT or done == last * rows):
                     add_moments(flat_y[counted * size : done * size], moments[part], source.lanes)
                     counted = done
@@ -238,12 +238,12 @@ def _inference(source, folded, code, window, y, high):
     tiles = (rows + high - 1) // high
     for tile in prange(images * tiles):  # each tile writes its own rows of y
         n, first = tile // tiles, tile % tiles * high
-        taps = line_up(folded.w.size, y)  # of its own: what another core has written comes slowly
-        scale_taps(folded.w, folded.scale, taps)
+        w = line_up(folded.w.size, y)  # of its own: what another core has written comes slowly
+        scale_taps(folded.w, folded.scale, w)
         ring = image_ring(x[0], copies, window, side_u, line_of(size, shift.size, window, source.lanes))
         for p in range(first, min(first + high, rows)):
             out = row_of(flat_y, n * rows + p, size)
-            convolve_row(ring, x[n], source, taps, shift, window, p, out)
+            convolve_row(ring, x[n], source, w, shift, window, p, out)
             activate_rows(code, out, source.lanes)
 
 
@@ -254,16 +254,16 @@ def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
     dx and more like x, or empty; x_sums (parts, 2, C), zero, or empty.
     """
     x, (images, rows, size), v = lines(source.raw), lines(upstream.dy).shape, upstream.lanes
-    (height, x_size), (taps, outputs) = x.shape[1:], dw.shape[1:]
+    (height, x_size), (places, outputs) = x.shape[1:], dw.shape[1:]
     dys, ys, xs = upstream.dy.reshape(-1), upstream.raw.reshape(-1), x.reshape(-1)
     dxs, mores = dx.reshape(-1), more.reshape(-1)
-    side_u, copies = taps // window.side, outputs // source.raw.shape[3]
+    side_u, copies = places // window.side, outputs // source.raw.shape[3]
     shift = np.zeros(outputs, x.dtype)
     for part in prange(dw.shape[0]):  # each part writes its own images of dx, its own dw and its own sums
         line = line_of(size, outputs, window, v)
         ring = image_ring(x[0], copies, window, side_u, line)
         back = back_of(lines(upstream.dy), x[0], copies, turned, shift, side_u, window, v)
-        sums = line_up(taps * padded(outputs, v), x)
+        sums = line_up(places * padded(outputs, v), x)
         zero_row(sums)
         first, last = share(part, dw.shape[0], images)
         counted, summed = first * rows, first * height  # rows of y whose sums are in dw; of x, in x_sums
@@ -281,7 +281,9 @@ def _backward(upstream, source, turned, window, dx, more, dw, x_sums):
                 end = window.top + height
                 if p + 1 < rows:
                     end = min((p + 1) * window.stride, end)
-                for r in range(max(p * window.stride, window.top), end if dx.size else 0):
+                if not dx.size:
+                    end = 0  # nobody asked for dx
+                for r in range(max(p * window.stride, window.top), end):
                     i = n * height + r - window.top
                     out = row_of(dxs, i, x_size)
                     dx_row(back, r, out)  # (2)

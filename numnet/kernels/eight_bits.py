@@ -43,7 +43,7 @@ Other steps. (8), (9) and (10) end as (6) does, with the bounds low and high, an
 (9)  mean          y = clip((Σ (x − zero_x) · m + c) >> shift, low, high)    the ratio has the 1/(P·Q) in it
 (10) excitation    y = clip(((x − zero_x) · (g − zero_g) · m + c) >> shift, low, high)     g: a gate for each channel
 (11) maximum       y = max x                                        over a window; y has the grid of x
-(12) concatenation y[…, before_k + i] = table_k[x_k[…, i]]          channel i of map k; (7) with the function real → real
+(12) concatenation y[…, before_k + i] = table_k[x_k[…, i]]          channel i of map k; (7) of the identity
 
 (11) needs no arithmetic: of two numbers on one grid the larger one has the larger byte, and a number that is somewhere on the
 grid needs no other. Pixels outside of the image never win, wherever the zero point is. In (12) a map's numbers move from its

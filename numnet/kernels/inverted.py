@@ -11,7 +11,8 @@ The wide maps e and z hold about t times the numbers of x and y (6 times, in V2)
 a tile is some output rows of one image: the rows of e that it needs are made in a scratch that fits the second-level cache,
 filtered and projected there, and only x and y are maps in memory. Neighbouring tiles both make the K − s rows of e
 between them, which is the price; a tile is as high as the cache allows. Where whole images are smaller than that, a tile
-is several of them: at 7×7 the weights, a million and more, are what has to be read, once a tile.
+is several of them: at 7×7 the weights are what has to be read, once a tile (316,000 in V2, beside 8,000 numbers of x an
+image).
 
 MobileNetV1's separable block is (2) and (3) alone: there z is what is saved. A squeeze-excite looks at all of an image
 before it scales the first number; so a tile of V3 is whole images, and z is squeezed and scaled where it lies.
@@ -41,8 +42,10 @@ from numnet.kernels.rows import line_up
 from numnet.kernels.squeeze_excite import scale_image
 from numnet.kernels.vectors import lanes
 
-CACHE = 131072  # numbers of e in a tile: 512 KiB of float32; twice as many in a tile of several images
-IMAGES = 4  # a batch of fewer has tiles of rows only, and only where an image's e has more than CACHE numbers
+CACHE = 131072  # numbers of e in a tile of rows: 512 KiB of float32; a tile of whole images may have twice as many
+IMAGES = (
+    4  # a batch of fewer is cut by rows, or not at all; tiles of several images leave at least so many tiles
+)
 TILES = 8  # of a small batch, at least: they keep eight cores busy
 
 
@@ -91,8 +94,11 @@ def tile_of(number, cut, window, side_u, x_shape, y_shape):
     down = (y_shape[1] + cut.rows - 1) // cut.rows  # tiles of an image
     n, p = number // down * cut.images, number % down * cut.rows
     end = min(p + cut.rows, y_shape[1])
-    i = max(p * window.stride - window.top, 0)
-    end_x = min((end - 1) * window.stride + side_u - window.top, x_shape[1])
+    # At least one row of x, even where all windows lie in the padding
+    i = min(max(p * window.stride - window.top, 0), x_shape[1] - 1)
+    end_x = max(min((end - 1) * window.stride + side_u - window.top, x_shape[1]), i + 1)
+    if cut.images > 1:  # all rows, also those that no window sees: the images' pixels then lie side by side
+        end_x = x_shape[1]
     return Tile(n, min(cut.images, y_shape[0] - n), p, end - p, i, end_x - i)
 
 
@@ -140,28 +146,28 @@ def expand_tile(x, w, ending, tile, shape):
     """(1): e (images, high, W·t·C) of a tile; where w has no numbers, x itself (t = 1). shape: (N, H, W, C) of x."""
     _, height, width, channels = shape
     first = (tile.image * height + tile.i) * width  # a pixel
-    # A tile of several images holds all of their rows, so its pixels lie side by side.
-    pixels = tile.images * tile.high * width
-    e = x[first * channels : (first + pixels) * channels]
+    pixels = tile.images * tile.high * width  # side by side: a tile of several images has all of their rows
+    seen = x[first * channels : (first + pixels) * channels]
+    e = seen
     if w.values.size:
-        a, e = Strided(e, 0, channels, 1), line_up(pixels * w.columns, x)
-        multiply_to(a, pixels, w, ending, e, 0)
+        e = line_up(pixels * w.columns, x)
+        multiply_to(Strided(seen, 0, channels, 1), pixels, w, ending, e, 0)
     return e.reshape(tile.images, tile.high, width * w.columns)
 
 
 @row
-def filter_tile(e, source, taps, ending, window, tile, columns):
+def filter_tile(e, source, w, ending, window, tile, columns):
     """(2): z (images, rows, Q·t·C) of a tile; columns: Q."""
     wide = ending.bias.size
     z = line_up(tile.images * tile.rows * columns * wide, e).reshape(tile.images, tile.rows, columns * wide)
     # The same window over the rows that were made: its top is counted from row i, not from the image's first.
     here = Window(window.side, window.stride, tile.i - tile.p * window.stride + window.top, window.left)
     line = line_of(columns * wide, wide, here, source.lanes)
-    ring = image_ring(e[0], 1, here, taps.size // wide // window.side, line)
+    ring = image_ring(e[0], 1, here, w.size // wide // window.side, line)
     for n in range(tile.images):
         ring.next[0] = 0
         for p in range(tile.rows):
-            convolve_row(ring, e[n], source, taps, ending.bias, here, p, z[n, p])
+            convolve_row(ring, e[n], source, w, ending.bias, here, p, z[n, p])
             activate_rows(ending.code, z[n, p], source.lanes)
     return z
 
@@ -186,18 +192,18 @@ def _inference(source, steps, excite, codes, window, y, cut):
     """(1) to (3). source.raw (N, H, W, C), finished, with the lanes of t·C; y (N, P, Q, F); ``cut`` says what a tile is."""
     shape, (images, rows, columns, filters) = source.raw.shape, y.shape
     x, out, v = source.raw.reshape(-1), y.reshape(-1), source.lanes
-    wide, taps = steps.filter.shift.size, steps.room2
+    wide, w2 = steps.filter.shift.size, steps.room2
     w1, w3 = Packed(steps.room1, shape[3], wide, v), Packed(steps.room3, wide, filters, steps.lanes)
     pack_steps(steps, w1, w3)
     ending1 = Ending(steps.expand.shift, codes.expand, x[:0])
     ending2 = Ending(steps.filter.shift, codes.filter, x[:0])
     ending3 = Ending(steps.project.shift, codes.project, x if codes.adds else x[:0])
-    side_u = taps.size // wide // window.side
+    side_u = w2.size // wide // window.side
     tiles = ((images + cut.images - 1) // cut.images) * ((rows + cut.rows - 1) // cut.rows)
     for number in prange(tiles):  # each tile writes its own rows of y
         tile = tile_of(number, cut, window, side_u, shape, y.shape)
         e = expand_tile(x, w1, ending1, tile, shape)  # (1)
-        z = filter_tile(e, source, taps, ending2, window, tile, columns).reshape(-1)  # (2)
+        z = filter_tile(e, source, w2, ending2, window, tile, columns).reshape(-1)  # (2)
         if excite.r1.size:
             scaled = line_up(z.size, x)
             squeeze_excite(z, tile.images, excite, v, scaled)
@@ -206,14 +212,16 @@ def _inference(source, steps, excite, codes, window, y, cut):
         multiply_to(Strided(z, 0, wide, 1), z.size // wide, w3, ending3, out, at)  # (3)
 
 
-def cut_of(images, shape, window, rows, squeezes):
-    """The Cut, by the shapes alone; None if the steps one after another keep more cores busy. shape: (H, W, t·C).
+def cut_of(images, shape, side, stride, rows, squeezes):
+    """The Cut, by the shapes alone; None if the steps one after another keep more cores busy.
+
+    shape: (H, W, t·C); side and stride: of the window; rows: of y.
 
     Each tile reads all weights of the block. On large maps these are few, so tiles of rows pay off for one image, too: V2
     takes 4.9 ms for it so, and 5.2 step by step (two cores of a Zen 4). On small maps they are many. Then each core should
     read its share of them only, step by step.
     """
-    (height, width, wide), (side, stride) = shape, window
+    height, width, wide = shape
     numbers = height * width * wide
     if numbers <= (2 * CACHE if squeezes else CACHE):
         if images < IMAGES:
@@ -223,7 +231,7 @@ def cut_of(images, shape, window, rows, squeezes):
         return None
     fits = (max(CACHE // (width * wide), side) - side) // stride + 1
     if images < IMAGES:
-        fits = min(fits, -(-rows * images // TILES))
+        fits = min(fits, max(-(-rows * images // TILES), 1))
     return Cut(1, -(-rows // -(-rows // fits)))
 
 

@@ -88,7 +88,7 @@ class Cut(NamedTuple):
     channels: int
 
 
-class Line(NamedTuple):
+class WordRow(NamedTuple):
     """A row of an image and the words that are made of it, in the channels of a tile."""
 
     pixels: int  # of the image; 0 where the row lies above or below it
@@ -244,7 +244,7 @@ def _depthwise(x, window, b, y, cut):
         for k in range((done - 1) * window.stride + b.side):
             i = first * window.stride - window.top + k
             pixels, at = (w, (n * h + i) * w * channels + begin) if 0 <= i < h else (0, 0)
-            line = Line(pixels, window.left, words, apart, channels, own.count)
+            line = WordRow(pixels, window.left, words, apart, channels, own.count)
             words_of_row(flat_x, at, line, b.zero, made[k * row_ : (k + 1) * row_], b.lanes)
         d = Distances(row_, window.stride // apart * own.count * 4, 4 // apart * own.count * 4)
         for k in range(done):

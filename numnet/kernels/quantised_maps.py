@@ -7,10 +7,10 @@ Each pass is one equation of the page ``eight_bits``, which has its definition:
     add       (8)  two maps                        maximum  (11)  the largest of each window
                                                    concat   (12)  maps side by side
 
-None has enough arithmetic to matter: each reads and writes its maps once, a byte a number, so the memory decides. What is
-left to do is to keep to whole registers. Sums are made in lanes of 32 bits: 4 to 16 bytes are widened at a time. **The
-maximum** compares bytes as they are, four a lane: four times as many channels in a register as of sums. **A table** of 256
-bytes lies in four lines of the first-level cache; its lookups are one load each.
+None has enough arithmetic to matter: each reads (the maximum: K·K times, from the cache) and writes a byte a number, so the
+memory decides. What is left to do is to keep to whole registers. Sums are made in lanes of 32 bits: 4 to 16 bytes are
+widened at a time. **The maximum** compares bytes as they are, four a lane: four times as many channels in a register as of
+sums. **A table** of 256 bytes lies in four lines of the first-level cache; its lookups are one load each.
 
 Maps are contiguous. The public passes check nothing and return y. Whole numbers: the same bits on any lanes and threads.
 """

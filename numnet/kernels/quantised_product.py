@@ -21,7 +21,7 @@ page ``product``, with one step for four numbers k … k + 3:
             sum[r, 0] += dot(s, b0);  sum[r, 1] += dot(s, b1)
 
 **Panels.** The weights lie in the order in which they are read: [panel][row of the window][k / 4][vector][lane][4 bytes]. A
-row of C numbers that four does not divide ends in a word whose last weights are 0: whatever x holds there, it adds nothing.
+row of the window whose numbers four does not divide ends in a word whose last weights are 0: what x holds there adds nothing.
 
 **A tile of 6 × 2 registers** of sums, as for floats (6 × 4 on ARM). One core of a Zen 4, best of many runs, µs:
 
@@ -79,12 +79,12 @@ class Packed(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of a product in a flat array: number k of row r, in row u of its window, is values[at + r·row + u·line + k]."""
+    """Rows of a product in a flat array: number k of row r, in row u of its window, is values[at + r·row + u·below + k]."""
 
     values: np.ndarray
     at: int
     row: int
-    line: int
+    below: int
 
 
 # ---------------------------------------------------------------------------------------------- panels
@@ -131,7 +131,7 @@ def multiply_rows(tile, a, r, b, y, panel):
     """The rows of y from row r on, as many as ``tile`` has, in the columns of a panel. The tile holds zeros."""
     place, step = panel.at, 4 * width(b.lanes) * len(panel.places)
     for u in range(b.rows):
-        at = a.at + r * a.row + u * a.line
+        at = a.at + r * a.row + u * a.below
         for k in range(0, b.deep, 4):
             weights = load_tile(panel.begin, b.values, place, 0, panel.places)
             tile = add_outer(tile, a.values, at + k, a.row, weights)
@@ -204,6 +204,7 @@ def product(x, packed: Packed, y):
 @row
 def frame_row(x, at, size, left, zero, out):
     """out = ``left`` zero points, the ``size`` numbers of x from ``at`` on, as many as fit, and zero points to the end."""
+    left = min(left, out.size)  # a stride wider than the image may end before it
     inside = min(size, out.size - left)
     for i in range(left):
         out[i] = zero

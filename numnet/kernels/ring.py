@@ -12,7 +12,7 @@ Each row comes in once, and is finished (normalised and activated) on the way. I
 made. A row that lies in the padding altogether is one more row, of zeros. So whoever works on a ring has no borders to think
 of: the depthwise convolution, forward and backward.
 
-Cost: one load and one store for each number of x, and K·(W + K − 1)·C numbers of cache.
+Cost: one load and one store for each number of x, and (K + 1)·(W + K − 1)·C numbers of cache.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,9 @@ class Ring(NamedTuple):
     at: np.ndarray  # where the rows of the present window begin
     next: np.ndarray  # (1,) the row that comes in next, counted from the top of the padding
     copies: int  # of each channel, M
-    spare: np.ndarray  # with M > 1, a row that waits for its copies
+    spare: (
+        np.ndarray
+    )  # with M > 1: a row of x before it is copied M times, or a row of dx before its M copies are added
 
 
 @row(inline=True)

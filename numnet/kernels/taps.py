@@ -1,10 +1,10 @@
 """Windows that slide along a row, on registers: what a depthwise convolution spends its time with.
 
-The rows of x that a window sees lie in a flat array ``ring`` and begin at the numbers ``at`` (page ``ring``). For one channel
+The rows of x that a window sees lie in a flat array and begin at its numbers ``at`` (page ``ring``). For one channel
 an output row y, and what a row d of gradients adds to the gradient w' of its weights:
 
-(1)  y[q]    = Σ_uv ring[at[u] + q·s + v] · w[u, v]          for all pixels q: ``convolve``
-(2)  w'[u,v] = Σ_q  ring[at[u] + q·s + v] · d[q]             for all taps u, v: ``correlate``
+(1)  y[q]    = Σ_uv flat[at[u] + q·s + v] · w[u, v]          for all pixels q: ``convolve``
+(2)  w'[u,v] = Σ_q  flat[at[u] + q·s + v] · d[q]             for all taps u, v: ``correlate``
 
 with one number for each channel in every place, so a vector holds the same tap of 4 to 16 channels. (2) is (1) with the roles
 changed. In (1) the sums of up to eight pixels stay in registers while the weights go by, a row of them at a time. In (2) the
@@ -14,7 +14,7 @@ sums of the taps stay there while the pixels of d go by, four at a time. Both ar
     (2)  rows and columns of the tile: taps v, u     taps of ``add_taps``: four pixels of d
 
 Each sum of (1) begins with a number of its channel (0, or inference's shift) and adds tap after tap; each of (2) adds pixel
-after pixel. So their bits depend on nothing else.
+after pixel. So the bits do not depend on how many pixels or taps go together, nor on the lanes.
 
 MACs: K·K·Q·C in each.
 """
@@ -33,7 +33,7 @@ class Line(NamedTuple):
     """Output pixels side by side, and how their windows lie in a ring."""
 
     pixels: int
-    taps: int  # in a row of the window
+    side: int  # taps in a row of the window
     channels: int
     read: int  # numbers from one pixel's window to the next one's
     write: int  # numbers from one output pixel to the next
@@ -41,25 +41,25 @@ class Line(NamedTuple):
 
 
 @row(inline=True)
-def sum_window(sums, like, ring, at, taps, c, q, line):
-    """(1) for the vector c of the pixels q, q + 1, …: ``sums`` gain their windows; as many taps at a time as ``like``."""
+def sum_window(sums, like, flat, at, w, c, q, line):
+    """(1) for the vector c of the pixels q, q + 1, …: ``sums`` gain their windows, ``len(like)`` taps of a row at a time."""
     t = c
     for u in range(at.size):
-        for v in range(0, line.taps, len(like)):
-            weights = load_tile(like, taps, t, line.channels, (0,))
+        for v in range(0, line.side, len(like)):
+            weights = load_tile(like, w, t, line.channels, (0,))
             place = at[u] + v * line.channels + q * line.read + c
             # At stride 1 neighbours share pixels. Both calls then mean the same, but the first *says* that pixels lie as far
             # apart as taps: so LLVM sees which loads are equal, and loads each pixel once.
             if line.read == line.channels:
-                sums = add_taps(sums, ring, place, line.channels, (0,), line.channels, weights)
+                sums = add_taps(sums, flat, place, line.channels, (0,), line.channels, weights)
             else:
-                sums = add_taps(sums, ring, place, line.read, (0,), line.channels, weights)
+                sums = add_taps(sums, flat, place, line.read, (0,), line.channels, weights)
             t += len(like) * line.channels
     return sums
 
 
 @row(inline=True)
-def convolve_pixels(sums, like, ring, at, taps, shift, line, y):
+def convolve_pixels(sums, like, flat, at, w, shift, line, y):
     """(1) for all pixels of a line, as many at a time as ``sums`` has; sums begin with ``shift``.
 
     The last ones may overlap those before them: what is computed twice is equal, and nothing is added to y.
@@ -69,61 +69,64 @@ def convolve_pixels(sums, like, ring, at, taps, shift, line, y):
         q = min(k * most, line.pixels - most)
         for j in range(vectors_of(line.channels, v)):
             c = begin_of(j, line.channels, v)
-            total = sum_window(load_tile(sums, shift, c, 0, (0,)), like, ring, at, taps, c, q, line)
+            total = sum_window(load_tile(sums, shift, c, 0, (0,)), like, flat, at, w, c, q, line)
             store_tile(total, y, q * line.write + c, line.write, (0,))
 
 
 @row(inline=True)
-def convolve_line(like, ring, at, taps, shift, line, y):
+def convolve_line(like, flat, at, w, shift, line, y):
     """(1) for all pixels of a line: 8 or 7 of them at a time if that divides their number, else 4.
 
-    The more pixels go together, the fewer loads a product needs: of 3×3 taps four pixels load 18 pixels of x and 9 vectors of
-    weights for 36 products, eight load 30 and 9 for 72. The sides of maps are 7, 14, 28 or 8, 16, 32, 56, 112. With 7 at a
-    time maps of 7×7 are 1.6 times as fast as with 4 and then 3 singly, with 8 those of 16×16 1.1 times (a core of a Zen 4).
+    The more pixels go together, the fewer loads a product needs: of 3×3 taps at stride 1 four pixels load 18 pixels of x and
+    9 vectors of weights for 36 products, eight load 30 and 9 for 72. The sides of maps are 7, 14, 28 or 8, 16, 32, 56, 112.
+    With 7 at a time maps of 7×7 are 1.6 times as fast as with 4 and then 3 singly, with 8 those of 16×16 1.1 times (a core
+    of a Zen 4).
     """
     if line.pixels % 8 == 0:
-        convolve_pixels(zeros(y, 8, 1, line.lanes), like, ring, at, taps, shift, line, y)
+        convolve_pixels(zeros(y, 8, 1, line.lanes), like, flat, at, w, shift, line, y)
     elif line.pixels % 7 == 0:
-        convolve_pixels(zeros(y, 7, 1, line.lanes), like, ring, at, taps, shift, line, y)
+        convolve_pixels(zeros(y, 7, 1, line.lanes), like, flat, at, w, shift, line, y)
     else:
-        convolve_pixels(zeros(y, 4, 1, line.lanes), like, ring, at, taps, shift, line, y)
+        convolve_pixels(zeros(y, 4, 1, line.lanes), like, flat, at, w, shift, line, y)
 
 
 @row(inline=True)
-def convolve(ring, at, taps, shift, line, y):
-    """(1) for a line. The usual numbers of taps and pixels are constants of loops of their own, each of which is compiled."""
+def convolve(flat, at, w, shift, line, y):
+    """(1) for a line. Windows of 2, 3 and 5 taps a row and groups of 4, 7 and 8 pixels are the usual ones: each combination
+    is a loop of its own, compiled with these numbers as constants.
+    """
     one, four = zeros(y, 1, 1, line.lanes), zeros(y, 4, 1, line.lanes)
     if line.pixels < 4:
-        convolve_pixels(one, one, ring, at, taps, shift, line, y)
-    elif line.taps == 3:
-        convolve_line(zeros(y, 3, 1, line.lanes), ring, at, taps, shift, line, y)
-    elif line.taps == 5:
-        convolve_line(zeros(y, 5, 1, line.lanes), ring, at, taps, shift, line, y)
-    elif line.taps == 2:  # a phase of dx at stride 2
-        convolve_pixels(four, zeros(y, 2, 1, line.lanes), ring, at, taps, shift, line, y)
+        convolve_pixels(one, one, flat, at, w, shift, line, y)
+    elif line.side == 3:
+        convolve_line(zeros(y, 3, 1, line.lanes), flat, at, w, shift, line, y)
+    elif line.side == 5:
+        convolve_line(zeros(y, 5, 1, line.lanes), flat, at, w, shift, line, y)
+    elif line.side == 2:  # a phase of dx at stride 2
+        convolve_pixels(four, zeros(y, 2, 1, line.lanes), flat, at, w, shift, line, y)
     else:
-        convolve_pixels(four, one, ring, at, taps, shift, line, y)
+        convolve_pixels(four, one, flat, at, w, shift, line, y)
 
 
 @row(inline=True)
-def correlate_line(like, ring, starts, d, line, sums, first, apart):
-    """(2) for one row d and a block of taps, as many as ``like`` has: the rows of it begin at ``starts`` in the ring.
+def correlate_line(like, flat, starts, d, line, sums, first, apart):
+    """(2) for one row d and a block of taps, as many as ``like`` has: its rows begin at the numbers ``starts``.
 
     Their sums begin at number ``first`` of ``sums``, those of each row of the block ``apart`` from there.
     """
-    v, channels, fours = line.lanes, line.channels, line.pixels // 4 * 4
+    v, channels, by_four = line.lanes, line.channels, line.pixels // 4 * 4
     for j in range(vectors_of(channels, v)):
         c, own = begin_of(j, channels, v), first + j * width(v)
         tile = load_tile(like, sums, own, padded(channels, v), apart)
-        for q in range(0, fours, 4):
+        for q in range(0, by_four, 4):
             dys = load_tile(zeros(d, 4, 1, v), d, q * channels + c, channels, (0,))
             if line.read == channels:  # see ``sum_window``
-                tile = add_taps(tile, ring, q * channels + c, channels, starts, channels, dys)
+                tile = add_taps(tile, flat, q * channels + c, channels, starts, channels, dys)
             else:
-                tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
-        for q in range(fours, line.pixels):
+                tile = add_taps(tile, flat, q * line.read + c, channels, starts, line.read, dys)
+        for q in range(by_four, line.pixels):
             dys = load_tile(zeros(d, 1, 1, v), d, q * channels + c, channels, (0,))
-            tile = add_taps(tile, ring, q * line.read + c, channels, starts, line.read, dys)
+            tile = add_taps(tile, flat, q * line.read + c, channels, starts, line.read, dys)
         store_tile(tile, sums, own, padded(channels, v), apart)
 
 
@@ -131,21 +134,22 @@ def correlate_line(like, ring, starts, d, line, sums, first, apart):
 def correlate(ring, d, line, sums):
     """(2) for one row d: ``sums`` (K·K, ``padded``) gain its products.
 
-    Taps go together while the registers hold their sums: the 9 of 3×3, two rows of 5×5. Of other windows each goes alone.
+    Taps go together while the registers hold their sums: the 9 of 3×3, two rows of 5×5. The last row of 5×5 and those of
+    other windows go tap by tap.
     """
     at, v, u = ring.at, line.lanes, 0
     tap = padded(line.channels, v)  # numbers of a tap, and of a row of taps
-    row_ = line.taps * tap
-    if at.size == 3 and line.taps == 3:
+    row_ = line.side * tap
+    if at.size == 3 and line.side == 3:
         starts, apart = (at[0], at[1], at[2]), (0, row_, 2 * row_)
         correlate_line(zeros(d, 3, 3, v), ring.flat, starts, d, line, sums, 0, apart)
         u = 3
-    while line.taps == 5 and u + 2 <= at.size:
+    while line.side == 5 and u + 2 <= at.size:
         starts = (at[u], at[u + 1])
         correlate_line(zeros(d, 5, 2, v), ring.flat, starts, d, line, sums, u * row_, (0, row_))
         u += 2
     while u < at.size:
-        for t in range(line.taps):
+        for t in range(line.side):
             start = (at[u] + t * line.channels,)
             correlate_line(zeros(d, 1, 1, v), ring.flat, start, d, line, sums, u * row_ + t * tap, (0,))
         u += 1

@@ -2,7 +2,7 @@
 
 The page ``vectors`` made registers of floats ordinary values of a kernel; this one does it for the arithmetic in eight bits
 (page ``eight_bits``). A lane is as wide as a float32, so the lanes ``v`` are those of ``vectors``. A name that stands on both
-pages means the same on both. Here it takes words, and a page imports it from here.
+pages does the same job here on words; its arguments may differ (``zero``, ``zeros``, ``add_taps``).
 
 | name | meaning, lane by lane |
 |---|---|

@@ -133,11 +133,10 @@ class Workspace:
 
 
 class Alone:
-    """What a layer asks of the other processes that train the net, where there are none: it has all that they would know.
+    """What a layer asks of the other processes that train the net. Alone, its own sums are the whole answer.
 
-    A pass sums in parts, by index; the sums of a batch that several processes share are made of the parts of all. With
-    others it is one of ``numnet.parallel.peers``. (``training.team.Team`` is what the *training* asks: who reads which
-    images, who writes files. ``team.peers`` is one of these here.)
+    A pass sums in parts, by index. With others it is one of ``numnet.parallel.peers``. (``training.team.Team`` is what
+    the *training* asks: who reads which images, who writes files. ``team.peers`` is one of these here.)
     """
 
     def parts_here(self, parts):
@@ -149,7 +148,7 @@ class Alone:
         return moments
 
     def gradient_sums(self, sums, count):
-        """Batch norm's sums (parts, 2, C) and its number of pixels, 0 for none, over the whole batch."""
+        """Batch norm's sums (parts, 2, C) and its number of pixels, 0 with running statistics, over the whole batch."""
         return sums, count
 
     def weight_sums(self, unit, partial):
@@ -164,7 +163,7 @@ class Alone:
         return gradients[0]
 
     def done(self, layer):
-        """The gradients of this layer and of all below it are as they will be."""
+        """The gradients of this layer and of all behind it are final."""
 
 
 ALONE = Alone()

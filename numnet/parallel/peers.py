@@ -47,7 +47,9 @@ class Synchronised(Peers):
 
     def weight_sums(self, unit, partial):
         if self.together and self.rank and unit.norm is not None and unit.training:
-            unit.grads["bn.gamma"][:] = unit.grads["bn.beta"][:] = 0  # the batch's already: rank 0's count
+            unit.grads["bn.gamma"][:] = unit.grads["bn.beta"][:] = (
+                0  # ranks are added up, and each has the whole sums
+            )
 
 
 class Exact(Peers):

@@ -28,7 +28,7 @@ def compile_validation(run) -> None:
 
 
 def _compile(run, work) -> None:
-    """A team's members share their cores already: they compile as they go."""
+    """Compile what ``work`` calls. In a team the members share the cores, so they compile as they go."""
     if run.team.size > 1 or not ahead.compilers():
         return
     try:

@@ -38,7 +38,10 @@ def of_weights(net, buffers=True) -> str:
 
 
 def of_training(net, passes, parts) -> str:
-    """The same for a training pass over ``parts``, [(first image, x, gradient of logits)]; ``passes``: the net's step."""
+    """The same for a training pass over ``parts``; ``passes``: the net's step.
+
+    parts: [(first image, x, a function logits → their gradient)].
+    """
     found = of_weights(net, buffers=False)  # the running statistics have already seen this batch
     if found:
         return found
@@ -69,12 +72,14 @@ def of_gradient(net) -> str:
 def of_inference(net, batches) -> str:
     """The same for inference over the batches."""
     found = of_weights(net)
-    for x, _ in () if found else batches:
+    if found:
+        return found
+    for x, _ in batches:
         with _looked_through(net) as seen, np.errstate(all="ignore"):
             net.forward(x)
         if seen:
             return f", first in {seen[0]}"
-    return found
+    return ""
 
 
 @contextmanager
