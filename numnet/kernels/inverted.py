@@ -43,9 +43,8 @@ from numnet.kernels.squeeze_excite import scale_image
 from numnet.kernels.vectors import lanes
 
 CACHE = 131072  # numbers of e in a tile of rows: 512 KiB of float32; a tile of whole images may have twice as many
-IMAGES = (
-    4  # a batch of fewer is cut by rows, or not at all; tiles of several images leave at least so many tiles
-)
+# A batch of fewer is cut by rows, or not at all; and tiles of several images leave at least so many tiles.
+IMAGES = 4
 TILES = 8  # of a small batch, at least: they keep eight cores busy
 
 
