@@ -32,9 +32,8 @@ class Ring(NamedTuple):
     at: np.ndarray  # where the rows of the present window begin
     next: np.ndarray  # (1,) the row that comes in next, counted from the top of the padding
     copies: int  # of each channel, M
-    spare: (
-        np.ndarray
-    )  # with M > 1: a row of x before it is copied M times, or a row of dx before its M copies are added
+    # With M > 1: a row of x before it is copied M times, or a row of dx before its M copies are added
+    spare: np.ndarray
 
 
 @row(inline=True)
