@@ -101,7 +101,7 @@ def test_the_kept_searches_follow_from_their_plan_and_table(name):
 
 
 def test_the_kept_check_of_the_clock_says_what_its_nets_say():
-    from numnet.cli.search import errors
+    from numnet.cli.latency import errors
 
     clock = searching.kept_json("clock.json")
     assert errors(clock["nets"]) == clock["errors"]

@@ -37,7 +37,7 @@ COMMANDS = {
     "import": Command("weights", "weights of Keras, PyTorch or PaddleClas as a checkpoint"),
     "export": Command("weights", "a checkpoint as .onnx, or as .safetensors for PyTorch"),
     "build": Command("search", "a net from a name or from one line of text; print it, save it"),
-    "latency": Command("search", "times of all blocks on this machine, and what nets take by them"),
+    "latency": Command("latency", "times of all blocks on this machine, and what nets take by them"),
     "search": Command("search", "search for nets that are accurate and fast on this machine"),
     "scale": Command("scale", "predict the time of a step on many ranks (MPI), and the speed-up"),
     "bench": Command("bench", "speed and memory, compared with PyTorch and ONNX Runtime"),
