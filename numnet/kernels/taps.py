@@ -60,31 +60,43 @@ def sum_window(sums, like, flat, at, w, c, q, line):
 
 @row(inline=True)
 def convolve_pixels(sums, like, flat, at, w, shift, line, y):
-    """(1) for all pixels of a line, as many at a time as ``sums`` has; sums begin with ``shift``.
+    """(1) for the pixels of a line, as many at a time as ``sums`` has; those left over at the end are left out.
 
-    The last ones may overlap those before them: what is computed twice is equal, and nothing is added to y.
+    Sums begin with ``shift``.
     """
-    v, most = line.lanes, len(sums)
-    for k in range((line.pixels + most - 1) // most):
-        q = min(k * most, line.pixels - most)
+    v = line.lanes
+    for q in range(0, line.pixels - len(sums) + 1, len(sums)):
         for j in range(vectors_of(line.channels, v)):
             c = begin_of(j, line.channels, v)
             total = sum_window(load_tile(sums, shift, c, 0, (0,)), like, flat, at, w, c, q, line)
             store_tile(total, y, q * line.write + c, line.write, (0,))
 
 
+@row
+def at_once(pixels, side):
+    """How many pixels of a line go together.
+
+    The more they are, the fewer loads a product needs: of 3×3 taps at stride 1 four pixels load 18 pixels of x and 9 vectors
+    of weights for 36 products, eight load 30 and 9 for 72. The sides of maps are 7, 14, 28 or 8, 16, 32, 56, 112. With 7 at
+    a time maps of 7×7 are 1.6 times as fast as with 4 and then 3 singly, with 8 those of 16×16 1.1 times (a core of a Zen 4).
+    """
+    if (
+        side == 3 or side == 5
+    ):  # the usual windows; others have a loop for 4 only, since each loop is compiled
+        if pixels % 8 == 0:
+            return 8
+        if pixels % 7 == 0:
+            return 7
+    return 4
+
+
 @row(inline=True)
 def convolve_line(like, flat, at, w, shift, line, y):
-    """(1) for all pixels of a line: 8 or 7 of them at a time if that divides their number, else 4.
-
-    The more pixels go together, the fewer loads a product needs: of 3×3 taps at stride 1 four pixels load 18 pixels of x and
-    9 vectors of weights for 36 products, eight load 30 and 9 for 72. The sides of maps are 7, 14, 28 or 8, 16, 32, 56, 112.
-    With 7 at a time maps of 7×7 are 1.6 times as fast as with 4 and then 3 singly, with 8 those of 16×16 1.1 times (a core
-    of a Zen 4).
-    """
-    if line.pixels % 8 == 0:
+    """(1) for the pixels of a line that go together, with a usual window."""
+    step = at_once(line.pixels, line.side)
+    if step == 8:
         convolve_pixels(zeros(y, 8, 1, line.lanes), like, flat, at, w, shift, line, y)
-    elif line.pixels % 7 == 0:
+    elif step == 7:
         convolve_pixels(zeros(y, 7, 1, line.lanes), like, flat, at, w, shift, line, y)
     else:
         convolve_pixels(zeros(y, 4, 1, line.lanes), like, flat, at, w, shift, line, y)
@@ -92,20 +104,24 @@ def convolve_line(like, flat, at, w, shift, line, y):
 
 @row(inline=True)
 def convolve(flat, at, w, shift, line, y):
-    """(1) for a line. Windows of 2, 3 and 5 taps a row and groups of 4, 7 and 8 pixels are the usual ones: each combination
-    is a loop of its own, compiled with these numbers as constants.
+    """(1) for a line: as many pixels at a time as ``at_once`` says, a row of the window's taps at a time; the rest singly.
+
+    Both numbers are constants of the loops, each of which is compiled. The rest, and windows of unusual sides, go tap by tap.
     """
-    one, four = zeros(y, 1, 1, line.lanes), zeros(y, 4, 1, line.lanes)
-    if line.pixels < 4:
-        convolve_pixels(one, one, flat, at, w, shift, line, y)
-    elif line.side == 3:
-        convolve_line(zeros(y, 3, 1, line.lanes), flat, at, w, shift, line, y)
+    one, four, lanes = zeros(y, 1, 1, line.lanes), zeros(y, 4, 1, line.lanes), line.lanes
+    if line.side == 3:
+        convolve_line(zeros(y, 3, 1, lanes), flat, at, w, shift, line, y)
     elif line.side == 5:
-        convolve_line(zeros(y, 5, 1, line.lanes), flat, at, w, shift, line, y)
+        convolve_line(zeros(y, 5, 1, lanes), flat, at, w, shift, line, y)
     elif line.side == 2:  # a phase of dx at stride 2
-        convolve_pixels(four, zeros(y, 2, 1, line.lanes), flat, at, w, shift, line, y)
+        convolve_pixels(four, zeros(y, 2, 1, lanes), flat, at, w, shift, line, y)
     else:
         convolve_pixels(four, one, flat, at, w, shift, line, y)
+    rest = line.pixels % at_once(line.pixels, line.side)
+    if rest > 0:
+        done = line.pixels - rest
+        last = Line(rest, line.side, line.channels, line.read, line.write, lanes)
+        convolve_pixels(one, one, flat[done * line.read :], at, w, shift, last, y[done * line.write :])
 
 
 @row(inline=True)
