@@ -40,6 +40,18 @@ def test_the_article_s_run_and_its_second_statistics():
     assert second[19]["accuracy"] > 0.35 and run.history[19]["train_accuracy"] > 0.6
 
 
+def test_the_article_s_run_with_one_thing_changed():
+    """Each change cures its own fault; running statistics of momentum 0.999 guess in all three."""
+    article, augmented, cifar = articles.changes().rows
+    assert [row[1] for row in (article, augmented, cifar)] == ["100", "100", "4"]
+    assert {row[3] for row in (article, augmented, cifar)} == {"10.0"}
+    apart = [float(row[2]) - float(row[4]) for row in (article, augmented)]
+    assert apart[0] > 50 and apart[1] < 15  # learnt by heart, or not
+    fourth = articles.second_statistics()[3]["accuracy"]
+    assert float(cifar[4]) > 100 * fourth + 10
+    assert len(articles.changed_curves().axes) == 3
+
+
 def test_maps_shrink_to_one_pixel():
     rows = {row[0]: row[1:] for row in articles.sides().rows}
     assert rows["stem"] == ["16×16", "32×32"] and rows["block17"] == ["1×1", "4×4"]

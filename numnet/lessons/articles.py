@@ -110,7 +110,7 @@ def changed_curves():
         axes.set_title(title, fontsize=9.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set_ylabel("images right (%)")
-    panels[1].legend(loc="upper left", fontsize=7)
+    panels[-1].legend(loc="upper left", fontsize=7)
     return drawn
 
 
