@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 from numnet.cli.arguments import (
@@ -218,9 +219,8 @@ def _begin(arguments):
     dataset = (
         arguments.dataset if arguments.dataset in run.IMAGES else str(Path(arguments.dataset).absolute())
     )
-    plan = run.make_plan(
-        dataset, target=given["latency"], nets=given.get("nets", run.LEAST), space=space, **keywords
-    )
+    planned = partial(run.make_plan, dataset, target=given["latency"], space=space)
+    plan = planned(nets=given.get("nets", run.LEAST), **keywords)
     out = Path(given["out"]) if "out" in given else _new_folder(arguments.dataset)
     run.require_free(out)
     proxy = run.Proxy(plan)
@@ -229,10 +229,7 @@ def _begin(arguments):
     if budget is not None:
         each = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
         nets, epochs = run.nets_for(budget, plan, each)
-        plan = run.make_plan(
-            dataset, target=given["latency"], nets=nets, space=space, **{**keywords, "epochs": epochs}
-        )
-        proxy.plan = plan
+        proxy.plan = plan = planned(nets=nets, **{**keywords, "epochs": epochs})
         say(f"numnet: {given['budget']} are {nets} nets of {epochs} epochs here")
     run.begin(out, plan, table)
     return out, proxy

@@ -39,12 +39,12 @@ from numnet.kernels.batchnorm import (
     upstream_of,
 )
 from numnet.kernels.folding import scale_taps
-from numnet.kernels.maps import Window, parts_of, share
+from numnet.kernels.maps import Window, padded, parts_of, share
 from numnet.kernels.moments import add_moments
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.ring import Ring, image_ring, ring_of, see
 from numnet.kernels.rows import add, copy, line_up, lines, zero_row
-from numnet.kernels.taps import Line, convolve, correlate, flush, padded
+from numnet.kernels.taps import Line, convolve, correlate, flush
 
 # ---------------------------------------------------------------------------------------------- the definition
 

@@ -67,6 +67,12 @@ def vectors_of(count, v):
 
 
 @row
+def padded(count, v):
+    """Numbers that ``count`` of them take if each vector has a place of its own; so none is added to twice."""
+    return vectors_of(count, v) * width(v)
+
+
+@row
 def begin_of(j, count, v):
     """Where vector j of ``count`` numbers begins; the last begins early enough to end with them."""
     return min(j * width(v), count - width(v))

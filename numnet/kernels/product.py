@@ -43,7 +43,7 @@ from numba import prange
 from numnet.kernels import _check, vectors
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, family_of
-from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.maps import begin_of, padded, vectors_of
 from numnet.kernels.rows import line_up
 from numnet.kernels.vectors import (
     add_outer,
@@ -123,7 +123,7 @@ def definition_dw(x, dy, dw):
 @row
 def packed_size(deep, columns, v):
     """Numbers of a packed matrix (deep, columns)."""
-    return deep * vectors_of(columns, v) * width(v)
+    return deep * padded(columns, v)
 
 
 @row

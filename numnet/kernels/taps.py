@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numnet.kernels._jit import row
-from numnet.kernels.maps import begin_of, vectors_of
+from numnet.kernels.maps import begin_of, padded, vectors_of
 from numnet.kernels.rows import add, zero_row
 from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
 
@@ -169,12 +169,6 @@ def correlate(ring, d, line, sums):
             start = (at[u] + t * line.channels,)
             correlate_line(zeros(d, 1, 1, v), ring.flat, start, d, line, sums, u * row_ + t * tap, (0,))
         u += 1
-
-
-@row
-def padded(channels, v):
-    """Numbers that the sums of a tap take: each vector of channels has a place of its own, so none is added to twice."""
-    return vectors_of(channels, v) * width(v)
 
 
 @row(inline=True)

@@ -47,9 +47,8 @@ class Synchronised(Peers):
 
     def weight_sums(self, unit, partial):
         if self.together and self.rank and unit.norm is not None and unit.training:
-            unit.grads["bn.gamma"][:] = unit.grads["bn.beta"][:] = (
-                0  # ranks are added up, and each has the whole sums
-            )
+            # Ranks are added up later, and each has the whole batch's sums already.
+            unit.grads["bn.gamma"][:] = unit.grads["bn.beta"][:] = 0
 
 
 class Exact(Peers):
