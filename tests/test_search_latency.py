@@ -176,6 +176,34 @@ def test_a_table_is_written_read_and_completed(tmp_path, few):
     assert again.only("infer-1").modes == ["infer-1"]
 
 
+def test_nets_that_were_timed_beside_other_work_are_timed_again(monkeypatch, few):
+    """The first net, timed beside each, says when the machine was busy; the shorter times stay."""
+    lines, clock = carriers(few, **OPTIONS)[:4], []
+    busy = [1, 1.05, 2, 2, 1.5, 1]  # the third and fourth net are disturbed, the third one once more
+
+    def seconds(net, mode, rounds=None):
+        clock.append(str(net.config["model"]))
+        return made_up(net)[1] * busy[len(clock) - 1]
+
+    def measured(net, mode):
+        layers, whole = made_up(net)
+        return [seconds * busy[len(clock)] for seconds in layers], whole * busy[len(clock)]
+
+    monkeypatch.setattr(latency, "measure", measured)
+    monkeypatch.setattr(latency, "whole", seconds)
+    monkeypatch.setattr(latency, "MORE", 1)
+    table = Table(machine())
+    assert fill(table, lines, ["infer-1"], **OPTIONS) == 1, "the third net had no calm moment"
+    assert clock == [lines[0]] * 6, "always the same net"
+    for run, factor in zip(table.runs, (1, 1.05, 1.5, 1), strict=True):
+        exact = made_up(numnet.describe(run["net"], **OPTIONS))
+        assert run["layers"] == pytest.approx([factor * each for each in exact[0]], rel=1e-3)
+        assert run["whole"] == pytest.approx(factor * exact[1], rel=1e-3)
+    busy[:] = [1] * 20
+    clock.clear()
+    assert fill(Table(machine()), lines, ["infer-1"], **OPTIONS) == 0 and len(clock) == 4
+
+
 RUN = {"net": "search:8:8,sep3c8", "options": {}, "mode": "infer-1", "layers": [1], "whole": 1}
 SOUND = {"format": 1, "machine": {}}
 

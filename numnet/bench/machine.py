@@ -1,8 +1,8 @@
-"""What the machine can do at most, measured by two small kernels; and what keeps it from doing so.
+"""What the machine can do at most, measured by three small kernels; and what keeps it from doing so.
 
 The two roofs of Williams, Waterman and Patterson (2009), "Roofline": multiply-adds a second with everything
 in registers, and bytes a second between the cores and memory. Nothing that computes on this machine exceeds
-the first; only what stays in the caches exceeds the second.
+the first; only what stays in the caches exceeds the second. Eight bits have a first roof of their own.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 
 from numnet.cores import affinity
-from numnet.kernels import vectors
+from numnet.kernels import vectors, words
 from numnet.kernels._jit import kernel
 from numnet.kernels.vectors import (
     fma,
@@ -31,6 +31,8 @@ from numnet.kernels.vectors import (
 
 # Multiply-adds under way at once: units × latency is 8 to 10, with NEON up to 16, and a result is ready in its turn only.
 CHAINS = 12 if vectors.REGISTERS == 16 else 24
+# Of eight bits: sums under way, rows × vectors, and how many words of each row there are.
+ROWS, VECTORS, WORDS = (4, 2, 16) if vectors.REGISTERS == 16 else (6, 4, 16)
 TRIAD_BYTES = 64 << 20  # of each of the triad's three arrays: more than the caches hold
 TILES = 64
 
@@ -52,6 +54,25 @@ def _multiply_add(start, factor, rounds, out, v):
 
 
 @kernel
+def _multiply_add_bytes(a, weights, rounds, out, v):
+    """out (threads, LANES): ROWS · VECTORS sums gain a dot of four bytes a lane, ``rounds`` times; then their sum.
+
+    The bytes a (ROWS, 4 · WORDS) take turns, since a product that is the same every time would be made once.
+    """
+    n = width(v)
+    for t in prange(out.shape[0]):  # each thread writes its own row of out
+        starts = (0, 4 * n, 8 * n, 12 * n)[:VECTORS]
+        four = words.load_tile(words.zeros(1, VECTORS, v), weights, 0, 0, starts)
+        sums = words.zeros(ROWS, VECTORS, v)
+        for i in range(rounds):
+            sums = words.add_outer(sums, a, i % WORDS * 4, 4 * WORDS, four)
+        total = words.zero(v)
+        for each in sums:
+            total = total + each
+        words.narrow(out[t], 0, total)
+
+
+@kernel
 def _triad(s, b, c, a, v):
     """a ← b + s·c, all (TILES, n), n a multiple of the lanes: McCalpin's STREAM triad."""
     for t in prange(a.shape[0]):  # each writes its own row of a
@@ -67,6 +88,18 @@ def peak_flops(threads, seconds=1.0, rounds=2_000_000) -> float:
     start, out = np.arange(CHAINS * n, dtype=np.float32), np.zeros((threads, n), np.float32)
     best = _best(lambda: _multiply_add(start, np.float32(0.5), rounds, out, v), seconds)
     return 2.0 * CHAINS * n * rounds * threads / best
+
+
+def peak_int8(threads, seconds=1.0, rounds=1_000_000) -> float:
+    """As ``peak_flops`` of eight bits: bytes multiplied and added to 32 bits a second, times two."""
+    v = lanes(vectors.LANES, np.float32)
+    n = number_of(v)
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, ROWS * WORDS * 4, np.uint8)
+    weights = rng.integers(-128, 128, VECTORS * n * 4, np.int8)
+    out = np.zeros((threads, n), np.int32)
+    best = _best(lambda: _multiply_add_bytes(a, weights, rounds, out, v), seconds)
+    return 2.0 * 4 * ROWS * VECTORS * n * rounds * threads / best
 
 
 def bandwidth(seconds=1.0, size=TRIAD_BYTES) -> float:

@@ -50,8 +50,8 @@ def notes(facts) -> list[str]:
     limits = facts["machine"]
     text = [
         f"{limits['processor']}, {limits['threads']} of {limits['cores']} cores; measured: "
-        f"{limits['flops'] / 1e9:.0f} GFLOP/s, {limits['bandwidth'] / 1e9:.1f} GB/s, with vectors of "
-        f"{limits['lanes']} numbers of float32",
+        f"{limits['flops'] / 1e9:.0f} GFLOP/s, in eight bits {limits['int8'] / 1e9:.0f} billion operations a second, "
+        f"{limits['bandwidth'] / 1e9:.1f} GB/s, with vectors of {limits['lanes']} numbers of float32",
         "median of the rounds' medians, and the range of these; % memory: what one step cannot do without, if no "
         "map survives in a cache; MiB: growth of the process; range of the ratio: over the rounds",
     ]

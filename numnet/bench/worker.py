@@ -48,7 +48,11 @@ def _machine(job) -> dict:
     from numnet.bench import machine
 
     seconds = job["seconds"]
-    return {"flops": machine.peak_flops(job["threads"], seconds), "bandwidth": machine.bandwidth(seconds)}
+    return {
+        "flops": machine.peak_flops(job["threads"], seconds),
+        "int8": machine.peak_int8(job["threads"], seconds),
+        "bandwidth": machine.bandwidth(seconds),
+    }
 
 
 TASKS = {"steps": _steps, "layers": _layers, "parts": _parts, "machine": _machine}

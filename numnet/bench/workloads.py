@@ -14,7 +14,8 @@ from numnet.models import MODELS, describe
 
 # Modes that measure one kind of kernel, at all the shapes that a net has of it
 KERNELS = ("depthwise", "pointwise")
-MODES = ("train", "infer", *KERNELS)
+# Inference of a net in eight bits is a mode of its own: other sides can do it, and another peak bounds it.
+MODES = ("train", "infer", "infer-int8", *KERNELS)
 SWEEPS = {
     "width": (0.25, 0.5, 0.75, 1.0),
     "resolution": (0.5, 0.75, 1.0, 1.5),  # times the workload's own
@@ -25,7 +26,8 @@ SWEEPS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to measure. ``mode``: a training step, inference, or one kind of kernel (``KERNELS``) alone."""
+    """One thing to measure. ``mode``: a training step, inference in floats or in eight bits, or one kind of kernel
+    (``KERNELS``) alone."""
 
     name: str
     mode: str
@@ -62,7 +64,8 @@ def _workloads():
     for model in nets:
         yield Workload(f"train-{model}-224", "train", model, 1.0, 224, 16)
         for batch in (1, 16):
-            yield Workload(f"infer-{model}-224-b{batch}", "infer", model, 1.0, 224, batch)
+            for mode in ("infer", "infer-int8"):
+                yield Workload(f"{mode}-{model}-224-b{batch}", mode, model, 1.0, 224, batch)
     for model in ("mobilenet_v2", "mobilenet_v3_large"):
         yield Workload(f"depthwise-{model}", "depthwise", model, 1.0, 224, 16)
     for model in nets:
@@ -111,7 +114,7 @@ def macs(workload) -> int:
 
 
 def traffic(workload) -> int:
-    """Bytes of float32 that one step cannot do without if no map of activations survives in a cache.
+    """Bytes that one step cannot do without if no map of activations survives in a cache: four a number, in eight bits one.
 
     Forward reads the input and writes the output of every layer that multiplies, and reads the weights. In training
     backward once more reads both maps and reads and writes a gradient of each size; weights are read for dx, their
@@ -122,7 +125,7 @@ def traffic(workload) -> int:
     weights = sum(cost.params for cost in rows)
     if workload.mode == "train":
         return 4 * (3 * maps * workload.batch + 8 * weights)
-    return 4 * (maps * workload.batch + weights)
+    return (1 if workload.mode == "infer-int8" else 4) * (maps * workload.batch + weights)
 
 
 class Part(NamedTuple):
