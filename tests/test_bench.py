@@ -29,6 +29,7 @@ from numnet.kernels import vectors
 
 TINY = Workload("tiny", "train", "mobilenet_v1", 0.25, 16, 16, classes=10, strides="cifar")
 INFER = Workload("tiny", "infer", "mobilenet_v1", 0.25, 16, 16, classes=10, strides="cifar")
+INT8 = Workload("tiny", "infer-int8", "mobilenet_v1", 0.25, 16, 16, classes=10, strides="cifar")
 
 
 # ------------------------------------------------------------------------------------------- workloads
@@ -40,7 +41,7 @@ def test_names():
         "train-v2-0.5"
     }
     names |= {f"train-{model}-224" for model in models}
-    names |= {f"infer-{model}-224-b{batch}" for model in models for batch in (1, 16)}
+    names |= {f"infer{bits}-{model}-224-b{n}" for bits in ("", "-int8") for model in models for n in (1, 16)}
     assert names == {name for name, workload in WORKLOADS.items() if workload.mode not in KERNELS}
     small = WORKLOADS["train-v1-0.25"]
     assert (small.batch, small.resolution, small.strides, small.classes) == (128, 32, "cifar", 10)
@@ -209,6 +210,18 @@ def test_sides_predict_alike(torch):
     assert results(INFER, "onnxruntime") == pytest.approx(ours, rel=1e-5)
 
 
+def test_sides_predict_alike_in_eight_bits():
+    """The same whole numbers, so nearly the same logits; and these are another net's than the floats'."""
+    ours, floats = results(INT8, "numnet"), results(INFER, "numnet")
+    assert ours != floats and ours == pytest.approx(floats, rel=0.1)
+    pytest.importorskip("onnxruntime")
+    assert results(INT8, "onnxruntime") == pytest.approx(ours, rel=comparison.AGREE["infer-int8"])
+
+
+def test_bytes_of_a_net_in_eight_bits():
+    assert 4 * traffic(INT8) == traffic(INFER) and macs(INT8) == macs(INFER)
+
+
 @pytest.mark.parametrize("name", ["numnet", "pytorch"])
 @pytest.mark.parametrize("workload", [TINY, INFER], ids=["train", "infer"])
 def test_layers(torch, name, workload):
@@ -246,6 +259,7 @@ def test_size():
 
 
 def test_peak_and_bandwidth():
+    assert machine.peak_int8(1, 0, rounds=1000) > 1e8
     assert machine.peak_flops(1, 0, rounds=1000) > 1e8 and machine.bandwidth(0, size=1 << 16) > 1e7
     assert machine.cores() >= 1 and machine.processor()
 
@@ -309,7 +323,7 @@ def scripted(monkeypatch):
     def run(job):
         jobs.append(job)
         if job["task"] == "machine":
-            return {"flops": 1e12, "bandwidth": 1e11}
+            return {"flops": 1e12, "int8": 4e12, "bandwidth": 1e11}
         side = job["side"]
         if side == "torch.compile":
             raise NumnetError("torch.compile failed: no compiler")
@@ -363,6 +377,11 @@ def test_medians_and_ratios(scripted):
     assert said[-1] == "tiny, round 3 of 3: numnet 11 ms, pytorch 33 ms"
 
 
+def test_eight_bits_have_a_peak_of_their_own(scripted):
+    (result,) = bench.compare([INT8], sides=["numnet"], threads=2, say=lambda text: None)["workloads"]
+    assert result["sides"]["numnet"]["share_of_peak"] == pytest.approx(2 * macs(INT8) / 0.011 / 4e12)
+
+
 def test_tables_and_figures(scripted, tmp_path, monkeypatch):
     facts = bench.compare(
         [TINY], sides=["numnet", "pytorch", "onnxruntime"], threads=2, say=print, layers=True
@@ -372,7 +391,8 @@ def test_tables_and_figures(scripted, tmp_path, monkeypatch):
     assert rows[3][1] == "pytorch" and rows[3][-1] == "1.82× as fast (1.50–3.00)"
     text = "\n".join(report.notes(facts))
     assert (
-        "measured: 1000 GFLOP/s, 100.0 GB/s" in text and "not measured: onnxruntime (not installed)" in text
+        "measured: 1000 GFLOP/s, in eight bits 4000 billion operations a second, 100.0 GB/s" in text
+        and "not measured: onnxruntime (not installed)" in text
     )
     layers = report.layer_lines(facts["workloads"][0])
     assert ("depthwise", "1.000", "2.000", "1.000", "2.000") in layers and layers[-3][1] == "1.000"
@@ -461,7 +481,7 @@ def test_bench(torch, tmp_path, monkeypatch):
     assert code == 0, err
     facts = json.loads(out)
     assert {"machine", "warnings", "missing", "workloads"} == set(facts)
-    assert {"processor", "cores", "threads", "lanes", "flops", "bandwidth"} == set(facts["machine"])
+    assert {"processor", "cores", "threads", "lanes", "flops", "int8", "bandwidth"} == set(facts["machine"])
     (result,) = facts["workloads"]
     assert (
         result["name"] == "infer-v1-0.25 resolution=16 batch=2"

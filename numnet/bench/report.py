@@ -186,12 +186,15 @@ def _roofline(axes, facts):
         for workload in facts["workloads"]
         for side, number in workload.get("sides", {}).items()
     ]
-    reach = [x for x, *_ in points] + [peak / bandwidth]
+    roofs = [(peak, "-", "the machine's limits")]
+    if any(workload["mode"] == "infer-int8" for workload in facts["workloads"]):
+        roofs.append((limits["int8"] / 1e9, ":", "its limits in eight bits"))
+    reach = [x for x, *_ in points] + [roof / bandwidth for roof, *_ in roofs]
     low, high = min(reach) / 4, max(reach) * 4
-    corners = sorted({low, peak / bandwidth, high})
-    axes.plot(
-        corners, [min(peak, bandwidth * x) for x in corners], color="#8c8c8c", label="the machine's limits"
-    )
+    for roof, line, label in roofs:
+        corners = (low, roof / bandwidth, high)
+        heights = [min(roof, bandwidth * x) for x in corners]
+        axes.plot(corners, heights, line, color="#8c8c8c", label=label)
     shown = set()
     for x, y, side, name in points:
         style = {**STYLES.get(side, {}), "linestyle": "none"}
@@ -201,6 +204,6 @@ def _roofline(axes, facts):
             axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("FLOP a byte that must be moved")
-    axes.set_ylabel("GFLOP/s")
+    axes.set_xlabel("operations a byte that must be moved")
+    axes.set_ylabel("billion operations a second")
     axes.set_title(f"{limits['processor']}, {limits['threads']} threads", fontsize="medium", loc="left")
