@@ -10,7 +10,7 @@ from numnet.errors import NumnetError
 from numnet.kernels import eight_bits, quantised_depthwise, quantised_maps, quantised_product, words
 from numnet.kernels._jit import kernel
 from numnet.kernels.eight_bits import NO_TABLE, Grid
-from numnet.kernels.maps import Window
+from numnet.kernels.maps import Window, tile_height
 from numnet.kernels.vectors import CHECK, PLAIN, lanes_of, width
 
 LANES = (1, 4, 8, 16)
@@ -267,6 +267,45 @@ def test_depthwise_is_its_definition_and_the_table_comes_behind(case):
     assert (got == table[want]).all()
 
 
+@pytest.mark.parametrize("filters", [3, 16, 33, 48, 72, 200, 520])
+@pytest.mark.parametrize("rows", [1, 49, 196])
+def test_a_product_cut_over_its_filters_is_its_definition(rows, filters):
+    """Each number is looked up once, also where the last vector of filters overlaps the one before."""
+    x, w, fixed = bytes_of(1, 1, rows, 8), weights_of(1, 1, 8, filters), fixed_for(filters)
+    want = eight_bits.definition(
+        x, w, 11, quantised_product.POINT, fixed, np.empty((1, 1, rows, filters), np.uint8)
+    )
+    table = rng(5).permutation(256).astype(np.uint8)
+    packed = quantised_product.pack(w.reshape(1, 8, filters), 11, fixed, table)
+    got = quantised_product.product(x, packed, np.empty((1, 1, rows, filters), np.uint8))
+    assert (got == table[want]).all()
+
+
+def test_tiles_of_a_product():
+    """All rows are covered, tiles have 96 rows at most, and few rows are cut over the filters, by whole panels."""
+    for rows in (1, 6, 49, 96, 97, 196, 784, 12_544):
+        for columns in (1, 16, 40, 512, 1000):
+            cut = quantised_product.cut_of(rows, columns, 16)
+            down = -(-rows // cut.rows)
+            assert cut.rows % quantised_product.ROWS == 0 and cut.rows <= quantised_product.TILE
+            assert (down - 1) * cut.rows < rows <= down * cut.rows
+            assert 1 <= cut.groups <= max(-(-columns // 16) // quantised_product.VECTORS, 1)
+            assert down * cut.groups < 2 * max(down, quantised_product.TILES)
+    assert quantised_product.cut_of(196, 512, 16) == (66, 6)
+
+
+def test_heights_of_tiles():
+    assert tile_height(112, 23, 1) == 14 and tile_height(112, 23, 16) == 23, (
+        "near-equal, and lower for one image"
+    )
+    assert tile_height(28, 64, 3) == 10 and tile_height(7, 64, 1) == 7 and tile_height(1, 5, 1) == 1
+    for p in range(1, 60):
+        for most in (1, 3, 20, 100):
+            height = tile_height(p, most, 2)
+            tiles = -(-p // height)
+            assert height <= most and (tiles - 1) * height < p
+
+
 def test_a_product_without_whole_words_is_refused():
     packed = quantised_product.pack(weights_of(1, 6, 4), 3, fixed_for(4))
     with pytest.raises(ValueError, match="multiple of 4"):
@@ -305,11 +344,13 @@ def test_addition_average_excitation_and_table(shape):
 
     fixed = eight_bits.fixed_of([0.05 / 0.07 / (shape[1] * shape[2])], [0], 99)
     want = eight_bits.definition_average(x, 20, fixed, np.empty(gates.shape, np.uint8))
-    assert (quantised_maps.average(x, 20, fixed, np.empty(gates.shape, np.uint8)) == want).all()
+    means = quantised_maps.for_means(fixed, 20, shape[1] * shape[2], shape[3])
+    assert (quantised_maps.average(x, means, np.empty(gates.shape, np.uint8)) == want).all()
     assert np.abs(want - (x.mean(axis=(1, 2)) - 20) * 0.05 / 0.07 - 99).max() < 0.51
 
     fixed = eight_bits.fixed_of([0.003], [0], 99)
     want = eight_bits.definition_excite(x, 20, gates, 128, fixed, np.empty(shape, np.uint8))
+    fixed = quantised_maps.for_channels(fixed, shape[3])
     assert (quantised_maps.excite(x, 20, gates, 128, fixed, np.empty(shape, np.uint8)) == want).all()
 
     table = rng(6).integers(0, 256, 256).astype(np.uint8)

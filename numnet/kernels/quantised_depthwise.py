@@ -40,7 +40,7 @@ from numba import prange
 
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
-from numnet.kernels.maps import Window, begin_of, share, vectors_of
+from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.rows import line_up
 from numnet.kernels.vectors import lanes, repeat
 from numnet.kernels.words import (
@@ -258,8 +258,15 @@ def depthwise(x, packed: Packed, window: Window, y):
     Contiguous; nothing is checked.
     """
     if y.size:
-        channels = min(CHANNELS, y.shape[3])
-        row_ = (y.shape[2] * window.stride + 4) * channels * 4
-        rows = max(1, min(y.shape[1], (WORDS // row_ - window.side) // window.stride + 1))
-        _depthwise(x, window, packed, y, Cut(rows, channels))
+        kernel, arguments = depthwise_step(x, packed, window, y)
+        kernel(*arguments)
     return y
+
+
+def depthwise_step(x, packed, window, y):
+    """(kernel, arguments) of ``depthwise``, for a plan: neither map is empty."""
+    channels = min(CHANNELS, y.shape[3])
+    row_ = (y.shape[2] * window.stride + 4) * channels * 4
+    rows = max(1, (WORDS // row_ - window.side) // window.stride + 1)
+    others = len(y) * -(-y.shape[3] // channels)
+    return _depthwise, (x, window, packed, y, Cut(tile_height(y.shape[1], rows, others), channels))

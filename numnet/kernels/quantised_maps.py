@@ -145,9 +145,12 @@ def _average(x, fixed, y, v):
     """(9) for bytes as they are: x (N, H·W, C), y (N, C)."""
     pixels, channels = x.shape[1], x.shape[2]
     flat_x, flat_y = x.reshape(-1), y.reshape(-1)
-    for n in prange(x.shape[0]):  # each image writes its own means
-        for i in range(vectors_of(channels, v)):
-            f = begin_of(i, channels, v)
+    count, whole = vectors_of(channels, v), max(channels // width(v), 1)
+    # Each part writes its own vector of means; a last vector that overlaps the one before goes with that.
+    for part in prange(x.shape[0] * whole):
+        n, i = part // whole, part % whole
+        for k in range(i, count if i == whole - 1 else i + 1):
+            f = begin_of(k, channels, v)
             total, at = zero(v), n * pixels * channels + f
             for _ in range(pixels):
                 total = total + widen(flat_x, at, v)
@@ -155,13 +158,15 @@ def _average(x, fixed, y, v):
             narrow(flat_y, n * channels + f, rescale(total, fixed, f))
 
 
-def average(x, zero_x, fixed: Fixed, y):
-    """(9): y (N, C), uint8, the means of x (N, H, W, C); zero_x: of x; fixed: arrays (1,)."""
-    pixels, channels = x.shape[1] * x.shape[2], x.shape[3]
+def for_means(fixed: Fixed, zero_x, pixels, channels) -> Fixed:
+    """What ``average`` takes: a Fixed with arrays (1,), as in (13) with weights of 1, for all channels."""
+    return for_channels(fixed._replace(c=fixed.c - zero_x * pixels * fixed.m), channels)
+
+
+def average(x, fixed: Fixed, y):
+    """(9): y (N, C), uint8, the means of x (N, H, W, C); fixed: as ``for_means`` makes it."""
     if y.size:
-        own = fixed._replace(c=fixed.c - zero_x * pixels * fixed.m)  # as in (13), with weights of 1
-        own = for_channels(own, channels)
-        _average(x.reshape(len(x), pixels, channels), own, y, lanes(channels, np.float32))
+        _average(x.reshape(len(x), -1, x.shape[3]), fixed, y, lanes(x.shape[3], np.float32))
     return y
 
 
@@ -179,11 +184,11 @@ def _excite(x, zero_x, gates, zero_g, fixed, y, v):
 
 
 def excite(x, zero_x, gates, zero_g, fixed: Fixed, y):
-    """(10): y (N, H, W, C), uint8, of x and gates (N, C); zero_x, zero_g: of both; fixed: arrays (1,)."""
+    """(10): y (N, H, W, C), uint8, of x and gates (N, C); zero_x, zero_g: of both; fixed: of ``for_channels``."""
     shape = len(x), x.shape[1] * x.shape[2], x.shape[3]
     if y.size:
-        own, v = for_channels(fixed, shape[2]), lanes(shape[2], np.float32)
-        _excite(x.reshape(shape), int(zero_x), gates, int(zero_g), own, y.reshape(shape), v)
+        v = lanes(shape[2], np.float32)
+        _excite(x.reshape(shape), int(zero_x), gates, int(zero_g), fixed, y.reshape(shape), v)
     return y
 
 

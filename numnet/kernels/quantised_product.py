@@ -49,13 +49,14 @@ from numba import prange
 from numnet.kernels import _check, _memory
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
-from numnet.kernels.maps import Window, begin_of, vectors_of
+from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS, Panel, Strided, column, held_by
 from numnet.kernels.rows import line_up
 from numnet.kernels.vectors import lanes, number_of, repeat, width
 from numnet.kernels.words import add_outer, load_tile, narrow_tile, rescale_tile, zeros
 
-TILE = 96  # rows of y that a thread makes at a time: 16 tiles of 6 rows, so that none is left over
+TILE = 96  # rows of y that a thread makes at a time, at most: 16 tiles of 6 rows, so that none is left over
+TILES = 16  # of a product, at least, where it has filters enough: with fewer, cores wait for each other
 ROOM = 2**15  # bytes of a convolution's scratch, about: as many as a first-level cache has
 POINT = Window(1, 1, 0, 0)  # a convolution with this window is the product
 
@@ -76,6 +77,13 @@ class Packed(NamedTuple):
     zero: int  # of x
     table: np.ndarray  # (256,), or NO_TABLE
     lanes: np.integer
+
+
+class Cut(NamedTuple):
+    """Tiles of a product: ``rows`` rows of y each, at most, and one of ``groups`` near-equal groups of filters."""
+
+    rows: int
+    groups: int
 
 
 class Rows(NamedTuple):
@@ -156,9 +164,13 @@ def multiply_panel(a, rows, b, y, panel):
 
 
 @row
-def multiply(a, rows, b, y):
-    """``rows`` rows of y, a Strided, of rows of x, in all columns; then the table, while they are hot."""
-    j, count, n = 0, vectors_of(b.columns, b.lanes), 4 * width(b.lanes)
+def multiply(a, rows, b, y, j, count):
+    """``rows`` rows of y, a Strided, of rows of x, in the vectors of columns j … count − 1; then the table.
+
+    j is a multiple of VECTORS. The last vector of all may overlap the one before: then both have to be among these.
+    """
+    first, n = j * width(b.lanes), 4 * width(b.lanes)
+    last = min(count * width(b.lanes), b.columns)
     while j < count:
         # Numba knows the length of a tuple only if it is written out: four, of which VECTORS or one are taken.
         columns = (column(b, j), column(b, j + 1), column(b, j + 2), column(b, j + 3))
@@ -171,18 +183,33 @@ def multiply(a, rows, b, y):
             multiply_panel(a, rows, b, y, Panel(at, places[:1], columns[:1], single))
         j += held_by(j, count)
     if b.table.size:
-        for i in range(y.at, y.at + rows * y.row):
-            y.values[i] = b.table[y.values[i]]  # (7)
+        for r in range(rows):
+            for i in range(y.at + r * y.row + first, y.at + r * y.row + last):
+                y.values[i] = b.table[y.values[i]]  # (7)
 
 
 @kernel
-def _product(x, rows, b, y):
+def _product(x, rows, b, y, cut):
     """x, y: flat."""
-    deep = x.size // rows
-    for tile in prange((rows + TILE - 1) // TILE):  # each tile writes its own rows of y
-        first = tile * TILE
+    deep, down, count = x.size // rows, (rows + cut.rows - 1) // cut.rows, vectors_of(b.columns, b.lanes)
+    for tile in prange(down * cut.groups):  # each tile writes its own rows and columns of y
+        first, group = tile % down * cut.rows, tile // down
+        j, end = share(group, cut.groups, max(count // VECTORS, 1))
+        end = count if group == cut.groups - 1 else end * VECTORS
         a, out = Rows(x, first * deep, deep, 0), Strided(y, first * b.columns, b.columns, 1)
-        multiply(a, min(TILE, rows - first), b, out)
+        multiply(a, min(cut.rows, rows - first), b, out, j * VECTORS, end)
+
+
+def cut_of(rows, columns, n) -> Cut:
+    """The tiles of a product of so many rows and columns; n: the lanes.
+
+    Near-equal tiles of at most TILE rows. Where these are few, as in one image's last layers, they are cut over the
+    filters, too: groups of whole panels, so that each packed weight is still read by one thread for its rows.
+    """
+    down = -(-rows // TILE)
+    high = -(-rows // (down * ROWS)) * ROWS
+    panels = max(-(-columns // n) // VECTORS, 1)
+    return Cut(high, min(panels, -(-TILES // down)))
 
 
 def product(x, packed: Packed, y):
@@ -194,8 +221,16 @@ def product(x, packed: Packed, y):
     if x.shape[-1] % 4:
         raise ValueError(f"x: expected a multiple of 4 channels, got {x.shape[-1]}; conv takes others, too")
     if x.size:
-        _product(x.reshape(-1), x.size // x.shape[-1], packed, y.reshape(-1))
+        kernel, arguments = product_step(x, packed, y)
+        kernel(*arguments)
     return y
+
+
+def product_step(x, packed, y):
+    """(kernel, arguments) of ``product``, for a plan: neither is empty."""
+    rows = x.size // x.shape[-1]
+    cut = cut_of(rows, packed.columns, number_of(packed.lanes))
+    return _product, (x.reshape(-1), rows, packed, y.reshape(-1), cut)
 
 
 # ---------------------------------------------------------------------------------------------- the convolution
@@ -236,15 +271,21 @@ def _conv(x, window, b, y, rows):
         for k in range(done):
             a = Rows(framed, k * window.stride * line, step, line)
             to = Strided(flat_y, ((n * p + first + k) * q) * b.columns, b.columns, 1)
-            multiply(a, q, b, to)
+            multiply(a, q, b, to, 0, vectors_of(b.columns, b.lanes))
 
 
 def conv(x, packed: Packed, window: Window, y):
     """y (N, P, Q, F), uint8 or int32, of x (N, H, W, C) uint8: (3), (6) and the table. Returns y; nothing is checked."""
-    if window == POINT and x.shape[-1] % 4 == 0:
-        return product(x, packed, y)
     if y.size:
-        line = (y.shape[2] * window.stride + window.side) * x.shape[3]
-        rows = max(1, min(y.shape[1], (ROOM // line - window.side) // window.stride + 1))
-        _conv(x, window, packed, y, rows)
+        kernel, arguments = conv_step(x, packed, window, y)
+        kernel(*arguments)
     return y
+
+
+def conv_step(x, packed, window, y):
+    """(kernel, arguments) of ``conv``, for a plan: neither map is empty."""
+    if window == POINT and x.shape[-1] % 4 == 0:
+        return product_step(x, packed, y)
+    line = (y.shape[2] * window.stride + window.side) * x.shape[3]
+    rows = max(1, (ROOM // line - window.side) // window.stride + 1)
+    return _conv, (x, window, packed, y, tile_height(y.shape[1], rows, len(y)))

@@ -5,6 +5,7 @@ Images come in as real numbers, logits go out as such; in between there is no fl
 
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from numnet.kernels.eight_bits import Grid
 from numnet.kernels.maps import Window
 from numnet.quantised import files
 from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, table_function
+
+
+class Plan(NamedTuple):
+    """A run over so many images: where they are put, (function, arguments) of each step, and where the output will be."""
+
+    input: np.ndarray
+    calls: list
+    output: np.ndarray
 
 
 class QuantisedNet:
@@ -36,7 +45,7 @@ class QuantisedNet:
 
     def _start(self):
         """What no copy shares: packed weights, buffers, and who is at work."""
-        self._ready, self._buffers, self._lock = None, {}, threading.RLock()
+        self._ready, self._buffers, self._plans, self._lock = None, {}, {}, threading.RLock()
         # Steps in real numbers, where they are others than ``trace`` of the float net gives.
         self.origin = None
 
@@ -44,7 +53,7 @@ class QuantisedNet:
         return {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("_ready", "_joined", "_buffers", "_lock", "origin")
+            if name not in ("_ready", "_joined", "_buffers", "_plans", "_lock", "origin")
         }
 
     def __setstate__(self, state):
@@ -110,7 +119,7 @@ class QuantisedNet:
         for lo in range(0, len(x), batch_size):
             part = np.ascontiguousarray(x[lo : lo + batch_size], np.float32)
             with self._alone():
-                q = quantised_maps.to_bytes(part, self.grid, self._map(0, len(part), self.input_shape))
+                q = quantised_maps.to_bytes(part, self.grid, self._plan(len(part)).input)
                 parts.append(self.reals(self.run(q), len(self.steps)))
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -123,35 +132,51 @@ class QuantisedNet:
         return (q * (step.scales.astype(np.float64) * self._grids[step.reads[0]].scale)).astype(np.float32)
 
     def run(self, q):
-        """The output of bytes q (N, H, W, C): uint8 on its grid, or int32 sums. Buffers are used again: copy what stays."""
+        """The output of bytes q (N, H, W, C), a new array: uint8 on its grid, or int32 sums."""
+        plan = self._plan(len(q))
+        if q is not plan.input:
+            plan.input[...] = q
+        for function, arguments in plan.calls:
+            function(*arguments)
+        return plan.output.copy()
+
+    def _plan(self, images):
+        """The Plan for so many images: made once, and forgotten when a buffer grows."""
         self._prepare()
-        last, maps = self._last, {0: _whole(q)}
-        free, taken, joined = [], {}, self._joined
+        if images not in self._plans:
+            self._lay_out(images)  # buffers grow to the largest maps that they will hold
+            self._plans[images] = self._lay_out(images)
+        return self._plans[images]
+
+    def _lay_out(self, images):
+        last, joined = self._last, self._joined
+        maps, free, taken, calls = {0: self._map(0, images, self.input_shape)}, [], {}, []
+        begin = maps[0]
         for number, step in enumerate(self.steps):
             if number - 1 in joined:  # a table that the step before has applied
                 maps[number + 1], taken[number + 1] = maps.pop(number), taken.pop(number)
                 continue
             inputs = [maps[i] for i in step.reads]
-            out = len(self.steps) == number + 1
-            dtype = np.uint8 if step.grid is not None else np.int32
-            if out:
-                y = _memory.empty((len(q), *step.shape), dtype)
+            if number + 1 == len(self.steps):
+                dtype = np.uint8 if step.grid is not None else np.int32
+                y = _memory.empty((images, *step.shape), dtype)
             elif step.kind == "flatten":
-                maps[number + 1] = inputs[0].reshape(len(q), *step.shape)
+                maps[number + 1] = inputs[0].reshape(images, *step.shape)
                 taken[number + 1] = taken.get(step.reads[0])
                 continue
             else:
                 place = free.pop() if free else len(taken)
                 taken[number + 1] = place
-                y = self._map(1 + place, len(q), step.shape)
-            maps[number + 1] = self._step(number, step, inputs, y, joined.get(number))
+                y = self._map(1 + place, images, step.shape)
+            maps[number + 1] = y
+            calls.append(self._call(number, step, inputs, y, joined.get(number)))
             for i in set(step.reads):
                 if last[i] == number and taken.get(i) is not None:
                     shared = [k for k in maps if k != i and taken.get(k) == taken[i] and last[k] > number]
                     if not shared:
                         free.append(taken[i])
                     del maps[i]
-        return maps[len(self.steps)]
+        return Plan(begin, calls, maps[len(self.steps)])
 
     def maps(self, q) -> list:
         """All maps of bytes q, each an array of its own: of the input, then of every step."""
@@ -203,6 +228,7 @@ class QuantisedNet:
         held = self._buffers.get(place)
         if held is None or held.size < size:
             held = self._buffers[place] = _memory.empty(size, np.uint8)
+            self._plans.clear()
         return held[:size].reshape(images, *shape)
 
     # ------------------------------------------------------------------------------------------ steps
@@ -261,48 +287,60 @@ class QuantisedNet:
             return table_of(step, self._grids[step.reads[0]])
         if step.kind == "maximum":
             return _window(step)
+        if step.kind == "average":
+            h, w, channels = self._shape(step.reads[0])
+            return quantised_maps.for_means(
+                self._fixed(step), self._grids[step.reads[0]].zero, h * w, channels
+            )
+        if step.kind == "excite":
+            return quantised_maps.for_channels(self._fixed(step), step.shape[-1])
         if step.kind == "concat":
             same = [self._grids[i] == step.grid for i in step.reads]
             return [eight_bits.NO_TABLE if equal else table for equal, table in zip(same, self._tables(step))]
-        return None if step.kind == "flatten" else self._fixed(step)
+        return None  # flatten
 
     def _tables(self, step):
         """For each part of a concatenation the 256 numbers that bring it to the grid of the whole."""
         return [eight_bits.table_of(lambda real: real, self._grids[i], step.grid) for i in step.reads]
 
-    def _step(self, number, step, inputs, y, packed=None):
+    def _step(self, number, step, inputs, y):
+        """y, the map of a step."""
+        function, arguments = self._call(number, step, inputs, y)
+        function(*arguments)
+        return y
+
+    def _call(self, number, step, inputs, y, packed=None):
+        """(function, arguments) that write the map of a step into y."""
         packed = self._ready[number] if packed is None else packed
         if packed is None:
-            return self._by_definition(step, inputs, y)
-        x, grid = inputs[0], self._grids[step.reads[0]]
+            return self._by_definition, (step, inputs, y)
+        x = inputs[0]
         if step.kind == "depthwise":
-            return quantised_depthwise.depthwise(x, packed, _window(step), y)
+            return quantised_depthwise.depthwise_step(x, packed, _window(step), y)
         if step.kind == "conv":
-            return quantised_product.conv(x, packed, _window(step), y)
+            return quantised_product.conv_step(x, packed, _window(step), y)
         if step.kind == "dense":
             rows = len(x), 1, 1
-            quantised_product.conv(
-                x.reshape(*rows, -1), packed, quantised_product.POINT, y.reshape(*rows, -1)
-            )
-            return y
+            x, y = x.reshape(*rows, -1), y.reshape(*rows, -1)
+            return quantised_product.conv_step(x, packed, quantised_product.POINT, y)
         if step.kind == "add":
-            return quantised_maps.add(x, inputs[1], packed, y)
+            return quantised_maps.add, (x, inputs[1], packed, y)
         if step.kind == "table":
-            return quantised_maps.look_up(x, packed, y)
+            return quantised_maps.look_up, (x, packed, y)
         if step.kind == "average":
-            return quantised_maps.average(x, grid.zero, packed, y)
+            return quantised_maps.average, (x, packed, y)
         if step.kind == "maximum":
-            quantised_maps.maximum(x, packed, y.reshape(len(x), *step.map_shape))
-            return y
+            return quantised_maps.maximum, (x, packed, y.reshape(len(x), *step.map_shape))
         if step.kind == "concat":
-            return quantised_maps.concat(inputs, packed, y)
-        gates = self._grids[step.reads[1]].zero
-        return quantised_maps.excite(x, grid.zero, inputs[1], gates, packed, y)
+            return quantised_maps.concat, (inputs, packed, y)
+        zeros = (self._grids[i].zero for i in step.reads)
+        return quantised_maps.excite, (x, next(zeros), inputs[1], next(zeros), packed, y)
 
     def _by_definition(self, step, inputs, y):
         x, grid = inputs[0], self._grids[step.reads[0]]
         if step.kind == "flatten":
-            return x.reshape(y.shape)
+            y[...] = x.reshape(y.shape)
+            return y
         if step.kind == "table":
             y[...] = table_of(step, grid)[x]
             return y
