@@ -408,6 +408,31 @@ def test_a_kernel_takes_no_flag():
             _jit.kernel(**{option: True})
 
 
+@pytest.mark.skipif(CHECKING, reason="kernels are serial, and stay what they are")
+def test_steps_that_have_run_become_machine_code():
+    """All but the first kernel and what is no kernel; a kernel without code for just these types stays, too."""
+    from numnet.kernels import quantised_maps
+
+    def plain():
+        pass
+
+    table, a, b = (
+        np.arange(256)[::-1].astype(np.uint8),
+        np.arange(100, dtype=np.uint8),
+        np.empty(100, np.uint8),
+    )
+    step = quantised_maps.look_up_step(a, table, b)
+    step[0](*step[1])
+    other = step[0], (a, table.astype(np.int16), b)
+    found = _jit.direct([(plain, ()), step, step, (plain, ()), other])
+    assert [code is kernel for (code, _), kernel in zip(found, (plain, step[0], step[0], plain, step[0]))] == [
+        True, True, False, True, True,
+    ]  # fmt: skip
+    b[:] = 0
+    found[2][0](*found[2][1])
+    assert (b == table[a]).all()
+
+
 @pytest.mark.skipif(CHECKING, reason="checked row functions are compiled like any other")
 def test_a_row_function_is_not_called_from_python():
     """It has no machine code of its own; the error says so, and names what has."""

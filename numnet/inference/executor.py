@@ -17,6 +17,7 @@ from numnet.blocks.separable import Sequence
 from numnet.blocks.unit import Conv, Depthwise, Unit
 from numnet.inference.folding import Folding
 from numnet.kernels import (
+    _jit,
     _memory,
     batchnorm,
     concat,
@@ -49,6 +50,7 @@ class Executor:
         self.folded.refresh()
         for kernel, arguments in plan.steps_for(x):
             kernel(*arguments)
+        plan.settle()
         return np.array(plan.output)
 
 
@@ -70,6 +72,7 @@ class Plan:
 
     def __init__(self, executor, shape, dtype):
         self.executor, self.dtype, self.steps, self.owners = executor, dtype, [], []
+        self._settled = False
         self._owner = None  # of the steps that are being added
         self._free, self._sizes, self._order = [], [], []
         self._nothing = np.empty(0, dtype)
@@ -88,6 +91,11 @@ class Plan:
             return [(kernel, (source._replace(raw=x), *more)), *self.steps[1:]]
         self.input[...] = x
         return self.steps
+
+    def settle(self):
+        """After a first run, which compiles: from now on the steps are machine code."""
+        if not self._settled:
+            self.steps, self._settled = _jit.direct(self.steps), True
 
     @property
     def nbytes(self):

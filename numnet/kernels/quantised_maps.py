@@ -12,7 +12,8 @@ memory decides. What is left to do is to keep to whole registers. Sums are made 
 widened at a time. **The maximum** compares bytes as they are, four a lane: four times as many channels in a register as of
 sums. **A table** of 256 bytes lies in four lines of the first-level cache; its lookups are one load each.
 
-Maps are contiguous. The public passes check nothing and return y. Whole numbers: the same bits on any lanes and threads.
+Maps are contiguous. The public passes check nothing and return y. Each has its ``…_step`` beside it, for plans: the kernel,
+and the arguments that it takes. Whole numbers: the same bits on any lanes and threads.
 """
 
 import numpy as np
@@ -37,6 +38,16 @@ from numnet.kernels.words import (
 )
 
 NUMBERS = 2**15  # that a thread works on at a time: 32 KiB of bytes
+
+
+def _run(step, *arguments):
+    """Do what ``step`` says, if there is anything to do. The last argument is y, which is returned."""
+    y = arguments[-1]
+    if y.size:
+        kernel, given = step(*arguments)
+        kernel(*given)
+    return y
+
 
 # ---------------------------------------------------------------------------------------------- numbers by themselves
 
@@ -77,9 +88,11 @@ def _look_up(x, table, y):
 
 def look_up(x, table, y):
     """(7): y = table[x], uint8, of one shape; table (256,)."""
-    if y.size:
-        _look_up(x.reshape(-1), table, y.reshape(-1))
-    return y
+    return _run(look_up_step, x, table, y)
+
+
+def look_up_step(x, table, y):
+    return _look_up, (x.reshape(-1), table, y.reshape(-1))
 
 
 @kernel
@@ -101,9 +114,11 @@ def _add(x1, x2, a, y, v):
 
 def add(x1, x2, addition: Addition, y):
     """(8): y = x1 + x2, uint8, all of one shape; ``addition`` as ``addition_of`` gives it."""
-    if y.size:
-        _add(x1.reshape(-1), x2.reshape(-1), addition, y.reshape(-1), lanes(y.size, np.float32))
-    return y
+    return _run(add_step, x1, x2, addition, y)
+
+
+def add_step(x1, x2, addition, y):
+    return _add, (x1.reshape(-1), x2.reshape(-1), addition, y.reshape(-1), lanes(y.size, np.float32))
 
 
 @kernel
@@ -165,9 +180,11 @@ def for_means(fixed: Fixed, zero_x, pixels, channels) -> Fixed:
 
 def average(x, fixed: Fixed, y):
     """(9): y (N, C), uint8, the means of x (N, H, W, C); fixed: as ``for_means`` makes it."""
-    if y.size:
-        _average(x.reshape(len(x), -1, x.shape[3]), fixed, y, lanes(x.shape[3], np.float32))
-    return y
+    return _run(average_step, x, fixed, y)
+
+
+def average_step(x, fixed, y):
+    return _average, (x.reshape(len(x), -1, x.shape[3]), fixed, y, lanes(x.shape[3], np.float32))
 
 
 @kernel
@@ -185,11 +202,13 @@ def _excite(x, zero_x, gates, zero_g, fixed, y, v):
 
 def excite(x, zero_x, gates, zero_g, fixed: Fixed, y):
     """(10): y (N, H, W, C), uint8, of x and gates (N, C); zero_x, zero_g: of both; fixed: of ``for_channels``."""
+    return _run(excite_step, x, zero_x, gates, zero_g, fixed, y)
+
+
+def excite_step(x, zero_x, gates, zero_g, fixed, y):
     shape = len(x), x.shape[1] * x.shape[2], x.shape[3]
-    if y.size:
-        v = lanes(shape[2], np.float32)
-        _excite(x.reshape(shape), int(zero_x), gates, int(zero_g), fixed, y.reshape(shape), v)
-    return y
+    v = lanes(shape[2], np.float32)
+    return _excite, (x.reshape(shape), int(zero_x), gates, int(zero_g), fixed, y.reshape(shape), v)
 
 
 # ---------------------------------------------------------------------------------------------- windows

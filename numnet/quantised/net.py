@@ -11,6 +11,7 @@ import numpy as np
 
 from numnet.errors import NumnetError
 from numnet.kernels import _check, _memory, eight_bits, quantised_depthwise, quantised_maps, quantised_product
+from numnet.kernels._jit import direct
 from numnet.kernels.eight_bits import Grid
 from numnet.kernels.maps import Window
 from numnet.quantised import files
@@ -18,11 +19,15 @@ from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, table_f
 
 
 class Plan(NamedTuple):
-    """A run over so many images: where they are put, (function, arguments) of each step, and where the output will be."""
+    """A run over so many images: where they are put, (function, arguments) of each step, and where the output will be.
+
+    settled: the functions are machine code where they can be (``_jit.direct``).
+    """
 
     input: np.ndarray
     calls: list
     output: np.ndarray
+    settled: bool = False
 
 
 class QuantisedNet:
@@ -138,6 +143,8 @@ class QuantisedNet:
             plan.input[...] = q
         for function, arguments in plan.calls:
             function(*arguments)
+        if not plan.settled:  # it has run once, which compiles
+            self._plans[len(q)] = plan._replace(calls=direct(plan.calls), settled=True)
         return plan.output.copy()
 
     def _plan(self, images):
@@ -324,17 +331,17 @@ class QuantisedNet:
             x, y = x.reshape(*rows, -1), y.reshape(*rows, -1)
             return quantised_product.conv_step(x, packed, quantised_product.POINT, y)
         if step.kind == "add":
-            return quantised_maps.add, (x, inputs[1], packed, y)
+            return quantised_maps.add_step(x, inputs[1], packed, y)
         if step.kind == "table":
-            return quantised_maps.look_up, (x, packed, y)
+            return quantised_maps.look_up_step(x, packed, y)
         if step.kind == "average":
-            return quantised_maps.average, (x, packed, y)
+            return quantised_maps.average_step(x, packed, y)
         if step.kind == "maximum":
             return quantised_maps.maximum, (x, packed, y.reshape(len(x), *step.map_shape))
         if step.kind == "concat":
             return quantised_maps.concat, (inputs, packed, y)
         zeros = (self._grids[i].zero for i in step.reads)
-        return quantised_maps.excite, (x, next(zeros), inputs[1], next(zeros), packed, y)
+        return quantised_maps.excite_step(x, next(zeros), inputs[1], next(zeros), packed, y)
 
     def _by_definition(self, step, inputs, y):
         x, grid = inputs[0], self._grids[step.reads[0]]

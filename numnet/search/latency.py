@@ -245,8 +245,9 @@ def _inference(net, x, rounds):
     executor = Executor(net.layers, net.flat, net.flat_buffers)
     plan = Plan(executor, x.shape, x.dtype)
     executor.folded.refresh()
-    steps, clock, rows = plan.steps_for(x), time.perf_counter, []
+    clock, rows = time.perf_counter, []
     for number in range(WARM + rounds):
+        steps = plan.steps_for(x)
         taken = dict.fromkeys((id(layer) for layer in net.layers), 0.0)
         last = clock()
         for (call, arguments), owner in zip(steps, plan.owners, strict=True):
@@ -254,6 +255,7 @@ def _inference(net, x, rounds):
             now = clock()
             taken[id(owner)] += now - last
             last = now
+        plan.settle()
         if number >= WARM:
             rows.append(list(taken.values()))
     return [min(row) for row in zip(*rows)], _shortest(lambda: net.predict(x), rounds)
