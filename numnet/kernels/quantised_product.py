@@ -30,6 +30,14 @@ row of the window whose numbers four does not divide ends in a word whose last w
     (3136, 64) · (64, 128)             175     174     212     173     206     213         189     173     227
     (196, 512) · (512, 512)            238     238     249     238     247     253         260     242     258
 
+**Few rows.** Threads take tiles of up to 96 rows. One image's last maps have 196 and 49 pixels: three tiles and one, so one core
+of two would do the work alone. There the filters are cut into groups of whole panels, too (``cut_of``). Two cores, µs:
+
+    x (R, C) · w (C, F)              rows only      rows and filters
+    (196, 512) · (512, 512)                233                   121
+    (196, 64) · (64, 384)                   35                    20
+    (49, 1024) · (1024, 1024)              237                   121
+
 **A convolution** is the same product: the K·C numbers that one row of its window sees lie side by side in the image. So
 a sum goes over K such rows, and no patches are gathered. Only the rows of the image are copied, a tile's at a time, into
 scratch with the zero point before and behind them: so no border is a special case, and a last word ends in the scratch.
