@@ -30,8 +30,8 @@ row of the window whose numbers four does not divide ends in a word whose last w
     (3136, 64) · (64, 128)             175     174     212     173     206     213         189     173     227
     (196, 512) · (512, 512)            238     238     249     238     247     253         260     242     258
 
-**Few rows.** Threads take tiles of up to 96 rows. One image's last maps have 196 and 49 pixels: three tiles and one, so one core
-of two would do the work alone. There the filters are cut into groups of whole panels, too (``cut_of``). Two cores, µs:
+**Few rows.** Threads take tiles of up to 96 rows. One image's last maps have 196 and 49 pixels, three tiles and one, and one
+core of two would do nearly all. There the filters are cut into groups of whole panels, too (``cut_of``). Two cores, µs:
 
     x (R, C) · w (C, F)              rows only      rows and filters
     (196, 512) · (512, 512)                233                   121
