@@ -13,6 +13,9 @@ sums of the taps stay there while the pixels of d go by, four at a time. Both ar
     (1)  rows of the tile: pixels q, q + 1, …        taps of ``add_taps``: the K weights of row u
     (2)  rows and columns of the tile: taps v, u     taps of ``add_taps``: four pixels of d
 
+How many go together has to be known when the kernel is compiled, since each sum is a register. So functions here are handed
+tiles of zeros, ``sums`` and ``like``: what counts is their shape, so many pixels and so many taps.
+
 Each sum of (1) begins with a number of its channel (0, or inference's shift) and adds tap after tap; each of (2) adds pixel
 after pixel. So the bits do not depend on how many pixels or taps go together, nor on the lanes.
 
