@@ -41,7 +41,7 @@ from numba import prange
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
-from numnet.kernels.rows import line_up
+from numnet.kernels.rows import line_up, replace
 from numnet.kernels.vectors import lanes, repeat
 from numnet.kernels.words import (
     add_taps,
@@ -219,8 +219,8 @@ def sum_row(words, at, d, b, channels, y, to, pixels):
             q += 1
     if b.table.size:
         for q in range(pixels):
-            for f in range(channels.first, channels.first + channels.count):
-                y[to + q * b.channels + f] = b.table[y[to + q * b.channels + f]]  # (7)
+            f = to + q * b.channels + channels.first
+            replace(y[f : f + channels.count], b.table)
 
 
 # ---------------------------------------------------------------------------------------------- the pass

@@ -22,7 +22,7 @@ from numba import prange
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import Addition, Fixed, Grid, definition_maximum
 from numnet.kernels.maps import Window, begin_of, vectors_of
-from numnet.kernels.rows import copy
+from numnet.kernels.rows import copy, replace
 from numnet.kernels.vectors import lanes, width
 from numnet.kernels.words import (
     clip,
@@ -82,8 +82,9 @@ def to_bytes(x, grid: Grid, y):
 @kernel
 def _look_up(x, table, y):
     for tile in prange((y.size + NUMBERS - 1) // NUMBERS):  # each tile writes its own numbers
-        for i in range(tile * NUMBERS, min((tile + 1) * NUMBERS, y.size)):
-            y[i] = table[x[i]]  # (7)
+        here = y[tile * NUMBERS : min((tile + 1) * NUMBERS, y.size)]
+        copy(x[tile * NUMBERS : tile * NUMBERS + here.size], here)
+        replace(here, table)
 
 
 def look_up(x, table, y):

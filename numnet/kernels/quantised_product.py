@@ -59,7 +59,7 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS, Panel, Strided, column, held_by
-from numnet.kernels.rows import line_up
+from numnet.kernels.rows import copy, line_up, replace
 from numnet.kernels.vectors import lanes, number_of, repeat, width
 from numnet.kernels.words import add_outer, load_tile, narrow_tile, rescale_tile, zeros
 
@@ -192,8 +192,8 @@ def multiply(a, rows, b, y, j, count):
         j += held_by(j, count)
     if b.table.size:
         for r in range(rows):
-            for i in range(y.at + r * y.row + first, y.at + r * y.row + last):
-                y.values[i] = b.table[y.values[i]]  # (7)
+            at = y.at + r * y.row
+            replace(y.values[at + first : at + last], b.table)
 
 
 @kernel
@@ -251,8 +251,7 @@ def frame_row(x, at, size, left, zero, out):
     inside = min(size, out.size - left)
     for i in range(left):
         out[i] = zero
-    for i in range(inside):
-        out[left + i] = x[at + i]
+    copy(x[at : at + inside], out[left : left + inside])
     for i in range(left + inside, out.size):
         out[i] = zero
 

@@ -1,4 +1,4 @@
-"""Five small things that many pages need. A plain loop over one index is as fast as vectors here, so it is a plain loop."""
+"""Six small things that many pages need. A plain loop over one index is as fast as vectors here, so it is a plain loop."""
 
 import numpy as np
 
@@ -26,6 +26,13 @@ def copy(x, y):
     """y = x."""
     for i in range(y.size):
         y[i] = x[i]
+
+
+@row
+def replace(y, table):
+    """y = table[y]: numbers of a map in eight bits, equation (7) of the page ``eight_bits``."""
+    for i in range(y.size):
+        y[i] = table[y[i]]
 
 
 @row
