@@ -10,6 +10,7 @@ from numnet.models.searched import parse
 from numnet.search import run
 from numnet.search.evolution import choose
 from numnet.search.reward import reward
+from numnet.search.space import space_named
 
 
 @pytest.fixture
@@ -76,20 +77,21 @@ def test_choices_are_counted_by_stage():
     )
 
 
-@pytest.mark.parametrize("name", ["evolution", "random"])
+@pytest.mark.parametrize("name", ["evolution", "random", "cifar10/evolution", "cifar10/random"])
 def test_the_kept_searches_follow_from_their_plan_and_table(name):
     """Latencies and rewards are those of the kept table; each net is the one that the plan proposes after the ones before."""
     plan, records = searching.kept(name)
-    table = searching.kept_table()
+    folder, _, method = name.rpartition("/")
+    table, space = searching.kept_table(folder or "."), space_named(plan["space"])
     assert (
         len(records) == plan["nets"]
-        and plan["method"] == name
+        and plan["method"] == method
         and "data_dir" not in {k for k, v in plan.items() if v}
     )
     fits = run.fits(plan, table, 10)
     for number, record in enumerate(records):
         line, parent = run.propose(
-            searching.SPACE, plan["method"], records[:number], seed=plan["seed"], population=plan["population"],
+            space, plan["method"], records[:number], seed=plan["seed"], population=plan["population"],
             sample=plan["sample"], fits=fits,
         )  # fmt: skip
         assert (line, parent) == (record["net"], record["parent"])
@@ -97,7 +99,7 @@ def test_the_kept_searches_follow_from_their_plan_and_table(name):
         assert record["reward"] == reward(
             record["accuracy"], record["latency"], plan["target"], plan["reward"]
         )
-        searching.SPACE.require(parse(line))
+        space.require(parse(line))
 
 
 def test_the_kept_check_of_the_clock_says_what_its_nets_say():

@@ -89,14 +89,14 @@ def rank_correlation(a, b) -> float:
 
 
 def kept(name="evolution"):
-    """(plan, records) of a search that was kept: "evolution" or "random"."""
+    """(plan, records) of a search that was kept: "evolution" or "random"; of CIFAR-10 "cifar10/evolution", "cifar10/random"."""
     folder = _runs_folder() / "search" / name
     return json.loads((folder / run.PLAN).read_text("utf-8")), log.read_nets(folder)
 
 
-def kept_table():
-    """The table of times of the machine on which the kept searches were made."""
-    return latency.Table.read(_runs_folder() / "search" / run.TABLE)
+def kept_table(of="."):
+    """The table of times of the machine on which the kept searches were made; of "cifar10" those on CIFAR-10."""
+    return latency.Table.read(_runs_folder() / "search" / of / run.TABLE)
 
 
 def kept_json(name):
