@@ -65,15 +65,21 @@ def optimiser(model, net, settings):
     """torch.optim.SGD, or muon, with weight decay on weights alone, as numnet's recipes have it."""
     if settings["optimiser"] not in ("sgd", "muon") or not settings["decay_depthwise"]:
         raise SystemExit("same_recipe.py: expected a recipe with sgd or muon and weight decay on all weights")
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": settings["weight_decay"]}, {"params": others}]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) and m.bias.requires_grad]
+    betas = {id(m.bias) for m in norms}
+    groups = [
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": settings["weight_decay"], "factor": 1},
+        {"params": [p for p in learned if p.ndim <= 1 and id(p) not in betas], "factor": 1},
+        {"params": [m.bias for m in norms], "factor": settings.get("beta_rate") or 1},
+    ]
     options = dict(lr=1, momentum=settings["momentum"], nesterov=settings["nesterov"], weight_decay=0)
     if settings["optimiser"] == "sgd":
         return torch.optim.SGD(groups, **options)
-    dense = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups == 1]
-    if len(dense) != len(net.matrices()):
+    convs = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups == 1]
+    if len(convs) != len(net.matrices()):
         raise SystemExit("same_recipe.py: expected batch norm after every convolution of a recipe with muon")
+    dense = [m.weight for m in convs if m.weight.requires_grad]
     return Muon(groups, dense, settings.get("ratio") or numnet_muon.DEFAULTS["ratio"], **options)
 
 
@@ -83,7 +89,7 @@ def models(net, sides):
     for side in dict.fromkeys([own, *sides]):
         if side != net.input_shape[0]:
             net.resize(side)
-        made[side] = mirror(net).to(memory_format=torch.channels_last).train()
+        made[side] = mirror(net).to(memory_format=torch.channels_last)
         for ours, theirs in zip(with_tensors(made[side]), with_tensors(made[own])):
             for name, value in [
                 *theirs.named_parameters(recurse=False),
@@ -92,7 +98,16 @@ def models(net, sides):
                 setattr(ours, name, value)
     if net.input_shape[0] != own:
         net.resize(own)
+    for module in made.values():
+        learn(module, net)
     return made
+
+
+def learn(module, net):
+    """Training mode, but for the layers that are frozen: these run as in inference, and have no gradients."""
+    module.train()
+    for layer in list(module)[: net.frozen]:
+        layer.eval().requires_grad_(False)
 
 
 def with_tensors(module):
@@ -103,13 +118,15 @@ def tensor(x):
     return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
 
 
-def accuracy(model, split, scaling):
+def accuracy(model, net, split, scaling):
+    if split is None or not len(split):
+        return None
     model.eval()
     right = 0
     with torch.inference_mode():
         for x, labels in batches(split, batch_size=256, scaling=scaling, shuffle=False):
             right += int((model(tensor(x)).argmax(1).numpy() == labels).sum())
-    model.train()
+    learn(model, net)
     return right / len(split)
 
 
@@ -136,7 +153,7 @@ def main():
         )  # fmt: skip
         for x, labels in stream:
             for group in stepper.param_groups:
-                group["lr"] = plan.rate(steps)
+                group["lr"] = group["factor"] * plan.rate(steps)
             logits, labels = model[side](tensor(x)), torch.from_numpy(labels)
             loss = torch.nn.functional.cross_entropy(
                 logits, labels, label_smoothing=plan.settings["label_smoothing"]
@@ -146,12 +163,13 @@ def main():
             stepper.step()
             steps, images = steps + 1, images + len(labels)
             right += int((logits.argmax(1) == labels).sum())
-        validation = accuracy(model[plan.side], data.validation, plan.scaling)
+        validation = accuracy(model[plan.side], net, data.validation, plan.scaling)
         seconds = time.perf_counter() - began
-        print(f"epoch {epoch + 1}/{len(plan.sides)}, {side}×{side}: training {right / images:.4f}, "
-              f"validation {validation:.4f}; {seconds:.0f} s", flush=True)  # fmt: skip
+        held = "" if validation is None else f"validation {validation:.4f}; "
+        print(f"epoch {epoch + 1}/{len(plan.sides)}, {side}×{side}: training {right / images:.4f}; {held}{seconds:.0f} s",
+              flush=True)  # fmt: skip
     result = {
-        "test_accuracy": accuracy(model[plan.side], data.test, plan.scaling),
+        "test_accuracy": accuracy(model[plan.side], net, data.test, plan.scaling),
         "validation_accuracy": validation,
         "epochs": len(plan.sides),
         "train_seconds": seconds,
