@@ -89,7 +89,7 @@ def rank_correlation(a, b) -> float:
 
 
 def kept(name="evolution"):
-    """(plan, records) of a search that was kept: "evolution" or "random"; of CIFAR-10 "cifar10/evolution", "cifar10/random"."""
+    """(plan, records) of a kept search: "evolution", "random"; on CIFAR-10 "cifar10/evolution", "cifar10/random"."""
     folder = _runs_folder() / "search" / name
     return json.loads((folder / run.PLAN).read_text("utf-8")), log.read_nets(folder)
 
