@@ -408,7 +408,7 @@ def test_a_kernel_takes_no_flag():
             _jit.kernel(**{option: True})
 
 
-@pytest.mark.skipif(CHECKING, reason="kernels are serial, and stay what they are")
+@pytest.mark.skipif(CHECKING or _jit._takes_turns(), reason="kernels that are serial or take turns stay")
 def test_steps_that_have_run_become_machine_code():
     """All but the first kernel and what is no kernel; a kernel without code for just these types stays, too."""
     from numnet.kernels import quantised_maps

@@ -156,7 +156,7 @@ def complete(table, path, space, modes, options, shown, again=False) -> None:
             table.write(path)
     if disturbed:
         say(
-            f"numnet: {path}: {disturbed} of {len(todo) * len(modes)} measurements had no calm moment on this machine, so "
+            f"numnet: {path}: {disturbed} of {len(todo)} nets had no calm moment on this machine, so "
             "their times may be too long; `numnet latency --again` repeats them"
         )
 

@@ -259,6 +259,18 @@ def kernel(function=None, *, parallel=True):
         numba.config.CACHE_DIR = numbas_own
 
 
+def run(step, *arguments):
+    """Call the kernel that ``step(*arguments)`` gives, with its arguments, unless y, the last of ``arguments``, is empty.
+
+    Returns y.
+    """
+    y = arguments[-1]
+    if y.size:
+        kernel, given = step(*arguments)
+        kernel(*given)
+    return y
+
+
 def direct(steps) -> list:
     """``steps``, pairs (kernel, arguments) that have run once, with machine code in place of kernels where there is any.
 

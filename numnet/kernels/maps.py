@@ -92,11 +92,11 @@ def parts_of(items: int, least: int = 1) -> int:
     return 2 ** (max(1, min(PARTS, items // least)).bit_length() - 1)
 
 
-def tile_height(p: int, most: int, others: int, least: int = 7) -> int:
+def tile_height(p: int, most: int, others: int) -> int:
     """Rows of a tile of a map with ``p`` rows: ``most`` at most, in near-equal tiles.
 
     others: tiles that lie side by side (images, parts of the channels). Where they are few the tiles are lower, so that
-    there are PARTS in all, but ``least`` rows each: one image is work for all cores, too.
+    there are PARTS in all, but seven rows each: one image is work for all cores, too.
     """
-    tiles = max(-(-p // most), min(-(-PARTS // others), p // least), 1)
+    tiles = max(-(-p // most), min(-(-PARTS // others), p // 7), 1)
     return -(-p // tiles)

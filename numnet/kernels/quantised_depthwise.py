@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from numnet.kernels._jit import kernel, row
+from numnet.kernels._jit import kernel, row, run
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.rows import line_up, replace
@@ -220,7 +220,7 @@ def sum_row(words, at, d, b, channels, y, to, pixels):
     if b.table.size:
         for q in range(pixels):
             f = to + q * b.channels + channels.first
-            replace(y[f : f + channels.count], b.table)
+            replace(y[f : f + channels.count], b.table)  # (7)
 
 
 # ---------------------------------------------------------------------------------------------- the pass
@@ -257,10 +257,7 @@ def depthwise(x, packed: Packed, window: Window, y):
 
     Contiguous; nothing is checked.
     """
-    if y.size:
-        kernel, arguments = depthwise_step(x, packed, window, y)
-        kernel(*arguments)
-    return y
+    return run(depthwise_step, x, packed, window, y)
 
 
 def depthwise_step(x, packed, window, y):

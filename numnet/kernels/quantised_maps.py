@@ -12,17 +12,17 @@ memory decides. What is left to do is to keep to whole registers. Sums are made 
 widened at a time. **The maximum** compares bytes as they are, four a lane: four times as many channels in a register as of
 sums. **A table** of 256 bytes lies in four lines of the first-level cache; its lookups are one load each.
 
-Maps are contiguous. The public passes check nothing and return y. Each has its ``…_step`` beside it, for plans: the kernel,
-and the arguments that it takes. Whole numbers: the same bits on any lanes and threads.
+Maps are contiguous. The public passes check nothing and return y. ``look_up``, ``add``, ``average`` and ``excite`` have a
+``…_step`` beside them, for plans: it gives the kernel and its arguments. Whole numbers: the same bits everywhere.
 """
 
 import numpy as np
 from numba import prange
 
-from numnet.kernels._jit import kernel, row
+from numnet.kernels._jit import kernel, row, run
 from numnet.kernels.eight_bits import Addition, Fixed, Grid, definition_maximum
 from numnet.kernels.maps import Window, begin_of, vectors_of
-from numnet.kernels.rows import copy, replace
+from numnet.kernels.rows import copy
 from numnet.kernels.vectors import lanes, width
 from numnet.kernels.words import (
     clip,
@@ -38,16 +38,6 @@ from numnet.kernels.words import (
 )
 
 NUMBERS = 2**15  # that a thread works on at a time: 32 KiB of bytes
-
-
-def _run(step, *arguments):
-    """Do what ``step`` says, if there is anything to do. The last argument is y, which is returned."""
-    y = arguments[-1]
-    if y.size:
-        kernel, given = step(*arguments)
-        kernel(*given)
-    return y
-
 
 # ---------------------------------------------------------------------------------------------- numbers by themselves
 
@@ -82,14 +72,15 @@ def to_bytes(x, grid: Grid, y):
 @kernel
 def _look_up(x, table, y):
     for tile in prange((y.size + NUMBERS - 1) // NUMBERS):  # each tile writes its own numbers
-        here = y[tile * NUMBERS : min((tile + 1) * NUMBERS, y.size)]
-        copy(x[tile * NUMBERS : tile * NUMBERS + here.size], here)
-        replace(here, table)
+        first, last = tile * NUMBERS, min((tile + 1) * NUMBERS, y.size)
+        source, here = x[first:last], y[first:last]
+        for i in range(here.size):
+            here[i] = table[source[i]]  # (7)
 
 
 def look_up(x, table, y):
     """(7): y = table[x], uint8, of one shape; table (256,)."""
-    return _run(look_up_step, x, table, y)
+    return run(look_up_step, x, table, y)
 
 
 def look_up_step(x, table, y):
@@ -115,7 +106,7 @@ def _add(x1, x2, a, y, v):
 
 def add(x1, x2, addition: Addition, y):
     """(8): y = x1 + x2, uint8, all of one shape; ``addition`` as ``addition_of`` gives it."""
-    return _run(add_step, x1, x2, addition, y)
+    return run(add_step, x1, x2, addition, y)
 
 
 def add_step(x1, x2, addition, y):
@@ -181,7 +172,7 @@ def for_means(fixed: Fixed, zero_x, pixels, channels) -> Fixed:
 
 def average(x, fixed: Fixed, y):
     """(9): y (N, C), uint8, the means of x (N, H, W, C); fixed: as ``for_means`` makes it."""
-    return _run(average_step, x, fixed, y)
+    return run(average_step, x, fixed, y)
 
 
 def average_step(x, fixed, y):
@@ -203,7 +194,7 @@ def _excite(x, zero_x, gates, zero_g, fixed, y, v):
 
 def excite(x, zero_x, gates, zero_g, fixed: Fixed, y):
     """(10): y (N, H, W, C), uint8, of x and gates (N, C); zero_x, zero_g: of both; fixed: of ``for_channels``."""
-    return _run(excite_step, x, zero_x, gates, zero_g, fixed, y)
+    return run(excite_step, x, zero_x, gates, zero_g, fixed, y)
 
 
 def excite_step(x, zero_x, gates, zero_g, fixed, y):

@@ -55,7 +55,7 @@ import numpy as np
 from numba import prange
 
 from numnet.kernels import _check, _memory
-from numnet.kernels._jit import kernel, row
+from numnet.kernels._jit import kernel, row, run
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS, Panel, Strided, column, held_by
@@ -172,13 +172,13 @@ def multiply_panel(a, rows, b, y, panel):
 
 
 @row
-def multiply(a, rows, b, y, j, count):
-    """``rows`` rows of y, a Strided, of rows of x, in the vectors of columns j … count − 1; then the table.
+def multiply(a, rows, b, y, span):
+    """``rows`` rows of y, a Strided, of rows of x, in the vectors first … last − 1 = span of the columns; then the table.
 
-    j is a multiple of VECTORS. The last vector of all may overlap the one before: then both have to be among these.
+    The span begins with a panel. The last vector of all may overlap the one before: then both have to be in it.
     """
-    first, n = j * width(b.lanes), 4 * width(b.lanes)
-    last = min(count * width(b.lanes), b.columns)
+    (j, count), n = span, 4 * width(b.lanes)
+    first, last = j * width(b.lanes), min(count * width(b.lanes), b.columns)
     while j < count:
         # Numba knows the length of a tuple only if it is written out: four, of which VECTORS or one are taken.
         columns = (column(b, j), column(b, j + 1), column(b, j + 2), column(b, j + 3))
@@ -193,7 +193,7 @@ def multiply(a, rows, b, y, j, count):
     if b.table.size:
         for r in range(rows):
             at = y.at + r * y.row
-            replace(y.values[at + first : at + last], b.table)
+            replace(y.values[at + first : at + last], b.table)  # (7)
 
 
 @kernel
@@ -205,7 +205,7 @@ def _product(x, rows, b, y, cut):
         j, end = share(group, cut.groups, max(count // VECTORS, 1))
         end = count if group == cut.groups - 1 else end * VECTORS
         a, out = Rows(x, first * deep, deep, 0), Strided(y, first * b.columns, b.columns, 1)
-        multiply(a, min(cut.rows, rows - first), b, out, j * VECTORS, end)
+        multiply(a, min(cut.rows, rows - first), b, out, (j * VECTORS, end))
 
 
 def cut_of(rows, columns, n) -> Cut:
@@ -228,15 +228,12 @@ def product(x, packed: Packed, y):
     """
     if x.shape[-1] % 4:
         raise ValueError(f"x: expected a multiple of 4 channels, got {x.shape[-1]}; conv takes others, too")
-    if x.size:
-        kernel, arguments = product_step(x, packed, y)
-        kernel(*arguments)
-    return y
+    return run(product_step, x, packed, y)
 
 
 def product_step(x, packed, y):
     """(kernel, arguments) of ``product``, for a plan: neither is empty."""
-    rows = x.size // x.shape[-1]
+    rows = y.size // packed.columns
     cut = cut_of(rows, packed.columns, number_of(packed.lanes))
     return _product, (x.reshape(-1), rows, packed, y.reshape(-1), cut)
 
@@ -278,15 +275,12 @@ def _conv(x, window, b, y, rows):
         for k in range(done):
             a = Rows(framed, k * window.stride * line, step, line)
             to = Strided(flat_y, ((n * p + first + k) * q) * b.columns, b.columns, 1)
-            multiply(a, q, b, to, 0, vectors_of(b.columns, b.lanes))
+            multiply(a, q, b, to, (0, vectors_of(b.columns, b.lanes)))
 
 
 def conv(x, packed: Packed, window: Window, y):
     """y (N, P, Q, F), uint8 or int32, of x (N, H, W, C) uint8: (3), (6) and the table. Returns y; nothing is checked."""
-    if y.size:
-        kernel, arguments = conv_step(x, packed, window, y)
-        kernel(*arguments)
-    return y
+    return run(conv_step, x, packed, window, y)
 
 
 def conv_step(x, packed, window, y):

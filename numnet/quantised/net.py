@@ -156,6 +156,7 @@ class QuantisedNet:
         return self._plans[images]
 
     def _lay_out(self, images):
+        """The Plan, with the buffers as they are now; those that are too small grow."""
         last, joined = self._last, self._joined
         maps, free, taken, calls = {0: self._map(0, images, self.input_shape)}, [], {}, []
         begin = maps[0]
@@ -340,8 +341,8 @@ class QuantisedNet:
             return quantised_maps.maximum, (x, packed, y.reshape(len(x), *step.map_shape))
         if step.kind == "concat":
             return quantised_maps.concat, (inputs, packed, y)
-        zeros = (self._grids[i].zero for i in step.reads)
-        return quantised_maps.excite_step(x, next(zeros), inputs[1], next(zeros), packed, y)
+        zero_x, zero_g = (self._grids[i].zero for i in step.reads)
+        return quantised_maps.excite_step(x, zero_x, inputs[1], zero_g, packed, y)
 
     def _by_definition(self, step, inputs, y):
         x, grid = inputs[0], self._grids[step.reads[0]]

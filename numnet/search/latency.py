@@ -346,21 +346,24 @@ def fill(table, lines, modes, tell=lambda line: None, again=False, **options) ->
     beside each net the first one is timed, too, always in the same way. Nets beside which it took over ``CALM`` times its
     best are timed again when all have had their turn, ``MORE`` times at most. Returns how many never had a calm moment.
     """
-    beside: dict = {}  # (line, mode): seconds of the first net at that time
+    yardstick = build(lines[0], **options) if lines else None
+    wanted, beside = {}, {}  # of each net that is timed: its modes; seconds of the first net at that time
 
-    def timed(line, mode):
-        table.note(line, options, mode, *measure(build(line, **options), mode))
+    def timed(line):
+        net = build(line, **options)
+        for mode in wanted[line]:
+            table.note(line, options, mode, *measure(net, mode))
         return whole(yardstick, YARDSTICK, rounds=5)
 
-    yardstick = build(lines[0], **options) if lines else None
     for line in lines:
-        for mode in modes:
-            if again or table.lacks(describe(line, **options), mode):
-                beside[line, mode] = timed(line, mode)
+        lacking = [mode for mode in modes if again or table.lacks(describe(line, **options), mode)]
+        if lacking:
+            wanted[line] = lacking
+            beside[line] = timed(line)
         tell(line)
     for _ in range(MORE):
-        for each in _disturbed(beside):
-            beside[each] = min(beside[each], timed(*each))
+        for line in _disturbed(beside):
+            beside[line] = min(beside[line], timed(line))
     return len(_disturbed(beside))
 
 

@@ -43,7 +43,7 @@ NEEDED = (
 SIDES = {"small": 16, "32": 24, "224": 96}  # of the proxy's images
 IMAGES = {"cifar10": 10_000, "shapes": 4_000}  # of its training; of other data sets 10,000 at most
 # That judge it, at most a fifth of those there are: a thousand images leave 1.5 points of doubt, five thousand 0.7.
-JUDGES = {"shapes": 1_000, "others": 5_000}
+JUDGES = {"cifar10": 5_000, "shapes": 1_000}
 BEFORE = 1_000  # in plans that do not say it, of numnet before it was one of a plan's numbers
 EPOCHS = 4
 ENOUGH = 64  # nets that a budget should have room for before they are trained for more than one epoch
@@ -110,7 +110,7 @@ def make_plan(
         "proxy": {
             "side": side or SIDES[str(space)],
             "images": images or IMAGES.get(str(dataset), max(IMAGES.values())),
-            "judges": JUDGES.get(str(dataset), JUDGES["others"]),
+            "judges": JUDGES.get(str(dataset), max(JUDGES.values())),
             "recipe": _recipe(dataset, epochs, seed),
         },
     }
