@@ -11,32 +11,34 @@ from kernel_shapes import DTYPES
 
 from numnet.kernels import vectors
 from numnet.kernels._jit import kernel
-from numnet.kernels.vectors import (
+from numnet.kernels.tiles import (
     add_outer,
     add_taps,
     add_tiles,
+    fma_tile,
+    load_tile,
+    prefetch_tile,
+    repeat,
+    store_tile,
+    zeros,
+)
+from numnet.kernels.vectors import (
     both,
     double,
     fma,
-    fma_tile,
     lanes,
     lanes_of,
     least,
     load,
-    load_tile,
     most,
     number_of,
     power_of_two,
-    prefetch_tile,
-    repeat,
     spread,
     spread_at,
     store,
-    store_tile,
     where,
     width,
     zero,
-    zeros,
 )
 
 LANES = (1, 4, 8, 16)
@@ -355,6 +357,7 @@ def test_a_good_array_is_typed():
 BOUNDS = """
 import numpy as np
 from numnet.kernels._jit import kernel
+from numnet.kernels.tiles import *
 from numnet.kernels.vectors import *
 from numnet.kernels.vectors import lanes_of
 
@@ -440,7 +443,8 @@ def test_plain_loads_are_copies(run_python, tmp_path):
     """A view would change under a later store."""
     script = tmp_path / "copies.py"
     script.write_text(
-        "import numpy as np\nfrom numnet.kernels.vectors import lanes_of, load, load_tile, store, zeros\n"
+        "import numpy as np\nfrom numnet.kernels.tiles import load_tile, zeros\n"
+        "from numnet.kernels.vectors import lanes_of, load, store\n"
         "a, v = np.arange(8.0), lanes_of(4)\n"
         "x, (y,) = load(a, 0, v), load_tile(zeros(a, 1, 1, v), a, 0, 4, (0,))\n"
         "store(a, 0, x + x)\nprint(x.tolist() == y.tolist() == [0, 1, 2, 3])\n"

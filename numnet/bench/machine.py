@@ -16,18 +16,8 @@ from numba import prange
 from numnet.cores import affinity
 from numnet.kernels import vectors, words
 from numnet.kernels._jit import kernel
-from numnet.kernels.vectors import (
-    fma,
-    fma_tile,
-    lanes,
-    load,
-    load_tile,
-    number_of,
-    spread,
-    store,
-    width,
-    zeros,
-)
+from numnet.kernels.tiles import fma_tile, load_tile, zeros
+from numnet.kernels.vectors import fma, lanes, load, number_of, spread, store, width
 
 # Multiply-adds under way at once: units × latency is 8 to 10, with NEON up to 16, and a result is ready in its turn only.
 CHAINS = 12 if vectors.REGISTERS == 16 else 24

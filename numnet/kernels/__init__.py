@@ -18,7 +18,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | raw, finished | a map before its batch norm and activation, and after them |
 | pack | the four numbers a channel that finish a raw map (page ``batchnorm``) |
 | row | what lies side by side: a row of a matrix, or of an image: its W·C numbers |
-| tile | what is worked on at a time: pixels of a map, mostly with all channels, in the cache; or sums in registers |
+| tile | what is worked on at a time: pixels of a map, mostly with all channels, in the cache; or registers (page ``tiles``) |
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
 | moments | count, mean and Σ(x − mean)² of each channel (page ``moments``) |
 | packed | weights in the order in which a product reads them |
@@ -35,11 +35,11 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 as plain loops, public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then
 passes: one ``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of
 them has learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and
-batchnorm. Pages that others share (vectors, maps, rows, taps, ring) have no definition of their own.
+batchnorm. Pages that others share (vectors, tiles, maps, rows, taps, ring) have no definition of their own.
 
 **Reading order** for the third part; no page needs a later one:
 
-    vectors   its docstring; the rest is for those who want to see LLVM
+    vectors → tiles   their docstrings; the rest is for those who want to see LLVM
     maps → rows → padding → exponential → activations → product → moments → batchnorm → folding → pointwise → dense → taps
     → ring → depthwise → conv → pooling → average → squeeze_excite → residual → concat → loss   a net, forward and backward
     inverted                                                    inference

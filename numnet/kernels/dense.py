@@ -21,17 +21,8 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import activate_rows
 from numnet.kernels.maps import begin_of, share, vectors_of
 from numnet.kernels.rows import add
-from numnet.kernels.vectors import (
-    LANES,
-    add_outer,
-    fma_tile,
-    lanes,
-    load_tile,
-    number_of,
-    store_tile,
-    width,
-    zeros,
-)
+from numnet.kernels.tiles import add_outer, fma_tile, load_tile, store_tile, zeros
+from numnet.kernels.vectors import LANES, lanes, number_of, width
 
 # ---------------------------------------------------------------------------------------------- the definition
 

@@ -21,7 +21,8 @@ import numpy as np
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.product import held_by
-from numnet.kernels.vectors import load, prefetch_tile, store, width, zeros
+from numnet.kernels.tiles import prefetch_tile, zeros
+from numnet.kernels.vectors import load, store, width
 
 # Weights come from a far cache or from memory, and a tile packs a few numbers of each row, which no processor foresees. So
 # they are asked for eight rows before their use. Without that, packing adds a fifth and 57 % (two cores of a Zen 4).

@@ -45,18 +45,8 @@ from numnet.kernels._jit import kernel, row
 from numnet.kernels.activations import CLIPPED, HARD, IDENTITY, SMOOTH, activate_in, family_of
 from numnet.kernels.maps import begin_of, padded, vectors_of
 from numnet.kernels.rows import line_up
-from numnet.kernels.vectors import (
-    add_outer,
-    add_tiles,
-    load,
-    load_tile,
-    prefetch_tile,
-    repeat,
-    store,
-    store_tile,
-    width,
-    zeros,
-)
+from numnet.kernels.tiles import add_outer, add_tiles, load_tile, prefetch_tile, repeat, store_tile, zeros
+from numnet.kernels.vectors import load, store, width
 
 _1 = np.float32(1)  # swish's β, which only the layer of that name lets be anything else
 # The argument ``adds`` of a product: y = a · b, not y += a · b. (For Python's False Numba would compile the functions anew.)

@@ -42,7 +42,8 @@ from numnet.kernels._jit import kernel, row, run
 from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.rows import line_up, replace
-from numnet.kernels.vectors import lanes, repeat
+from numnet.kernels.tiles import repeat
+from numnet.kernels.vectors import lanes
 from numnet.kernels.words import (
     add_taps,
     load_words,

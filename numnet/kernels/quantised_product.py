@@ -60,7 +60,8 @@ from numnet.kernels.eight_bits import NO_TABLE, Fixed, corrected
 from numnet.kernels.maps import Window, begin_of, share, tile_height, vectors_of
 from numnet.kernels.product import FEW, ROWS, VECTORS, Panel, Strided, column, held_by
 from numnet.kernels.rows import copy, line_up, replace
-from numnet.kernels.vectors import lanes, number_of, repeat, width
+from numnet.kernels.tiles import repeat
+from numnet.kernels.vectors import lanes, number_of, width
 from numnet.kernels.words import add_outer, load_tile, narrow_tile, rescale_tile, zeros
 
 TILE = 96  # rows of y that a thread makes at a time, at most: 16 tiles of 6 rows, so that none is left over

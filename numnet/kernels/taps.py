@@ -8,7 +8,7 @@ an output row y, and what a row d of gradients adds to the gradient w' of its we
 
 with one number for each channel in every place, so a vector holds the same tap of 4 to 16 channels. (2) is (1) with the roles
 changed. In (1) the sums of up to eight pixels stay in registers while the weights go by, a row of them at a time. In (2) the
-sums of the taps stay there while the pixels of d go by, four at a time. Both are the one name ``add_taps`` of ``vectors``:
+sums of the taps stay there while the pixels of d go by, four at a time. Both are the one name ``add_taps`` of ``tiles``:
 
     (1)  rows of the tile: pixels q, q + 1, …        taps of ``add_taps``: the K weights of row u
     (2)  rows and columns of the tile: taps v, u     taps of ``add_taps``: four pixels of d
@@ -29,7 +29,8 @@ import numpy as np
 from numnet.kernels._jit import row
 from numnet.kernels.maps import begin_of, padded, vectors_of
 from numnet.kernels.rows import add, zero_row
-from numnet.kernels.vectors import add_taps, load_tile, store_tile, width, zeros
+from numnet.kernels.tiles import add_taps, load_tile, store_tile, zeros
+from numnet.kernels.vectors import width
 
 
 class Line(NamedTuple):

@@ -24,13 +24,8 @@ A value like ``total`` is a local variable of type ``Vector``, and LLVM, Numba's
 | ``x > y``, ``x >= y``, ``x < y``, ``x <= y``, ``both(m, n)``, ``where(m, x, y)`` | comparisons, and a choice by them |
 | ``double(x)`` | float32 as float64 |
 | ``power_of_two(x)`` | 2ˣ for whole numbers x, for the page ``exponential`` |
-| ``zeros(a, R, V, v)``, ``repeat(vectors, R)`` | a *tile*: a tuple of R · V vectors, row after row; zeros, or R equal rows |
-| ``load_tile(like, a, at, step, starts)``, ``store_tile`` | vector i of row r lies at a[at + r · step + starts[i]] |
-| ``add_outer(tile, a, at, step, vectors)`` | it gains a[at + r · step] · vectors[i]: one step of a product |
-| ``add_taps(tile, a, at, step, starts, tap, weights)`` | it gains Σ_t a[at + r · step + starts[i] + t · tap …] · weights[t] |
-| ``add_tiles``, ``fma_tile``, ``prefetch_tile`` | sums of tiles, fma of tiles, and a hint to memory |
 
-The argument ``like``, here and on other pages, is any tile of the wanted shape: its type counts, its numbers are not read.
+The page ``tiles`` makes tuples of them, which a product keeps in registers.
 
 **Lanes** are a part of the type: ``v`` is a small value whose Numba type carries the number. ``lanes(channels, dtype)`` takes
 as many as the processor has, or as $NUMNET_LANES says. Where a map has fewer channels than that it takes half of them, or
@@ -176,14 +171,6 @@ def _alike(name, *kinds, of=Vector):
         what = "vectors" if of is Vector else "words"
         raise numba.TypingError(f"{name}: expected {what} of one type, got {', '.join(map(str, kinds))}")
     return kinds[0]
-
-
-def _tile_of(name, tile, a, writes=False):
-    """Refuse, while typing, a tile that is no tuple of vectors of the array's dtype."""
-    if not isinstance(getattr(tile, "dtype", None), Vector) or _array(a, writes).dtype != tile.dtype.dtype:
-        raise numba.TypingError(
-            f"{name}: expected a tile of vectors and an array of their dtype, got {tile} and {a}"
-        )
 
 
 def _lanes(v):
@@ -385,170 +372,6 @@ def power_of_two(typing, x):
     return x(x), code
 
 
-# ---------------------------------------------------------------------------------------------- tiles of registers
-# R × V vectors that a product keeps in registers are a tuple, row after row. ``starts``, a tuple of V places, says where
-# in a row of memory its vectors begin; rows lie ``step`` numbers apart.
-
-
-def _literal(n, what):
-    if not isinstance(n, types.IntegerLiteral):
-        raise numba.TypingError(f"{what}: expected a constant number of rows and vectors, got {n}")
-    return n.literal_value
-
-
-@intrinsic(prefer_literal=True)
-def zeros(typing, a, rows, vectors, v):
-    """A tile of rows × vectors zeros, of the dtype of the array a; rows and vectors are constants."""
-    count = _literal(rows, "zeros") * _literal(vectors, "zeros")
-    tile = types.UniTuple(Vector(a.dtype, _lanes(v)), count)
-
-    def code(context, builder, signature, args):
-        nought = ir.Constant(tile.dtype.llvm, [0.0] * _lanes(v))
-        return context.make_tuple(builder, tile, [nought] * count)
-
-    return tile(a, rows, vectors, v), code
-
-
-@intrinsic(prefer_literal=True)
-def repeat(typing, vectors, rows):
-    """A tile of so many rows, each the tuple ``vectors``; rows is a constant."""
-    count = _literal(rows, "repeat")
-    tile = types.UniTuple(vectors.dtype, len(vectors) * count)
-
-    def code(context, builder, signature, args):
-        row = [builder.extract_value(args[0], i) for i in range(len(vectors))]
-        return context.make_tuple(builder, tile, row * count)
-
-    return tile(vectors, rows), code
-
-
-@intrinsic
-def _load_tile_any(typing, like, a, at, step, starts):
-    rows = len(like) // len(starts)
-
-    def code(context, builder, signature, args):
-        first = _place(context, builder, signature.args[1], args[1], args[2])
-        values = []
-        for r in range(rows):
-            row = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
-            for i in range(len(starts)):
-                values.append(
-                    _load(builder, builder.gep(row, [builder.extract_value(args[4], i)]), like.dtype)
-                )
-        return context.make_tuple(builder, like, values)
-
-    _tile_of("load_tile", like, a)
-    return like(like, a, types.intp, types.intp, starts), code
-
-
-@intrinsic
-def _store_tile_any(typing, tile, a, at, step, starts):
-    rows = len(tile) // len(starts)
-
-    def code(context, builder, signature, args):
-        first = _place(context, builder, signature.args[1], args[1], args[2])
-        for r in range(rows):
-            row = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
-            for i in range(len(starts)):
-                place = builder.gep(row, [builder.extract_value(args[4], i)])
-                _store(builder, builder.extract_value(args[0], r * len(starts) + i), place, tile.dtype)
-        return context.get_dummy_value()
-
-    _tile_of("store_tile", tile, a, True)
-    return types.void(tile, a, types.intp, types.intp, starts), code
-
-
-@intrinsic
-def prefetch_tile(typing, tile, a, at, step, starts):
-    """Ask memory for the lines that ``load_tile`` of the same arguments will want; a hint, which reads nothing."""
-    rows, bits = len(tile) // len(starts), ir.IntType(32)
-
-    def code(context, builder, signature, args):
-        row = _place(context, builder, signature.args[1], args[1], args[2])
-        for _ in range(rows):
-            for i in range(len(starts)):
-                place = builder.bitcast(
-                    builder.gep(row, [builder.extract_value(args[4], i)]), ir.IntType(8).as_pointer()
-                )
-                # read, keep close, data
-                _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, bits(0), bits(3), bits(1)])
-            row = builder.gep(row, [args[3]])
-        return context.get_dummy_value()
-
-    return types.void(tile, a, types.intp, types.intp, starts), code
-
-
-@intrinsic
-def _add_outer_any(typing, tile, a, at, step, vectors):
-    rows, count = len(tile) // len(vectors), len(vectors)
-
-    def code(context, builder, signature, args):
-        first = _place(context, builder, signature.args[1], args[1], args[2])
-        sums = []
-        for r in range(rows):
-            place = builder.gep(first, [builder.mul(args[3], ir.Constant(ir.IntType(64), r))])
-            number = _spread(builder, builder.load(place), tile.dtype)
-            for i in range(count):
-                old = builder.extract_value(args[0], r * count + i)
-                sums.append(_fma(builder, tile.dtype, number, builder.extract_value(args[4], i), old))
-        return context.make_tuple(builder, tile, sums)
-
-    _tile_of("add_outer", tile, a)
-    return tile(tile, a, types.intp, types.intp, vectors), code
-
-
-@intrinsic
-def fma_tile(typing, tile, x, y):
-    """The tile with vector · x + y in place of each vector; x and y hold what one row of it needs."""
-
-    def code(context, builder, signature, args):
-        vectors = []
-        for i in range(len(tile)):
-            factors = [builder.extract_value(args[0], i)]
-            factors += [builder.extract_value(arg, i % len(x)) for arg in args[1:]]
-            vectors.append(_fma(builder, tile.dtype, *factors))
-        return context.make_tuple(builder, tile, vectors)
-
-    return tile(tile, x, y), code
-
-
-@intrinsic
-def add_tiles(typing, tile, other):
-    """The sum of two tiles of one type."""
-    if tile != other:
-        raise numba.TypingError(f"add_tiles: expected two tiles of one type, got {tile} and {other}")
-
-    def code(context, builder, signature, args):
-        pairs = [[builder.extract_value(arg, i) for arg in args] for i in range(len(tile))]
-        return context.make_tuple(builder, tile, [builder.fadd(*pair) for pair in pairs])
-
-    return tile(tile, other), code
-
-
-@intrinsic
-def _add_taps_any(typing, tile, a, at, step, starts, tap, weights):
-    rows = len(tile) // len(starts)
-
-    def code(context, builder, signature, args):
-        sums = [builder.extract_value(args[0], i) for i in range(len(tile))]
-        for i in range(len(starts)):
-            begin = builder.add(args[2], builder.extract_value(args[4], i))
-            for t in range(len(weights)):
-                place, weight = begin, builder.extract_value(args[6], t)
-                for r in range(i, rows * len(starts), len(starts)):
-                    x = _load(
-                        builder, _place(context, builder, signature.args[1], args[1], place), tile.dtype
-                    )
-                    sums[r] = _fma(builder, tile.dtype, x, weight, sums[r])
-                    place = builder.add(place, args[3])
-                begin = builder.add(begin, args[5])
-        return context.make_tuple(builder, tile, sums)
-
-    _tile_of("add_taps", tile, a)
-    _alike("add_taps", tile.dtype, weights.dtype)
-    return tile(tile, a, types.intp, types.intp, starts, types.intp, weights), code
-
-
 # ---------------------------------------------------------------------------------------------- public names of memory
 
 
@@ -577,38 +400,5 @@ elif CHECK:
         _inside(a, at, 1)
         return _spread_at_any(a, at, v)
 
-    @numba.njit
-    def load_tile(like, a, at, step, starts):
-        rows = len(like) // len(starts)
-        for start in starts:
-            _inside(a, at + start, width(like[0]))
-            _inside(a, at + start + (rows - 1) * step, width(like[0]))
-        return _load_tile_any(like, a, at, step, starts)
-
-    @numba.njit
-    def store_tile(tile, a, at, step, starts):
-        rows = len(tile) // len(starts)
-        for start in starts:
-            _inside(a, at + start, width(tile[0]))
-            _inside(a, at + start + (rows - 1) * step, width(tile[0]))
-        _store_tile_any(tile, a, at, step, starts)
-
-    @numba.njit
-    def add_outer(tile, a, at, step, vectors):
-        _inside(a, at, 1)
-        _inside(a, at + (len(tile) // len(vectors) - 1) * step, 1)
-        return _add_outer_any(tile, a, at, step, vectors)
-
-    @numba.njit
-    def add_taps(tile, a, at, step, starts, tap, weights):
-        """Row r, vector i of the tile gains Σ_t load(a, at + starts[i] + r · step + t · tap) · weights[t]."""
-        rows = len(tile) // len(starts)
-        for start in starts:
-            _inside(a, at + start, width(tile[0]))
-            _inside(a, at + start + (rows - 1) * step + (len(weights) - 1) * tap, width(tile[0]))
-        return _add_taps_any(tile, a, at, step, starts, tap, weights)
-
 else:
     load, store, spread_at = _load_any, _store_any, _spread_at_any
-    load_tile, store_tile, add_outer = _load_tile_any, _store_tile_any, _add_outer_any
-    add_taps = _add_taps_any

@@ -1,8 +1,9 @@
 """Whole numbers in registers: a lane of 32 bits is one sum, or a *word*, four bytes side by side.
 
-The page ``vectors`` made registers of floats ordinary values of a kernel; this one does it for the arithmetic in eight bits
-(page ``eight_bits``). A lane is as wide as a float32, so the lanes ``v`` are those of ``vectors``. A name that stands on both
-pages does the same job here on words; its arguments may differ (``zero``, ``zeros``, ``add_taps``).
+The pages ``vectors`` and ``tiles`` made registers of floats, and tuples of them, ordinary values of a kernel. This one does
+it for the arithmetic in eight bits (page ``eight_bits``). A lane is as wide as a float32, so the lanes ``v`` are those of
+``vectors``. A name that stands there, too, does the same job here on words; its arguments may differ (``zero``, ``zeros``,
+``add_taps``).
 
 | name | meaning, lane by lane |
 |---|---|
@@ -30,7 +31,7 @@ pages does the same job here on words; its arguments may differ (``zero``, ``zer
 | ``way_of(n)`` | which of the three ways below ``dot`` takes for n lanes |
 
 The argument ``fixed`` is a ``Fixed``, or packed weights, which have its fields, too; ``like`` is any tile of the wanted
-shape. ``width(v)`` and ``repeat(vectors, R)`` of the page ``vectors`` take words as they take vectors. The type of words is
+shape. ``width(v)`` of the page ``vectors`` and ``repeat(row, R)`` of ``tiles`` take words as they take vectors. Their type is
 ``Words``; ``BYTES`` are the dtypes of arrays that hold them.
 
 **dot** is the instruction that eight bits are bought for. With VNNI (``vpdpbusd``) it is one instruction, which makes four
@@ -52,6 +53,7 @@ from numba.extending import intrinsic, models, register_model
 from numnet.kernels import vectors
 from numnet.kernels._jit import row
 from numnet.kernels.eight_bits import Fixed
+from numnet.kernels.tiles import constant, numbers_of, places_of, tile_places
 from numnet.kernels.vectors import CHECK, FEATURES, PLAIN, Register, width
 
 _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -364,25 +366,12 @@ def larger(typing, word, other):
 @intrinsic(prefer_literal=True)
 def zeros(typing, rows, count, v):
     """A tile of so many rows of ``count`` vectors, all 0; rows and count are constants."""
-    tile = types.UniTuple(_words(v), vectors._literal(rows, "zeros") * vectors._literal(count, "zeros"))
+    tile = types.UniTuple(_words(v), constant(rows, "zeros") * constant(count, "zeros"))
 
     def code(context, builder, signature, args):
         return context.make_tuple(builder, tile, [_constant(tile.dtype.llvm, 0)] * tile.count)
 
     return tile(rows, count, v), code
-
-
-def _places(builder, first, tile, step, starts):
-    """LLVM: for each vector of a tile the address first + r · step + starts[i]; ``starts`` are numbers."""
-    for r in range(len(tile) // len(starts)):
-        row = builder.gep(first, [builder.mul(step, _LONG(r))])
-        for start in starts:
-            yield builder.gep(row, [start])
-
-
-def _numbers(builder, values, kind):
-    """LLVM: a tuple's numbers, one by one."""
-    return [builder.extract_value(values, i) for i in range(len(kind))]
 
 
 @intrinsic
@@ -391,8 +380,7 @@ def _load_tile_any(typing, like, a, at, step, starts):
     vectors._array(a, dtypes=BYTES)
 
     def code(context, builder, signature, args):
-        first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        places = _places(builder, first, like, args[3], _numbers(builder, args[4], starts))
+        places = tile_places(context, builder, signature, args)
         return context.make_tuple(builder, like, [_read(builder, place, like.dtype.llvm) for place in places])
 
     return like(like, a, types.intp, types.intp, starts), code
@@ -404,9 +392,8 @@ def _narrow_tile_any(typing, tile, a, at, step, starts):
     kind = vectors._array(a, True, (*BYTES, types.int32)).dtype
 
     def code(context, builder, signature, args):
-        first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        places = _places(builder, first, tile, args[3], _numbers(builder, args[4], starts))
-        for x, place in zip(_numbers(builder, args[0], tile), places):
+        places = tile_places(context, builder, signature, args)
+        for x, place in zip(numbers_of(builder, args[0]), places):
             _write(builder, _narrowed(builder, x, ir.IntType(kind.bitwidth), tile.dtype), place)
         return context.get_dummy_value()
 
@@ -419,8 +406,8 @@ def _rescale_tile_any(typing, tile, fixed, columns):
     _like_fixed("rescale_tile", fixed)
 
     def code(context, builder, signature, args):
-        sums = _numbers(builder, args[0], tile)
-        for i, at in enumerate(_numbers(builder, args[2], columns)):
+        sums = numbers_of(builder, args[0])
+        for i, at in enumerate(numbers_of(builder, args[2])):
             rescaled = _rescaling(context, builder, fixed, args[1], at, tile.dtype)
             for k in range(i, len(sums), len(columns)):  # the same column in all rows
                 sums[k] = rescaled(sums[k])
@@ -436,10 +423,10 @@ def _add_outer_any(typing, tile, a, at, step, weights):
 
     def code(context, builder, signature, args):
         first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        sums, old = [], iter(_numbers(builder, args[0], tile))
-        for r in range(len(tile) // len(weights)):
-            x = _spread_from(builder, builder.gep(first, [builder.mul(args[3], _LONG(r))]), tile.dtype)
-            for w in _numbers(builder, args[4], weights):
+        sums, old = [], iter(numbers_of(builder, args[0]))
+        for place in places_of(builder, first, len(tile) // len(weights), args[3], [_LONG(0)]):
+            x = _spread_from(builder, place, tile.dtype)
+            for w in numbers_of(builder, args[4]):
                 sums.append(_dot(builder, tile.dtype, next(old), x, w))
         return context.make_tuple(builder, tile, sums)
 
@@ -454,10 +441,10 @@ def _add_taps_any(typing, tile, a, at, step, weights):
 
     def code(context, builder, signature, args):
         first = vectors._place(context, builder, signature.args[1], args[1], args[2])
-        places = _places(builder, first, tile, args[3], [_LONG(0)])
+        places = places_of(builder, first, len(tile), args[3], [_LONG(0)])
         sums = [
             _dot(builder, tile.dtype, total, _read(builder, place, tile.dtype.llvm), args[4])
-            for total, place in zip(_numbers(builder, args[0], tile), places)
+            for total, place in zip(numbers_of(builder, args[0]), places)
         ]
         return context.make_tuple(builder, tile, sums)
 

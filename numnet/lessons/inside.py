@@ -15,18 +15,8 @@ import numpy as np
 from numnet import kernels
 from numnet.kernels import vectors
 from numnet.kernels._jit import kernel
-from numnet.kernels.vectors import (
-    add_outer,
-    fma,
-    load,
-    load_tile,
-    spread_at,
-    store,
-    store_tile,
-    width,
-    zero,
-    zeros,
-)
+from numnet.kernels.tiles import add_outer, load_tile, store_tile, zeros
+from numnet.kernels.vectors import fma, load, spread_at, store, width, zero
 from numnet.lessons import DARK, LIGHT, MIDDLE, best, figure
 from numnet.lessons.check import agrees, check, close
 from numnet.lessons.pictures import tables
