@@ -12,6 +12,7 @@ from numnet.net import Net
 from numnet.quantised import QuantisedNet, files
 from numnet.quantised import net as eights
 from numnet.weights import import_file, is_foreign
+from numnet.weights.kinds import file_of, framework_of
 
 # A small net for `numnet predict photo.jpg`
 PACKAGED = Path(__file__).parent / "trained" / "cifar10.safetensors"
@@ -67,6 +68,7 @@ def _load_eights(path, document) -> QuantisedNet:
 def refuse_foreign(path) -> None:
     """Raise NumnetError for another framework's file; it says which commands read it."""
     if is_foreign(path):
+        framework_of(file_of(path))  # raises for what is not read
         raise NumnetError(
             f"{path}: another framework's file; `numnet import {path} -o net.safetensors` makes a checkpoint of it, "
             "numnet.weights.import_file a net"
@@ -190,6 +192,7 @@ DOCUMENT = {
     "digest": (_text, "a text"),
     "init": (_text, "a text"),
     "preset": (_text, "a text"),
+    "background": (_text, "a text"),
     "untrained": (_texts, "a list of texts"),
     "recipe": (_object, "an object"),
     "reading": (

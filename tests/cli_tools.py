@@ -47,9 +47,9 @@ def start(*arguments, **options):
     return subprocess.Popen(command, **{**pipes, **options})
 
 
-def write_images(folder, train=12, test=4, classes=CLASSES):
+def write_images(folder, train=12, test=4, classes=CLASSES, seed=0):
     """An image folder of noise that is mostly blue, green or red; 24 × 20 pixels."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
         for channel, name in enumerate(classes):
             place = folder / split / name

@@ -9,7 +9,7 @@ from cli_tools import CLASSES, TINY, numnet, works, write_images
 from PIL import Image
 
 import numnet as library
-from numnet import checkpoint
+from numnet import checkpoint, data
 from numnet.data import image as images
 
 
@@ -209,6 +209,24 @@ def test_names_survive_export_and_import(here, layout):
         shutil.copy("out.safetensors", "in.safetensors")
     assert library.load("in.safetensors").class_names == list(CLASSES)
     assert judged("in.safetensors", "photos")["confusion"] == judged("run", "photos")["confusion"]
+
+
+def test_only_the_best_net_is_exported_with_its_result(here):
+    for name in ("best", "last"):
+        works("export", f"run/{name}.safetensors", "out.safetensors", "--layout", "numnet")
+        assert ("result" in checkpoint.read_meta("out.safetensors")) == (name == "best")
+
+
+def test_a_fit_is_judged_by_what_it_left_out(here):
+    """numnet.fit knows its images as `numnet train` does: their digest, and how they were resized."""
+    read = data.load("flat", resolution=16, preset="stretch", validation=0, seed=0)
+    net = library.build("mobilenet_v1", width=0.25, resolution=16, strides="cifar", classes=3)
+    options = {"epochs": 1, "batch_size": 12, "augment": None, "progress": False}
+    library.fit(net, read, out="fitted", **options)
+    document = checkpoint.read_meta("fitted/best.safetensors")
+    assert document["digest"] == read.digest and document["preset"] == "stretch"
+    facts = judged("fitted", "flat")
+    assert facts["images"] == len(read.test)
 
 
 def test_a_start_takes_outputs_over_by_name(here):

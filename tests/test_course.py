@@ -270,6 +270,31 @@ def test_what_students_do_to_their_files(tmp_path, small_course, monkeypatch):
 test_what_students_do_to_their_files.pytestmark = runs_cells
 
 
+def test_both_halves_of_an_answer_that_was_split_count(tmp_path, small_course):
+    teacher = versions.version(exercises.read(small_course / "01_ten.ipynb"), "teacher", "01_ten")
+    handed_in = copy.deepcopy(teacher)
+    at, cell = next(
+        (i, c) for i, c in enumerate(handed_in["cells"]) if marks(c).get("grade_id") == "exercise-8"
+    )
+    whole = "".join(cell["source"])
+    handed_in["cells"].insert(at + 1, {**copy.deepcopy(cell), "source": "answer = half", "id": "half"})
+    cell["source"] = whole + "\nhalf, answer = answer, None"
+    found = {mark.exercise: mark for mark in grading.grade_notebook(handed_in, teacher, tmp_path)}
+    assert (found[8].points, found[8].said) == (2, "right")
+
+
+test_both_halves_of_an_answer_that_was_split_count.pytestmark = runs_cells
+
+
+def test_a_stray_file_is_said_before_the_first_notebook_runs(tmp_path, small_course, monkeypatch):
+    student = versions.version(exercises.read(small_course / "01_ten.ipynb"), "student", "01_ten")
+    hand_in(student, tmp_path / "class" / "anna" / "a.ipynb")
+    hand_in({**student, "metadata": {}}, tmp_path / "class" / "berta" / "Untitled.ipynb")
+    monkeypatch.setattr(grading, "grade", lambda *arguments: pytest.fail("ran a notebook"))
+    code, _, err = numnet("course", "grade", tmp_path / "class", "--notebooks", small_course)
+    assert code == 2 and "Untitled.ipynb: not a notebook of this course" in err
+
+
 def test_a_notebook_that_is_missing_brings_nothing(small_course):
     course = {"01_ten": small_course / "01_ten.ipynb"}
     found = grading.grade([], course)["01_ten"]

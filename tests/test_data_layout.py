@@ -123,6 +123,13 @@ def test_what_lies_beside_is_named(tmp_path, capsys):
     assert said.splitlines() == [f"numnet: {line}" for line in read.said]
 
 
+def test_a_third_folder_inside_each_class_is_named(tmp_path, capsys):
+    make(tmp_path, *(f"{name}/{split}" for name in ("ant", "bee") for split in ("train", "test", "pred")))
+    read = load(tmp_path)
+    assert len(read.train) == len(read.test) == 6
+    assert "not used: ant/pred, bee/pred" in capsys.readouterr().err
+
+
 def test_a_test_set_out_of_the_training_images_is_said(tmp_path, capsys):
     make(tmp_path, "train/ant", "train/bee", "test", count=5)
     read = load(tmp_path)
@@ -216,6 +223,9 @@ def test_names_match():
     assert names.match(["ant", "Ant"], ["ant", "bee"]) == [0, None], "no class is taken twice"
     assert names.match(["ANT", "Ant"], ["ant", "bee"]) == [None, None], "nor by chance"
     assert names.match(["bee"], ["Bee", "BEE"]) == [None]
+    twice = ["crane", "dog", "crane"]
+    assert names.match(twice, twice) == [0, 1, 2], "two classes of one name stay two"
+    assert names.match(["crane", "dog"], twice) == [None, 1], "which of the two nobody knows"
 
 
 # ----------------------------------------------------------------------------------------- holding images back

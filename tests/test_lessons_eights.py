@@ -26,7 +26,7 @@ def requantise(total, m, s, zero):
 
 def test_exercises(refuses):
     assert eights.exercise_1((4 / 255, 64)) and eights.exercise_2(requantise)
-    assert eights.exercise_3(7) and eights.exercise_4(6.02)
+    assert eights.exercise_4(7) and eights.exercise_3(6.02)
     for wrong in ((4 / 256, 64), (4 / 255, 63), (3 / 255, 64), 5):
         assert refuses(eights.exercise_1, wrong)
     for wrong in (
@@ -36,8 +36,8 @@ def test_exercises(refuses):
         lambda total, m, s, zero: min(max(round(total * m / 2**s) + zero, 0), 255),
     ):
         assert refuses(eights.exercise_2, wrong)
-    assert all(refuses(eights.exercise_3, wrong) for wrong in (5, 3, 2.54, 6))
-    assert all(refuses(eights.exercise_4, wrong) for wrong in (3, 12, 2))
+    assert all(refuses(eights.exercise_4, wrong) for wrong in (5, 3, 2.54, 6))
+    assert all(refuses(eights.exercise_3, wrong) for wrong in (3, 12, 2))
 
 
 def test_a_bit_is_worth_six_decibels():

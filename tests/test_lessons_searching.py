@@ -35,24 +35,24 @@ def front(points):
 
 
 def test_exercises(refuses):
-    assert searching.exercise_1(75 * 2**0.07) and searching.exercise_3(252)
-    assert searching.exercise_2(
+    assert searching.exercise_2(75 * 2**0.07) and searching.exercise_1(252)
+    assert searching.exercise_3(
         lambda a, t, target, alpha, beta: a * (t / target) ** (alpha if t <= target else beta)
     )
-    assert searching.exercise_4(front) and searching.exercise_5(([3, 4, 5, 6], 5))
+    assert searching.exercise_5(front) and searching.exercise_4(([3, 4, 5, 6], 5))
     for exercise, wrong in (
-        (searching.exercise_1, (80, 75 * 2**-0.07, 150)),
-        (searching.exercise_3, (288, 4 * 2 * 2 * 2 * 3, 10**12)),
-        (searching.exercise_5, (([0, 1, 2, 3], 1), ([3, 4, 5, 6], 1), ([6, 5, 4, 3], 5), 5)),
+        (searching.exercise_2, (80, 75 * 2**-0.07, 150)),
+        (searching.exercise_1, (288, 4 * 2 * 2 * 2 * 3, 10**12)),
+        (searching.exercise_4, (([0, 1, 2, 3], 1), ([3, 4, 5, 6], 1), ([6, 5, 4, 3], 5), 5)),
         (
-            searching.exercise_2,
+            searching.exercise_3,
             (
                 lambda a, t, target, alpha, beta: a * (t / target) ** beta,
                 lambda a, t, target, alpha, beta: a * (target / t) ** (alpha if t <= target else beta),
             ),
         ),
         (
-            searching.exercise_4,
+            searching.exercise_5,
             (lambda points: sorted(points), lambda points: [max(points, key=lambda p: p[1])]),
         ),
     ):

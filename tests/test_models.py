@@ -474,6 +474,9 @@ def test_se_squeezes_every_block_if_asked_to():
     assert squeezed == [round_to_8(block.children[-1].input_shape[2] / 4) for block in blocks]
     assert counts("mobilenet_v2", se=True) == counts("mobilenet_v2", se=0.25)
     assert counts("mobilenet_v2", se=False) == counts("mobilenet_v2")
+    for wrong in (0, 0.0, 1.5):
+        with pytest.raises(NumnetError, match="se: expected None, False, True or a ratio above 0"):
+            numnet.describe("mobilenet_v2", se=wrong)
 
 
 def test_ablations_that_cost_nothing():

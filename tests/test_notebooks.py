@@ -51,6 +51,21 @@ def texts(output):
                 yield str(data)
 
 
+def sources(notebook):
+    """(cell, source as it is today) of each thing whose source a cell prints by name."""
+    space = {}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                exec(compile(ast.Module([node], []), "imports", "exec"), space)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "inspect.getsource":
+                name = ast.unparse(node.args[0])
+                if name.partition(".")[0] in space:  # else a loop's own
+                    yield number, eval(f"inspect.getsource({name})", space)
+
+
 def complaints(notebook):
     """What no output of a notebook may hold."""
     for number, cell in enumerate(notebook.cells):
@@ -140,6 +155,15 @@ def test_it_is_kept_as_it_ran(path):
     assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) >= 3
     assert path.stat().st_size < 1_000_000
     assert not MACHINE.search("\n".join(cell.source for cell in notebook.cells))
+
+
+@each_notebook
+def test_the_source_that_it_shows_is_todays(path):
+    """A page of numnet that a notebook prints is kept as it is now."""
+    notebook = read(path)
+    for number, source in sources(notebook):
+        shown = "".join(text for output in notebook.cells[number].outputs for text in texts(output))
+        assert source in shown, f"cell {number} shows an older version of\n{source}"
 
 
 @each_notebook

@@ -1,6 +1,7 @@
 """Nets in eight bits: fast steps against definitions, files, the report, the command, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -489,6 +490,29 @@ def test_the_command_as_json(place):
     )  # fmt: skip
     assert out["ranges"] == "minmax" and out["per_tensor"] and len(out["steps"]) > 30
     assert out["file_bytes"] == (place / "other.safetensors").stat().st_size
+
+
+def test_the_test_counts_by_the_names_of_the_classes(place, monkeypatch):
+    """A class less: as `numnet eval` says, and so it stands in the file, with the way in which images were resized."""
+    monkeypatch.chdir(place)
+    shutil.copytree("photos", "fewer", ignore=shutil.ignore_patterns(CLASSES[0]))
+    options = ["--images", 16, "--preset", "stretch", "--json"]
+    out = json.loads(works("quantise", "net.safetensors", "fewer", "-o", "q.safetensors", "--test", *options))
+    floats = json.loads(works("eval", "net.safetensors", "fewer", "--preset", "stretch", "--json"))
+    eights = json.loads(works("eval", "q.safetensors", "fewer", "--json"))
+    assert out["float_accuracy"] == floats["accuracy"] and out["test_accuracy"] == eights["accuracy"]
+    assert floats["loss"] != json.loads(works("eval", "net.safetensors", "fewer", "--json"))["loss"]
+    assert out["test_loss"] == pytest.approx(eights["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [{"resolution": [32, 48]}, {"resolution": 32, "channels": 1}])
+def test_nets_of_other_images(place, monkeypatch, shape):
+    monkeypatch.chdir(place)
+    random_net("mobilenet_v1", classes=3, width=0.25, **shape).save(
+        "odd.safetensors", input=HALF, classes=list(CLASSES)
+    )
+    out = works("quantise", "odd.safetensors", "photos", "-o", "odd8.safetensors", "--images", 16, "--test")
+    assert "test images right" in out
 
 
 def test_mistakes_are_one_line(place, monkeypatch):

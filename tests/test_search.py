@@ -62,6 +62,12 @@ def test_options_of_build_apply_to_lines():
             numnet.build(LINE, **options)
 
 
+def test_what_a_line_says_itself_is_no_option():
+    for option in ({"kernel": 5}, {"strides": "cifar"}):
+        with pytest.raises(NumnetError, match="a net in one line has no such choice"):
+            numnet.describe("search:32:16s2,sep3c24", **option)
+
+
 def test_gradients_and_a_checkpoint(tmp_path):
     net = numnet.build(
         "search:8:4,sep3c4,conv3c4,inv3e2c6s2+se", classes=2, dtype="float64", activation="hswish"

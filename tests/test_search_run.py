@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -151,6 +153,24 @@ def test_a_damaged_log_is_refused(small, tmp_path, damage, words):
         run.go(tmp_path / "x", make=Quick)
 
 
+def test_a_line_that_the_disk_took_in_part_is_an_error(tmp_path):
+    """And ``mend`` takes the part away, so the next line stands alone."""
+    path, record = tmp_path / log.NETS, {"number": 0, "net": "x" * 200}
+    log.append(path, record)
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
+    try:
+        with pytest.raises(NumnetError, match=r"cannot write .*File too large"):
+            log.append(path, record)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, was)
+    log.mend(tmp_path)
+    assert path.stat().st_size == size
+
+
 def test_plans_that_make_no_sense(small, tmp_path):
     for change, words in (
         ({"method": "best"}, "method: expected one of evolution, random"),
@@ -158,6 +178,7 @@ def test_plans_that_make_no_sense(small, tmp_path):
         ({"space": "33"}, "space: expected one of"),
         ({"nets": 1}, "nets: expected at least 2"),
         ({"population": 3, "sample": 4}, "sample: expected 2 to 3"),
+        ({"population": 50}, "population: expected at most 9, the nets, got 50"),
     ):
         with pytest.raises(NumnetError, match=words):
             run.make_plan("shapes", target=1e-3, **{"nets": 9, **change})

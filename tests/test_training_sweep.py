@@ -105,9 +105,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(NumnetError, match="holds no training that was started by `numnet train`"):
         run.resume("a.safetensors")
     (tmp_path / "runs").touch()
-    with pytest.raises(
-        NumnetError, match=r"cannot make the run directory runs/quarters-1: .*; name one with --out"
-    ):
+    with pytest.raises(NumnetError, match=r"cannot make the folder runs/quarters-1: .*; name one with --out"):
         run.train("shapes", flags=FAST, progress=False)
 
 
@@ -208,6 +206,35 @@ def test_sweep_refuses_what_was_done_with_other_settings(small):
     ):
         with pytest.raises(NumnetError, match=f"holds a run with {words}"):
             train({**PLAN, "common": changed})
+
+
+def test_sweep_refuses_what_was_done_with_other_images_or_another_net(small, tmp_path):
+    plan = {"runs": [{"name": "one", "dataset": "A", "model": {"dropout": 0.5}, **FAST}]}
+    train(plan)
+    (run_of_it,) = plan["runs"]
+    for change, words in (
+        (
+            {"dataset": "B"},
+            f"holds a run on {tmp_path / 'A'}, the sweep now wants {tmp_path / 'B'}; give the run",
+        ),
+        ({"model": {}}, r"model\.dropout = 0\.5, the sweep now wants null"),
+    ):
+        with pytest.raises(NumnetError, match=words):
+            train({"runs": [{**run_of_it, **change}]})
+    said = []
+    train(plan, say=said.append)
+    assert said == ["one: done already"]
+
+
+def test_a_mistake_in_the_last_run_is_said_before_the_first(small):
+    for wrong, words in (
+        ({"recipe": "fine_tune_v3"}, "unknown recipe 'fine_tune_v3'"),
+        ({"model": {"model": "mobilenet_v9"}}, "mobilenet_v9"),
+    ):
+        with pytest.raises(NumnetError, match=words):
+            runs = [{"name": "one", **FAST}, {"name": "two", **wrong}]
+            train({"common": {"dataset": "shapes"}, "runs": runs}, "early")
+    assert not list(Path("early").glob("one*"))
 
 
 def test_a_sweep_may_name_a_part_of_augment():

@@ -226,6 +226,46 @@ def test_each_operator_beside_real_numbers(tmp_path):
     assert [(a == b).all() for a, b in zip(net.definition_maps(q), maps)] == [True] * len(maps)
 
 
+@pytest.mark.parametrize(
+    "scale, zero, black, white",
+    [
+        (1 / 255, 0, 0, 1),  # pixels of 0 … 1
+        (2 / 255, 127, -1, 1),  # Keras's
+        (1.0, 0, 0, 255),  # bytes as floats
+        (4.2 / 255, 130, -130 * 4.2 / 255, 125 * 4.2 / 255),  # others: as the grid has it
+    ],
+)
+def test_floats_come_in_as_the_grid_says(tmp_path, scale, zero, black, white):
+    file, _, _ = small()
+    file.tensors[0] = ((1, 9, 9, 3), np.dtype(np.uint8), scale, zero, None, 0)
+    floats = file.tensor((1, 9, 9, 3), np.float32)
+    file.operators.insert(0, (OPERATOR.QUANTIZE, [floats], 0, 0, None))
+    path = tmp_path / "floats.tflite"
+    path.write_bytes(file.bytes(floats, file.operators[-1][2]))
+    net = library.weights.import_tflite(path)
+    mean, std = (np.array(net.scaling[name]) for name in ("mean", "std"))
+    assert np.allclose((0 - mean) / std, black, atol=1e-6) and np.allclose((1 - mean) / std, white, rtol=1e-6)
+    assert any("takes floats, its grid goes from" in note for note in net.notes)
+
+
+def test_a_graph_that_is_read_in_part_is_refused(tmp_path):
+    path = tmp_path / "part.tflite"
+    relu6 = options("Pool2DOptions", FilterHeight=5, FilterWidth=5, FusedActivationFunction=RELU6)
+    for change, words in (
+        (lambda file: file.operators[2][2], "its output is not what its last operator makes"),
+        (lambda file: file.operators.insert(3, (OPERATOR.SOFTMAX, [file.operators[2][2]], 3, 0, None)), None),
+        (lambda file: file.operators.__setitem__(-3, (OPERATOR.AVERAGE_POOL_2D, file.operators[-3][1][:1],
+         file.operators[-3][2], OPTIONS.Pool2DOptions, relu6)), "AVERAGE_POOL_2D with a fused activation"),
+    ):  # fmt: skip
+        file, _, _ = small()
+        last = change(file)
+        if words is None:  # a softmax in the middle: what follows reads a map behind it
+            words = "operators behind a softmax"
+        path.write_bytes(file.bytes(0, file.operators[-1][2] if last is None else last))
+        with pytest.raises(NumnetError, match=words):
+            library.weights.import_tflite(path)
+
+
 def test_the_command_makes_a_checkpoint(tmp_path):
     path, out = tmp_path / "small.tflite", tmp_path / "small.safetensors"
     path.write_bytes(small()[1])

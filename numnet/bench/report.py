@@ -55,6 +55,10 @@ def notes(facts) -> list[str]:
         "median of the rounds' medians, and the range of these; % memory: what one step cannot do without, if no "
         "map survives in a cache; MiB: growth of the process; range of the ratio: over the rounds",
     ]
+    if any("int8" in workload["name"] for workload in facts["workloads"]):
+        text.append(
+            "of nets in eight bits GFLOP/s are billions of operations a second, and % peak is of that in eight bits"
+        )
     text += [f"not measured: {side} ({why})" for side, why in facts["missing"].items()]
     for workload in facts["workloads"]:
         text += [f"{workload['name']}: {side}: {why}" for side, why in workload["failed"].items()]

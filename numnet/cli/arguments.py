@@ -240,8 +240,9 @@ def described_or_saved(model, *, eights=None, **options):
 
 def require_dataset(dataset, data=None) -> None:
     """Raise NumnetError if that is neither a built-in data set nor a path; ``data``: where --data says that it lies."""
-    if data is not None and dataset not in BUILT_IN:
-        raise NumnetError(f"--data: says where CIFAR-10 lies; {dataset} is a path itself, expected no --data")
+    if data is not None and dataset != "cifar10":
+        what = "comes with numnet" if dataset in BUILT_IN else "is a path itself"
+        raise NumnetError(f"--data: says where CIFAR-10 lies; {dataset} {what}, expected no --data")
     if dataset not in BUILT_IN and not os.path.exists(dataset):
         words = f"expected {', '.join(BUILT_IN)} or the path of an image folder"
         raise NumnetError(f"data set: {words}, got {dataset!r}{nearest(dataset, BUILT_IN)}")

@@ -59,9 +59,13 @@ def _grade(arguments, place):
     """One student after another; what is known of each is printed when it is known."""
     known = {path.stem: path for path in exercises.notebooks(place, _words(arguments.only))}
     every = {path.stem: path for path in exercises.notebooks(place)}
+    # All files are looked at before the first one runs.
+    handed_in = {
+        student: [path for stem, path in grading.one_each(paths, every).items() if stem in known]
+        for student, paths in grading.submissions(arguments.folder).items()
+    }
     reports = []
-    for student, paths in grading.submissions(arguments.folder).items():
-        paths = [path for path in paths if grading.which(path, every) in known]
+    for student, paths in handed_in.items():
         tell(f"grading {student}: {len(paths)} of {counted(len(known), 'notebook')}")
         marks = grading.grade(paths, known, arguments.seconds, not arguments.full)
         reports.append(_report(student, marks))

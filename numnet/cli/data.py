@@ -1,6 +1,7 @@
 """``numnet data``: fetch CIFAR-10, or check a copy that you have, and say what it is and where it is."""
 
 import hashlib
+import shlex
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def data(arguments):
         lines.append(("checksum", "none: the official checksums are of the archives, this is a folder"))
     command = "numnet train cifar10"
     if arguments.data is not None:
-        command += f" --data {arguments.data}, or set NUMNET_DATA to it"
+        command += f" --data {shlex.quote(arguments.data)}, or set NUMNET_DATA to it"
     lines.append(("train on it", command))
     print(columns(lines))
 

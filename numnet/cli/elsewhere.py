@@ -1,5 +1,7 @@
 """Options that other programs of this kind have: what numnet does instead, in one line."""
 
+import re
+
 from numnet.errors import NumnetError
 
 CORES = "numnet computes on the processor's cores, all of them unless --threads T says fewer; there is no device to choose"
@@ -43,5 +45,9 @@ def answer(prog, words, known) -> None:
         name = word.partition("=")[0]
         if word == "--":
             return
-        if name in ANSWERS and name not in known:
+        if (
+            name in ANSWERS
+            and name not in known
+            and set(re.findall(r"--[a-z-]+", ANSWERS[name])) <= set(known)
+        ):
             raise NumnetError(f"{prog} has no option {name}: {ANSWERS[name]}")

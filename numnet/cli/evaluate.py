@@ -1,7 +1,5 @@
 """``numnet eval``: a trained net on a test set."""
 
-import re
-
 from numnet.cli.arguments import (
     choice,
     columns,
@@ -15,15 +13,15 @@ from numnet.cli.arguments import (
 from numnet.cli.use import (
     add_input_options,
     bar,
+    class_names,
     compile_net,
     input_background,
     input_preset,
     input_scaling,
     trained_net,
 )
-from numnet.data import imagenet, names
-
-PARTS = ("train", "validation", "test", "all")
+from numnet.data import names
+from numnet.data.folder import PARTS
 
 
 def eval_arguments(parser):
@@ -71,7 +69,7 @@ def eval(arguments):
         preset=input_preset(net, arguments), background=input_background(net, arguments), part=arguments.split,
         trained=trained,
     )  # fmt: skip
-    known = _class_names(net, data.classes)
+    known = class_names(net, data.classes)
     given = {"where": data.name, "by_position": arguments.by_position}
     assigned = names.assign(data.split, data.classes, known, net.classes, **given)
     for line in assigned.said:
@@ -107,17 +105,6 @@ def eval(arguments):
         from numnet import plotting
 
         plotting.confusion(result["confusion"], labels, arguments.figure)
-
-
-def _class_names(net, classes):
-    """The names of the net's classes, ImageNet's as the data set has them; None if they are not known."""
-    if net.class_names is not None or net.document.get("labels") != "imagenet":
-        return net.class_names
-    ids = all(re.fullmatch(r"n\d{8}", name) for name in classes)
-    known = imagenet.class_ids() if ids else imagenet.class_names()
-    if known is None:
-        say(f"numnet: {imagenet.hint()}")
-    return known
 
 
 def _evaluation(facts) -> str:

@@ -161,7 +161,7 @@ def cost(arguments):
         figures.cost(reports, arguments.plot)
 
 
-REACHED = 0.5  # of the processor's peak: measured training steps of numnet's nets reach 0.3 to 0.9 of it
+REACHED = 0.5  # of the processor's peak: measured training steps of numnet's nets reach 0.2 to 0.65 of it
 
 
 def _predict(reports):
@@ -192,7 +192,7 @@ def _time(net) -> str:
         f"predicted for {net['model']}: a training step {1e3 * step:,.1f} ms, inference {1e3 * forward:,.1f} ms. That is "
         f"{time['training_flops'] / 1e9:,.3g} and {2 * net['macs'] / 1e9:,.3g} GFLOP at half of the "
         f"{time['peak_flops'] / 1e9:,.0f} GFLOP/s measured here (threads: {time['threads']}). "
-        "Expect a training step on an idle machine within a factor of two of it; one image alone takes longer"
+        "Most training steps on an idle machine are within a factor of two of it; narrow nets and one image alone take longer"
     )
 
 

@@ -16,13 +16,13 @@ from numnet.cli.arguments import columns, count, print_json, require_figure, say
 from numnet.cli.use import (
     add_input_options,
     bar,
+    class_names,
     compile_net,
     input_background,
     input_preset,
     input_scaling,
     trained_net,
 )
-from numnet.data import imagenet
 from numnet.data.files import has_images, images_below
 from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
 from numnet.data.layout import kinds
@@ -99,7 +99,7 @@ def predict(arguments):
         _read, net=net, scaling=input_scaling(net, arguments), preset=input_preset(net, arguments),
         background=input_background(net, arguments), notes=Counter(),
     )  # fmt: skip
-    names = _class_names(net)
+    names = class_names(net) or []
     compile_net(net, min(len(images), BATCH))
     show = _Output("json" if arguments.json else "csv" if arguments.csv else "text", net.path)
     rows, bad = [], []
@@ -172,6 +172,8 @@ def _checkpoint(arguments):
         own = run or not has_images(path)
     else:
         own = path.suffix.lower() in (".safetensors", *ENDINGS) or is_foreign(first)
+    if not own and not path.suffix and not os.path.exists(first) and not any(sign in first for sign in "*?["):
+        raise NumnetError(f"{first}: no such run directory, checkpoint, image or folder of images")
     return (first, arguments[1:]) if own else (None, arguments)
 
 
@@ -296,13 +298,3 @@ def _draw_maps(net, pixels, x, arguments):
 def _outer(net) -> list[str]:
     """The layers and blocks whose output has rows and columns."""
     return [layer.name for layer in net.layers if len(layer.output_shape) == 3]
-
-
-def _class_names(net) -> list[str]:
-    """The checkpoint's names; ImageNet's for a published net; else none."""
-    if net.class_names is not None or net.document.get("labels") != "imagenet":
-        return net.class_names or []
-    names = imagenet.class_names()
-    if names is None:
-        say(f"numnet: {imagenet.hint()}")
-    return names or []

@@ -13,8 +13,17 @@ from numnet.cli.arguments import (
     say,
     set_threads,
 )
-from numnet.cli.use import add_input_options, input_background, input_preset, input_scaling, trained_net
+from numnet.cli.use import (
+    add_input_options,
+    class_names,
+    input_background,
+    input_preset,
+    input_scaling,
+    trained_net,
+)
 from numnet.cli.weights import require_folder
+from numnet.data import names
+from numnet.errors import NumnetError
 from numnet.loading import require_floats
 from numnet.quantised.make import LEAST
 from numnet.quantised.ranges import METHODS
@@ -42,6 +51,8 @@ def quantise_arguments(parser):
     parser.add_argument("--correct-bias", action="store_true", help=about)
     about = "also count the test images, by both nets, and keep the result in the file"
     parser.add_argument("--test", action="store_true", help=about)
+    about = "with --test: match classes by position, whatever their names"
+    parser.add_argument("--by-position", action="store_true", help=about)
     parser.add_argument("--seed", type=count(0), default=0, metavar="S", help="which images (0)")
     add_input_options(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -58,10 +69,14 @@ def quantise(arguments):
     require_floats(net, "quantise")
     scaling = input_scaling(net, arguments)
     data = datasets.load(
-        arguments.dataset, data_dir=arguments.data, resolution=net.input_shape[0], preset=input_preset(net, arguments),
+        arguments.dataset, data_dir=arguments.data, resolution=net.input_shape[:2], preset=input_preset(net, arguments),
         background=input_background(net, arguments), input_scaling=scaling,
     )  # fmt: skip
-    found = datasets.batches(data.train, batch_size=arguments.images, scaling=scaling, seed=arguments.seed)
+    test = _test_images(net, data, arguments.by_position) if arguments.test else None
+    found = datasets.batches(
+        data.train, batch_size=arguments.images, scaling=scaling, seed=arguments.seed, dtype=net.dtype,
+        channels=net.input_shape[2],
+    )  # fmt: skip
     images = next(iter(found), (np.empty((0, *net.input_shape), np.float32), None))[0]
     if len(images) < arguments.images:
         say(f"numnet: {data.name} has {len(images):,} training images; ranges are taken from these")
@@ -75,9 +90,11 @@ def quantise(arguments):
         "dataset": data.name, "images": len(images), "ranges": arguments.ranges, "per_tensor": arguments.per_tensor,
         "equalise": arguments.equalise, "correct_bias": arguments.correct_bias,
     }  # fmt: skip
+    if arguments.preset is not None:  # whoever uses the net shall resize its images alike
+        how["preset"] = arguments.preset
     result = None
     if arguments.test:
-        before, result = (_tested(each, data, scaling) for each in (net, whole))
+        before, result = (_tested(each, test, scaling) for each in (net, whole))
         how |= {"float_accuracy": before["test_accuracy"]}
     whole.save(arguments.out, made=how, result=result)
     floats = sum(a.nbytes for a in net.state().values())
@@ -90,11 +107,24 @@ def quantise(arguments):
         print(_text(facts, rows))
 
 
-def _tested(net, data, scaling) -> dict:
+def _test_images(net, data, by_position):
+    """The test images with the labels of the net's classes of the same names, as ``numnet eval`` counts them."""
+    if data.test is None:
+        raise NumnetError(f"--test: {data.name} has no test images; expected some, or no --test")
+    known = class_names(net, data.classes)
+    assigned = names.assign(
+        data.test, data.classes, known, net.classes, where=data.name, by_position=by_position
+    )
+    for line in assigned.said:
+        say(f"numnet: {line}")
+    return assigned.split
+
+
+def _tested(net, split, scaling) -> dict:
     """What ``result.json`` of a training says of the test images."""
     from numnet.training.evaluate import evaluate
 
-    found = evaluate(net, data.test, scaling)
+    found = evaluate(net, split, scaling)
     return {"test_accuracy": found["accuracy"], "test_top5": found["top5"], "test_loss": found["loss"]}
 
 

@@ -200,6 +200,7 @@ def _begin(arguments):
     from numnet.search import run
     from numnet.search.space import space_named
     from numnet.training.budget import seconds
+    from numnet.training.run import new_folder
 
     given = vars(arguments)
     if arguments.dataset is None:
@@ -220,11 +221,18 @@ def _begin(arguments):
         arguments.dataset if arguments.dataset in run.IMAGES else str(Path(arguments.dataset).absolute())
     )
     planned = partial(run.make_plan, dataset, target=given["latency"], space=space)
-    plan = planned(nets=given.get("nets", run.LEAST), **keywords)
-    out = Path(given["out"]) if "out" in given else _new_folder(arguments.dataset)
-    run.require_free(out)
+    # With --budget the number of nets, and so what P and S may be, is known only after the timing.
+    early = {
+        name: value
+        for name, value in keywords.items()
+        if "nets" in given or name not in ("population", "sample")
+    }
+    plan = planned(nets=given.get("nets", run.LEAST), **early)
+    if "out" in given:
+        run.require_free(given["out"])
     proxy = run.Proxy(plan)
     described(space_named(space).draw(0), **proxy.options)
+    out = Path(given["out"]) if "out" in given else new_folder("searches", arguments.dataset)
     table = _table(given.get("table"), space_named(space), plan["mode"], proxy.options, not arguments.quiet)
     if budget is not None:
         each = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
@@ -254,13 +262,6 @@ def _table(file, space, mode, options, shown):
     return table
 
 
-def _new_folder(dataset) -> Path:
-    number = 1
-    while (Path("searches") / f"{Path(dataset).name}-{number}").exists():
-        number += 1
-    return Path("searches") / f"{Path(dataset).name}-{number}"
-
-
 def _report(arguments, folder, plan, history):
     from numnet.search.front import front
     from numnet.search.run import FIGURE
@@ -283,5 +284,6 @@ def _report(arguments, folder, plan, history):
     print(f"\nbest reward of {len(history)} nets (T = {target}):\n{best['net']}")
     print(f"figure: {folder / FIGURE}")
     activation = "" if plan["activation"] is None else f" --set activation={plan['activation']}"
-    name = Path(plan["dataset"]).name if plan["dataset"] not in ("cifar10", "shapes") else plan["dataset"]
-    print(f"to train it in full: numnet train {name} --model {best['net']}{activation}")
+    place = "" if plan["data_dir"] is None else f" --data {shlex.quote(plan['data_dir'])}"
+    name = shlex.quote(plan["dataset"])
+    print(f"to train it in full: numnet train {name}{place} --model {best['net']}{activation}")

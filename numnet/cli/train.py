@@ -18,6 +18,7 @@ from numnet.cli.arguments import (
     number,
     print_json,
     require_dataset,
+    require_figure,
     say,
     say_notes,
     set_threads,
@@ -76,7 +77,7 @@ FLAGS = {
     "beta1": ("M", "adam: decay of the mean of gradients"),
     "beta2": ("M", "adam: decay of the mean of squares"),
     "epsilon": ("X", "rmsprop and adam: added to the denominator"),
-    "style": ("NAME", "rmsprop: the place of epsilon, as in pytorch or tensorflow"),
+    "style": ("NAME", "rmsprop and adam: the place of epsilon, as in pytorch or tensorflow"),
     "final": ("PART", "fraction of the learning rate at the end (linear, cosine, one_cycle)"),
     "gamma": ("FACTOR", "factor of the schedules step and exponential"),
     "milestones": ("E,E,…", "epochs after which the schedule step multiplies by gamma"),
@@ -122,8 +123,8 @@ def train_arguments(parser):
     about = "start from this net's weights; another number of classes gets a new last layer"
     parser.add_argument("--init", metavar="CHECKPOINT", help=about, **hidden)
     about = (
-        "continue a run that was stopped; the only other options are --data (where the images are now), --epochs "
-        "and --patience (another end), --memory"
+        "continue a run that was stopped; the only other options are --epoch (go back), --epochs and --patience "
+        "(another end), --data (where the images are now), --memory, --threads, --quiet, --json"
     )
     parser.add_argument("--resume", metavar="RUN_DIR", help=about)
     about = "with --resume: go back to the checkpoint that --keep-every kept after this epoch, and continue from there"
@@ -231,12 +232,12 @@ def _start(arguments, team):
         require_floats(start, "train --init")
     if start is not None and not arguments.quiet:
         say_notes(start)
-    if given.get("scale_lr"):
+    if "budget" in given:
+        recipe, flags = _within(arguments, given, recipe, flags, start, team)
+    if given.get("scale_lr"):  # from the recipe that a budget has chosen
         flags["lr"] = _scaled_lr(
             run.plan(arguments.dataset, recipe, _without(flags, "batch_size"), start), flags
         )
-    if "budget" in given:
-        recipe, flags = _within(arguments, given, recipe, flags, start, team)
     plan = run.plan(arguments.dataset, recipe, flags, start)
     net = described(**plan["model"])
     if plan.get("freeze") is not None:
@@ -321,6 +322,11 @@ def _resume(arguments, team):
             what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
             raise NumnetError(f"--resume continues the run with its own settings: expected no {what}")
     folder = team.lead(lambda: checkpoint.find(arguments.resume, "last").parent)
+    if Path(arguments.resume).is_file() and Path(arguments.resume).name != "last.safetensors":
+        raise NumnetError(
+            f"--resume: expected a run directory, got the file {arguments.resume}; --epoch E goes back to a checkpoint "
+            "that --keep-every has kept"
+        )
     given = vars(arguments)
     epoch, changes = (
         given.get("from_epoch"),
@@ -408,6 +414,8 @@ def sweep(arguments):
 
     set_threads(arguments.threads)
     plan = sweeps.read(arguments.file, arguments.out)
+    if arguments.plot:
+        require_figure(arguments.plot, "--plot")
     if arguments.time:
         times = sweeps.measure(plan, say=(lambda text: None) if arguments.quiet else say)
         if not arguments.logged:
@@ -419,7 +427,11 @@ def sweep(arguments):
     if arguments.logged:
         rows = results.collect(plan, say=say)
     else:
-        rows = sweeps.train(plan, progress=not arguments.quiet, say=say)
+        for entry in plan.entries:
+            require_dataset(entry.dataset, entry.data)
+        rows = sweeps.train(
+            plan, progress=not arguments.quiet, say=(lambda text: None) if arguments.quiet else say
+        )
     if arguments.json:
         print_json(rows)
     else:

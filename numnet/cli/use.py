@@ -1,18 +1,20 @@
 """What ``numnet eval`` and ``numnet predict`` share: how photographs come to a trained net, and how shares are shown."""
 
 import copy
+import re
 
 import numpy as np
 
 from numnet import ahead
-from numnet.cli.arguments import add_threads, choice, say_notes
-from numnet.data import BUILT_IN
+from numnet.cli.arguments import add_threads, choice, say, say_notes
+from numnet.data import imagenet
 from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.data.transforms import scaling as scaling_named
 from numnet.errors import NumnetError
 from numnet.loading import load_any, require_trained
 from numnet.training.console import Compiling
+from numnet.weights.source import preset_of
 
 
 def add_input_options(parser):
@@ -49,16 +51,26 @@ def input_scaling(net, arguments):
 
 def input_preset(net, arguments):
     """--preset, else as the run read its photographs or as the net was published; built-in sets stay untouched."""
-    if arguments.preset is not None:
-        return arguments.preset
-    if net.document.get("dataset") in BUILT_IN:
-        return "stretch"
-    return (net.document.get("recipe") or {}).get("preset") or net.document.get("preset") or "torchvision"
+    return arguments.preset or preset_of(net.document) or "torchvision"
 
 
 def input_background(net, arguments):
     """--background, else as the run had it."""
-    return arguments.background or (net.document.get("recipe") or {}).get("background")
+    document = net.document
+    return (
+        arguments.background or (document.get("recipe") or {}).get("background") or document.get("background")
+    )
+
+
+def class_names(net, classes=()):
+    """The names of the net's classes, ImageNet's as a data set with these ``classes`` has them; None if not known."""
+    if net.class_names is not None or net.document.get("labels") != "imagenet":
+        return net.class_names
+    ids = bool(classes) and all(re.fullmatch(r"n\d{8}", name) for name in classes)
+    known = imagenet.class_ids() if ids else imagenet.class_names()
+    if known is None:
+        say(f"numnet: {imagenet.hint()}")
+    return known
 
 
 def compile_net(net, images=1):

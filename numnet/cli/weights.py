@@ -22,7 +22,18 @@ from numnet.quantised import QuantisedNet
 STATISTICS = 256  # images that batch norm's statistics are taken from
 LAYOUTS = ("torchvision", "timm", "numnet")
 # What a net for use still says of its making.
-KEPT = ("dataset", "command", "recipe", "labels", "source", "result", "preset", "untrained", "digest")
+KEPT = (
+    "dataset",
+    "command",
+    "recipe",
+    "labels",
+    "source",
+    "result",
+    "preset",
+    "background",
+    "untrained",
+    "digest",
+)
 
 
 def import_arguments(parser):
@@ -53,7 +64,7 @@ def import_(arguments):
 
     require_folder(arguments.out, (".safetensors",))
     options = model_options(arguments)
-    tflite = Path(arguments.file).suffix.lower() == ".tflite"
+    tflite = weights.is_tflite(arguments.file)
     if arguments.float and not tflite:
         raise NumnetError(
             f"--float: is for .tflite files, whose nets are in eight bits; got {arguments.file}"
@@ -191,7 +202,7 @@ def export_arguments(parser):
 
 def export(arguments):
     from numnet import weights
-    from numnet.training.state import read_result
+    from numnet.training.state import BEST, read_result
 
     file = Path(arguments.file)
     require_folder(file, (".onnx", ".safetensors"))
@@ -215,7 +226,7 @@ def export(arguments):
         raise NumnetError(f"--unsigned: is for a net in eight bits; {net.path} is one of floats")
     if arguments.layout == "numnet":
         document = {key: net.document[key] for key in KEPT if net.document.get(key) is not None}
-        if (net.path.parent / "result.json").is_file():
+        if net.path.name == BEST and (net.path.parent / "result.json").is_file():  # it is of the best net
             result = read_result(net.path.parent / "result.json")
             document["result"] = {key: value for key, value in result.items() if key != "checkpoint"}
         net.save(file, half=True, input=net.scaling, classes=net.class_names, **document)

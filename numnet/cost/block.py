@@ -94,7 +94,7 @@ def _read(text):
     if (filters is None) != (kind == "depthwise"):
         expected = (
             "no output channels: a depthwise convolution keeps its own"
-            if filters
+            if filters is not None
             else "the output channels F"
         )
         raise NumnetError(f"block {text!r}: expected {expected} after the input's shape")

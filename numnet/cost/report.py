@@ -3,6 +3,7 @@
 import csv as csv_writer
 import io
 from math import prod
+from numbers import Integral
 
 from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequence, SqueezeExcite
 from numnet.blocks.unit import Unit
@@ -11,6 +12,7 @@ from numnet.cost.memory import peak_inference, peak_training
 from numnet.cost.operations import ACTIVATE, NORMALISE, Operations, of_each, taps_inside
 from numnet.cost.table import rows_and_layers
 from numnet.cost.tools import tools
+from numnet.errors import NumnetError
 from numnet.layers import Dense
 
 SUMS = (
@@ -48,8 +50,11 @@ def report(net, batch_size=1) -> dict:
     intensity              operations (2 · MACs) a byte moved
 
     "types" adds the lines up by type; the sums of all are next to "flops" (multiplications and additions of forward),
-    "peak_inference_bytes", "peak_training_bytes" and "tools": what PyTorch's counters print.
+    "peak_inference_bytes", "peak_training_bytes" and "tools": what PyTorch's counters print. Raises NumnetError for a batch
+    size below 1.
     """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise NumnetError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
     readers = readers_of(net)
     lines = [
         _line(row, layer, batch_size, net.dtype.itemsize, readers.get(id(layer), 0))

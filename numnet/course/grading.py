@@ -53,19 +53,24 @@ def which(path, known) -> str:
     return stem
 
 
+def one_each(paths, place_of) -> dict:
+    """Of files handed in, stem → path. Raises NumnetError if a notebook was handed in twice, or is none of the course."""
+    found = {}
+    for path in paths:
+        stem = which(path, place_of)
+        if stem in found:
+            raise NumnetError(f"{stem} was handed in twice: {found[stem]} and {path}; keep one of them")
+        found[stem] = path
+    return found
+
+
 def grade(paths, place_of, seconds=SECONDS, small=True) -> dict[str, list[Mark]]:
     """The marks of one student: for each notebook of the course its exercises.
 
     paths: the files handed in. place_of: dict of the course's notebooks, stem → path. A notebook that is missing
     brings no points. Raises NumnetError if a notebook was handed in twice.
     """
-    handed_in = {}
-    for path in paths:
-        stem = which(path, place_of)
-        if stem in handed_in:
-            raise NumnetError(f"{stem} was handed in twice: {handed_in[stem]} and {path}; keep one of them")
-        handed_in[stem] = path
-    marks = {}
+    handed_in, marks = one_each(paths, place_of), {}
     for stem, original in place_of.items():
         teacher = version(read(original), "teacher", stem)
         if stem in handed_in:
@@ -111,23 +116,25 @@ def _tests(teacher):
 
 
 def _as_given_out(cells, teachers):
-    """The submitted code cells, each locked one with the teacher's text; of two with one name the last counts.
+    """The submitted code cells, each locked one with the teacher's text.
 
-    Before each answer stands a cell that forgets the last one, so that no answer counts for another exercise.
+    Before each answer stands a cell that forgets the last one, so that no answer counts for another exercise. An editor that
+    splits or copies a cell gives both the same name: of locked cells the last counts, of answers all run, in their order.
     """
     given = {_marks(cell)["grade_id"]: cell for cell in teachers if _marks(cell)}
     last = {_marks(cell).get("grade_id"): index for index, cell in enumerate(cells)}
-    kept = []
+    kept, begun = [], set()
     for index, cell in enumerate(cells):
         if cell["cell_type"] != "code":
             continue
         name = _marks(cell).get("grade_id")
         marks = _marks(given.get(name, {}))
-        if marks and index != last[name]:
-            continue
         if marks.get("locked"):
+            if index != last[name]:
+                continue
             cell = {**cell, "source": source(given[name])}
-        elif marks.get("solution"):
+        elif marks.get("solution") and name not in begun:
+            begun.add(name)
             kept.append(
                 {**given[name], "id": f"forget-{len(kept)}", "metadata": {}, "source": "answer = None"}
             )

@@ -82,6 +82,8 @@ def load(
         data.hold_back(validation, seed, stratified=dataset not in BUILT_IN)
     if input_scaling is not None:
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
+        if set(chosen) != {"mean", "std"}:
+            raise NumnetError(f'input_scaling: expected a name or {{"mean", "std"}}, got {sorted(chosen)}')
         data.mean, data.std = tuple(chosen["mean"]), tuple(chosen["std"])
     return data
 

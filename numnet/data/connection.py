@@ -6,17 +6,14 @@ UNKNOWN = "its certificate is signed by an authority that this machine does not 
 CERTIFICATES = (  # what OpenSSL says, and what it means
     (
         "self-signed certificate in certificate chain",
-        "its certificate is signed by an authority that this machine does not know",
+        UNKNOWN,
     ),
     ("self-signed", "its certificate is self-signed"),
     ("certificate has expired", "its certificate has expired"),
     ("not yet valid", "its certificate is not valid yet; is this machine's clock right?"),
     ("Hostname mismatch", "its certificate is for another host"),
     ("IP address mismatch", "its certificate is for another host"),
-    (
-        "unable to get local issuer",
-        "its certificate is signed by an authority that this machine does not know",
-    ),
+    ("unable to get local issuer", UNKNOWN),
 )
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")

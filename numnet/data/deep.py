@@ -53,8 +53,8 @@ def _rule(pixels, low, high):
     if whole and low >= 0 and high <= 65535:
         bits = next(bits for bits in BITS if high < 1 << bits)
         if bits == 1:
-            return (pixels * 255).astype(np.uint8), "bits"
-        return (pixels >> (bits - 8)).astype(np.uint8), None if bits == 16 or not high else "bits"
+            return (pixels * 255).astype(np.uint8), "bits" if high else None
+        return (pixels >> (bits - 8)).astype(np.uint8), None if bits == 16 else "bits"
     if not whole and low >= 0 and high <= 255:
         white = 1 if high <= 1 else 255
         return np.rint(pixels * np.float32(255 / white)).astype(np.uint8), "unit" if white == 1 else None

@@ -77,7 +77,7 @@ def load(folder, *, resolution, preset: str, memory: int, background=None) -> Da
     if validation is not None and not len(validation):
         raise NumnetError(f"{folder}: none of the validation images can be read")
     data = Dataset(str(folder), classes, splits["train"], test, mean, std, validation, reader.skipped)
-    data.digest, data.said = digest(listing), reader.said
+    data.digest, data.said, data.preset, data.background = digest(listing), reader.said, preset, background
     return data
 
 
@@ -115,7 +115,7 @@ def evaluation(
     elif part == "test" and listing.whole:
         _cut_test_set(listing)
     if part == "all":
-        listing.parts["all"] = [file for files in listing.parts.values() for file in files]
+        listing.parts = {"all": [file for files in listing.parts.values() for file in files]}
     elif part == "train" and listing.whole:
         _cut_test_set(listing)
     if not listing.parts.get(part):
@@ -135,7 +135,7 @@ def _of_whole(listing, trained) -> str:
     whole = list(listing.parts["train"])
     _cut_test_set(listing)
     known = trained.get("digest")
-    here = trained.get("dataset") is not None and _same(trained["dataset"], folder)
+    here = os.path.isabs(trained.get("dataset") or "") and _same(trained["dataset"], folder)  # not "cifar10"
     if here or (known is not None and known == digest(listing)):
         listing.said.append(
             f"{folder}: the net was trained on this folder: judged by the {len(listing.parts['test']):,} of its "
@@ -223,9 +223,11 @@ class _Reader:
                 if self.keep:
                     images[index] = transforms.resize_and_crop(picture, resolution, preset)
                 return None, notes
+            except MemoryError:
+                raise
             except (
                 Exception
-            ) as error:  # a decoder may raise anything, and each means that the file is no image
+            ) as error:  # a decoder may raise anything else, and each means that the file is no image
                 return f"{split.paths[index]}: {image.why(error)}", []
 
         with image.quiet(), ThreadPoolExecutor(available()) as pool:

@@ -165,7 +165,9 @@ def read_quietly(path, resolution, preset: str, background=None, notes=None) -> 
         )
     try:
         image = decode(path, background, notes)
-    except Exception as error:  # a decoder may raise anything, and each means that the file is no image
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder may raise anything else, and each means that the file is no image
         raise NumnetError(f"{path}: {why(error)}") from None
     return resize_and_crop(image, resolution, preset)
 

@@ -163,7 +163,7 @@ def _places(folder, training, said) -> dict:
     names = subfolders(folder)
     roles = {name: role(name) for name in names if role(name)}
     if not roles:
-        return _turned(folder, names) or {"train": _classes(folder, said)}
+        return _turned(folder, names, said) or {"train": _classes(folder, said)}
     inside = {name: _unwrap(folder / name, roles[name]) for name in roles}
     labelled = [
         name for name in roles if any(has_images(inside[name] / sub) for sub in subfolders(inside[name]))
@@ -267,7 +267,7 @@ def _ask_about_folds(folder, names, said) -> None:
     said.append(f"{words}: {names[0]} … are taken for the classes")
 
 
-def _turned(folder, names) -> dict | None:
+def _turned(folder, names, said) -> dict | None:
     """The places of CLASS/train, CLASS/test; None if the class folders hold no splits."""
     inner = {name: {sub: role(sub) for sub in subfolders(folder / name)} for name in names}
     split = [name for name in names if "train" in inner[name].values()]
@@ -284,6 +284,10 @@ def _turned(folder, names) -> dict | None:
             )
         for sub, part in inner[name].items():
             places.setdefault(part, []).append((name, folder / name / sub))
+    if "unlabelled" in places:
+        said.append(
+            f"{folder}: not used: {listed([str(path.relative_to(folder)) for _, path in places['unlabelled']])}"
+        )
     return _as_test(places)
 
 

@@ -147,7 +147,7 @@ def _way(lines, known):
     ways += [_known_name(known)] if known is not None else []
     # The first that reads the most lines; where that is not all, the others are what is wrong.
     best = max(ways, key=lambda parse: sum(parse(line) is not None for line in body))
-    return best, header and all(best(line) for line in body)
+    return best, header and (best(first) is None or all(best(line) for line in body))
 
 
 def _split(line, sep) -> list:

@@ -18,7 +18,10 @@ from numnet.errors import NumnetError
 
 def match(names, known) -> list:
     """For each of ``names`` its place in ``known``, or None."""
-    exact = {name: place for place, name in enumerate(known)}
+    if list(names) == list(known):
+        return list(range(len(known)))  # also where a name stands there twice
+    count = Counter(known)
+    exact = {name: place for place, name in enumerate(known) if count[name] == 1}
     plain = [_plain(name) for name in known]
     single = {name for name, count in Counter(plain).items() if count == 1}
     close = {name: place for place, name in enumerate(plain) if name in single}

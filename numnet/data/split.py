@@ -98,6 +98,7 @@ class Dataset:
     ``skipped``             "file: reason" for every image that could not be read
     ``said``                lines about what was left out and what was assumed
     ``digest``              a fingerprint of the training images' files before any are held back; None for built-in sets
+    ``preset``, ``background``   how photographs were resized, and the colour behind transparent pixels; None likewise
     """
 
     name: str
@@ -110,6 +111,8 @@ class Dataset:
     skipped: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     digest: str | None = None
+    preset: str | None = None
+    background: str | None = None
 
     @property
     def scaling(self) -> dict:

@@ -239,14 +239,14 @@ def exercise_2(answer):
 
 
 def exercise_3(answer):
-    """Places that a filter uses whose largest weight is a fiftieth of the layer's largest, with one scale for all."""
-    hint = "its largest weight is 127/50 steps: to which place does it go, and how many are there from minus it to it?"
-    return check(answer, lambda a: a in (5, 7) and a == 2 * round(127 / 50) + 1, hint)
-
-
-def exercise_4(answer):
     """Decibels that one bit more is worth."""
     hint = (
         "half the step is half the error, a quarter of its square; ten times the logarithm to base ten of 4"
     )
     return check(answer, lambda a: abs(a - 10 * np.log10(4)) < 0.1, hint)
+
+
+def exercise_4(answer):
+    """Places that a filter uses whose largest weight is a fiftieth of the layer's largest, with one scale for all."""
+    hint = "its largest weight is 127/50 steps: to which place does it go, and how many are there from minus it to it?"
+    return check(answer, lambda a: a in (5, 7) and a == 2 * round(127 / 50) + 1, hint)

@@ -290,12 +290,18 @@ def layer_table(line):
 
 
 def exercise_1(answer):
+    """How many different rows the last stage of the space has."""
+    hint = "3 widths, 3 repeats, 2 kernels, 2 skips; of the four kinds three have squeeze-and-excite or not, and one never"
+    return check(answer, lambda a: a == len(SPACE.rows(2)), hint)
+
+
+def exercise_2(answer):
     """Accuracy in percent that a net of twice the time needs for the soft reward of 75 % at T."""
     hint = "75 · 1 = answer · 2^(−0.07); solve for the answer"
     return check(answer, lambda a: abs(a - 75 * 2**0.07) < 0.05, hint)
 
 
-def exercise_2(answer):
+def exercise_3(answer):
     """A function reward(accuracy, latency, target, alpha, beta)."""
     draw, cases = np.random.default_rng(0), []
     for _ in range(40):
@@ -308,13 +314,13 @@ def exercise_2(answer):
     return check(answer, lambda function: agrees(function, cases), hint)
 
 
-def exercise_3(answer):
-    """How many different rows the last stage of the space has."""
-    hint = "3 widths, 3 repeats, 2 kernels, 2 skips; of the four kinds three have squeeze-and-excite or not, and one never"
-    return check(answer, lambda a: a == len(SPACE.rows(2)), hint)
-
-
 def exercise_4(answer):
+    """Numbers of the nets alive after net 6, oldest first, and of the next parent: P = 4, everybody in the sample."""
+    hint = "the four youngest live, however good an older one was; the best of these is the parent"
+    return check(answer, lambda a: list(a[0]) == [3, 4, 5, 6] and a[1] == 5, hint)
+
+
+def exercise_5(answer):
     """A function front(points) of pairs (latency, accuracy): those that no other point beats, the fastest first."""
 
     def right(function):
@@ -329,12 +335,6 @@ def exercise_4(answer):
 
     hint = "go through the points from the fastest to the slowest, and keep each that is more accurate than all before it"
     return check(answer, right, hint)
-
-
-def exercise_5(answer):
-    """Numbers of the nets alive after net 6, oldest first, and of the next parent: P = 4, everybody in the sample."""
-    hint = "the four youngest live, however good an older one was; the best of these is the parent"
-    return check(answer, lambda a: list(a[0]) == [3, 4, 5, 6] and a[1] == 5, hint)
 
 
 def shapes_chance() -> float:

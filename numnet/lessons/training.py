@@ -278,6 +278,8 @@ def keep(run_dir, folder, **about) -> None:
     about: more facts about it, as texts: ``data`` (“JPEG copies …”), ``machine``, ``command``.
     """
     run_dir, folder = Path(run_dir), Path(folder)
+    if not (run_dir / "result.json").is_file():
+        raise NumnetError(f"{run_dir}: expected the directory of a finished run, with its result.json")
     result = json.loads((run_dir / "result.json").read_text("utf-8"))
     recipe = checkpoint.read_meta(run_dir / "last.safetensors")["recipe"]
     keys = ("test_accuracy", "validation_accuracy", "epochs", "train_seconds", "images_per_second")

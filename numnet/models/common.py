@@ -212,7 +212,8 @@ class Bottleneck:
     skip: bool = True
 
     def __post_init__(self):
-        valid = self.se in (None, False, True) or (_is_number(self.se) and 0 < self.se <= 1)
+        # By type: 0 equals False, and is no ratio
+        valid = self.se is None or isinstance(self.se, bool) or (_is_number(self.se) and 0 < self.se <= 1)
         if not valid:
             raise NumnetError(
                 f"se: expected None, False, True or a ratio above 0, at most 1, got {self.se!r}"

@@ -16,8 +16,8 @@ A stage is a row of Tan et al. 2019, figure 4: layers of one kind, one after ano
     +noskip   without the addition of the input, which is done where stride and channels allow it
 
 What the paper's space has and this one does not: pooling in place of the addition. As in the paper, the activation is ReLU,
-unless ``activation`` says otherwise, and squeeze-and-excite has a plain sigmoid. Strides are those of the text, whatever
-``strides`` says. ``width`` other than 1 rounds channels to multiples of 8; at 1 they are as written.
+unless ``activation`` says otherwise, and squeeze-and-excite has a plain sigmoid. Strides are those of the text. ``width``
+other than 1 rounds channels to multiples of 8; at 1 they are as written.
 """
 
 import re
@@ -127,7 +127,7 @@ def _wrong(part, expected):
 def layers(settings: Settings, *, text) -> list:
     """The net of a line as layers."""
     net = parse(text)
-    settings.without("a net in one line", "kernel")
+    settings.without("a net in one line", "kernel", "strides")
     frame = {
         "activation": settings.activation or "relu",
         "norm": settings.norm({"keras": 1e-3, "torch": 1e-5, "paddle": 1e-5}),

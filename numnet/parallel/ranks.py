@@ -1,5 +1,6 @@
 """The team of several processes: each does its share of every batch, and all have the same weights."""
 
+import shlex
 import socket
 import sys
 import time
@@ -31,14 +32,21 @@ class Ranks(Team):
         if comm is not None:
             self.rank, self.size = comm.rank, comm.size
         self.host, self.exchange, self.peers, self.net = socket.gethostname(), Nothing(), ALONE, None
-        self.threads, self.watch, self.errors, self.weight = None, None, None, 1.0
+        self.watch, self.errors, self.weight = None, None, 1.0
+
+    @property
+    def threads(self) -> int:
+        """Threads of this rank's kernels now: its share of the cores, or as many as --threads says."""
+        import numba
+
+        return numba.get_num_threads()
 
     # ------------------------------------------------------------------------------------------- life
 
     def __enter__(self):
         if self.comm is not None:
             self.errors = self.comm.Dup()
-            self.threads = launch.share_cores(self.comm)
+            launch.share_cores(self.comm)
             self.watch = Watch(self.comm, self.host)
         return self
 
@@ -86,7 +94,9 @@ class Ranks(Team):
             self.peers = kind(self.exchange, self.rank, gather)
         self.frozen, self.exact = run.frozen, settings["exact"]
         if self.watch is not None and run.out is not None:
-            self.watch.hint(f"; to go on: numnet train --resume {run.out}", bar=run.progress)
+            self.watch.hint(
+                f"; to go on: numnet train --resume {shlex.quote(str(run.out))}", bar=run.progress
+            )
 
     def parts(self, images, parts):
         mine, lo = [], 0

@@ -157,7 +157,9 @@ def measure(net, shares, repeats=5) -> Compute:
 
 def _batch(net, images):
     draw = np.random.default_rng(0)
-    return draw.normal(size=(images, *net.input_shape)).astype(net.dtype), np.arange(images) % net.classes
+    return draw.normal(size=(images, *net.input_shape)).astype(net.dtype), np.arange(images) % max(
+        net.classes, 1
+    )
 
 
 # ------------------------------------------------------------------------------------------- the link, measured

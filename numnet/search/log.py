@@ -57,8 +57,9 @@ def append(path, record) -> None:
     """A line more, on the disk when this returns. NumnetError if there is no room for it."""
     line = (json.dumps(record) + "\n").encode()
     try:
-        with open(path, "ab", buffering=0) as file:
+        with open(path, "ab") as file:
             file.write(line)
+            file.flush()  # writes on until all is written: the system may take a part, and call that no error
             os.fsync(file.fileno())
     except OSError as error:
         raise NumnetError(f"cannot write {path}: {error.strerror or error}") from None

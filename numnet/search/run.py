@@ -90,6 +90,8 @@ def make_plan(
         raise NumnetError(f"nets: expected at least {LEAST}, got {nets}")
     population = population or min(max(nets // 5, 2), 100)
     sample = sample or max(math.ceil(population / 4), 2)
+    if method == "evolution" and population > nets:
+        raise NumnetError(f"population: expected at most {nets}, the nets, got {population}")
     if not 2 <= sample <= population:
         raise NumnetError(f"sample: expected 2 to {population}, the population, got {sample}")
     return {

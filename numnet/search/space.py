@@ -9,7 +9,7 @@ around a reference:
     kinds      conv, sep, inv with expansion 3 or 6        kernels   3, 5       squeeze-and-excite   none, 1/4
 
 ``SPACES["224"]`` takes MobileNetV2's table for its reference, as the paper does; ``SPACES["32"]`` is for images of 32×32, and
-``"small"`` for the same, with nets of one or two million MACs: a search in it takes minutes, and teaches as much.
+``"small"`` for the same, with nets of half a million to ten million MACs: a search in it takes minutes, and teaches as much.
 
 Whatever is drawn is a function of a seed and the net's number, so that a search can be stopped anywhere and needs no
 generator's state to go on.

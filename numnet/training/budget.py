@@ -17,13 +17,12 @@ import numpy as np
 
 from numnet import ahead
 from numnet import data as datasets
-from numnet.data.split import ResizedSplit
 from numnet.errors import NumnetError
 from numnet.models import build
 from numnet.training import recipes, rehearsal
 from numnet.training.console import Compiling
 from numnet.training.loop import Run
-from numnet.training.progressive import at_side, shrunk, sides_of
+from numnet.training.progressive import Sized, at_side, shrunk, sides_of
 from numnet.training.run import data_of, plan
 
 LADDER = {  # by the time that they take
@@ -111,15 +110,15 @@ def measure(dataset, merged, progress=True, reading=None) -> dict:
             found[side] = run.batches * _step_seconds(run, few, side, progress)
     found[0] = 0.0
     if data.validation is not None and len(data.validation):
-        found[0] = len(data.validation) * _predict_seconds(run, few)
+        nets = 1 if run.average is None else 2  # the averaged weights are judged, too
+        found[0] = nets * len(data.validation) * _predict_seconds(run, few)
     return found
 
 
 def _step_seconds(run, split, side, progress) -> float:
     """The median of a few steps, reading and augmentation included; the first one, which compiles, is not counted."""
     net, settings, taken = run.net, run.settings, []
-    if side != run.side:
-        split = ResizedSplit(split, side)
+    split = Sized(split, run.side).at(side)
     with at_side(net, side):
         if ahead.compilers():
             ahead.prepare(partial(rehearsal.step, run), Compiling(progress))
@@ -132,6 +131,8 @@ def _step_seconds(run, split, side, progress) -> float:
                 _, dlogits = run.loss.mean(net.forward(x, training=True), labels)
                 net.backward(dlogits, input_gradient=False)
                 run.optimiser.step(0.0)
+                if run.average is not None:
+                    run.average.update(0)
                 now = time.perf_counter()
                 taken.append(now - began)
                 began = now

@@ -64,7 +64,10 @@ class Run:
 
     def __init__(self, net, data, settings, *, out=None, meta=None, callbacks=(), progress=True, team=None):
         # Who trains what, and where it is written
-        self.net, self.data, self.meta, self.callbacks = net, data, meta or {}, callbacks
+        self.net, self.data, self.callbacks = net, data, callbacks
+        # What the images are: whoever uses the net shall know them again, and resize others alike
+        facts = {key: getattr(data, key, None) for key in ("digest", "preset", "background")}
+        self.meta = {**{key: fact for key, fact in facts.items() if fact is not None}, **(meta or {})}
         self.settings = settings = check(setup.plain({**DEFAULTS, **settings}), "training")
         self.out, self.team = None if out is None else Path(out), team or Team()
         self.writes = self.out is not None and self.team.leads
@@ -90,6 +93,7 @@ class Run:
         self.sides = possible_sides(settings, net)  # of each epoch
         self.sized = Sized(data.train, self.side)
         self.extended = ()  # settings that a resumed run may change: "epochs", "patience"
+        self.back = None  # the epoch whose kept checkpoint a resumed run goes back to
         self.defaults = DEFAULTS  # of settings that an older checkpoint does not name
 
         # How far it is: all that a checkpoint holds besides vectors

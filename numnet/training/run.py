@@ -61,7 +61,8 @@ def train(
 def plan(dataset, recipe=None, flags=None, start=None) -> dict:
     """The merged recipe of a run: what its checkpoints say under "recipe", but for the number of classes.
 
-    ``start``: a net that was loaded; its configuration takes the place of the recipes' model.
+    ``start``: a net that was loaded; its configuration takes the place of the recipes' model, of which dropout and
+    bn_momentum stay.
     """
     layers = [recipes.load(recipes.default(str(dataset)))]
     if recipe is None and (flags or {}).get("quantise"):
@@ -75,7 +76,9 @@ def plan(dataset, recipe=None, flags=None, start=None) -> dict:
         layers.append(named)
     merged = recipes.merge(*layers)
     if start is not None:
-        merged["model"] = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
+        asked = {key: merged["model"][key] for key in ("bn_momentum", "dropout") if key in merged["model"]}
+        net = {key: value for key, value in start.config.items() if key not in OF_A_TRAINING}
+        merged["model"] = {**net, **asked}
         # Named again, with all its options
         if (flags or {}).get("model", {}).get("model") == start.config["model"]:
             flags = {**flags, "model": {k: v for k, v in flags["model"].items() if k != "model"}}
@@ -101,9 +104,8 @@ def resume(
     changes    {"epochs": E, "patience": P}: another end; a finished run goes on if these leave something to do
     """
     team = team or Team()
-    if epoch is not None:
-        team.lead(lambda: state.go_back(checkpoint.find(run_dir, "last").parent, epoch))
-    path = team.lead(lambda: checkpoint.find(run_dir, "last"))
+    last = team.lead(lambda: checkpoint.find(run_dir, "last"))
+    path = last if epoch is None else team.lead(lambda: state.kept_at(last.parent, epoch))
     document = team.lead(lambda: read_document(path))
     if document.get("reading") is None or document.get("recipe") is None:
         raise NumnetError(
@@ -138,7 +140,7 @@ def resume(
     recipe = {**recipe, **recipes.check(changes or {}, "options")}
     return _run(
         dataset, recipe, options, run_dir, True, callbacks, progress, team=team, command=document.get("command"),
-        extended=tuple(changes or ()),
+        extended=tuple(changes or ()), back=epoch,
     )  # fmt: skip
 
 
@@ -154,6 +156,7 @@ def _run(
     team=None,
     command=None,
     extended=(),
+    back=None,
 ) -> dict:
     team = team or Team()
     model = dict(recipe["model"])
@@ -173,16 +176,14 @@ def _run(
     if start is not None:
         _take_over(net, start, data.classes, tell if team.leads else lambda line: None)
     if out is None:
-        out = team.lead(lambda: _new_folder(data.name))
+        out = team.lead(lambda: new_folder("runs", data.name))
     meta = {"recipe": {**recipe, "model": model}, "reading": {"dataset": str(dataset), "options": reading}}
-    if data.digest is not None:
-        meta["digest"] = data.digest
     if command is not None:
         meta["command"] = command
     if start is not None:
         meta["init"] = str(start.path)
     run = Run(net, data, settings, out=out, meta=meta, callbacks=callbacks, progress=progress, team=team)
-    run.extended = extended
+    run.extended, run.back = extended, back
     run.train(resume=resuming)
     return {**run.result, "history": run.history}
 
@@ -253,11 +254,11 @@ def _take_over(net, start, classes, say) -> None:
     net.restore(tensors, f"--init {start.path}")
 
 
-def _new_folder(name) -> Path:
-    """``runs/<name>-<number>``, made now so that no other process takes it."""
+def new_folder(parent, name) -> Path:
+    """``<parent>/<name>-<number>``, made now so that no other process takes it."""
     number = 1
     while True:
-        folder = Path("runs") / f"{Path(name).name}-{number}"
+        folder = Path(parent) / f"{Path(name).name}-{number}"
         try:
             folder.mkdir(parents=True)
             return folder
@@ -265,5 +266,5 @@ def _new_folder(name) -> Path:
             number += 1
         except OSError as error:
             raise NumnetError(
-                f"cannot make the run directory {folder}: {error.strerror}; name one with --out"
+                f"cannot make the folder {folder}: {error.strerror}; name one with --out"
             ) from None

@@ -27,7 +27,9 @@ def plain(settings) -> dict:
     def value_of(value):
         if isinstance(value, np.generic):
             return value.item()
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, dict):
+            return plain(value)
+        return [value_of(part) for part in value] if isinstance(value, (list, tuple)) else value
 
     return {key: value_of(value) for key, value in settings.items()}
 

@@ -42,7 +42,8 @@ def prepare(run, resume) -> None:
     if resume:
         if not last.is_file():
             raise NumnetError(f"{run.out}: no run to resume; expected a file last.safetensors in it")
-        if run.extended or not (run.out / "result.json").exists():  # else there is nothing to write
+        changed = run.extended or run.back is not None
+        if changed or not (run.out / "result.json").exists():  # else there is nothing to write
             run.lock.take()
         load(run)
         return
@@ -125,12 +126,8 @@ def kept(out) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def go_back(out, epoch) -> None:
-    """Make a run what it was after ``epoch``: its kept checkpoint becomes the last, its best net then the best.
-
-    What came after is no longer in the log; kept checkpoints of later epochs stay until they are written again.
-    Raises NumnetError if no checkpoint of that epoch was kept, or if a process is training there.
-    """
+def kept_at(out, epoch) -> Path:
+    """The checkpoint that was kept after ``epoch``. NumnetError if there is none, or not the best net by then."""
     out = Path(out)
     there = out / f"epoch-{epoch}.safetensors"
     if not there.is_file():
@@ -140,11 +137,17 @@ def go_back(out, epoch) -> None:
     best = out / f"epoch-{epoch}.best.safetensors"
     if not best.is_file():
         raise NumnetError(f"{best}: missing; without it the best net by epoch {epoch} is not known")
-    read_document(there)  # no damaged file becomes the last
-    lock.Lock(out).require_free()
-    (out / "result.json").unlink(missing_ok=True)
-    _copy(there, out / "last.safetensors")
-    _copy(best, out / BEST)
+    return there
+
+
+def _go_back(run) -> None:
+    """Make the run that was loaded from a kept checkpoint the last: what came after is no longer there.
+
+    Kept checkpoints of later epochs stay until they are written again.
+    """
+    (run.out / "result.json").unlink(missing_ok=True)
+    _copy(kept_at(run.out, run.back), run.out / "last.safetensors")
+    _copy(run.out / f"epoch-{run.back}.best.safetensors", run.out / BEST)
 
 
 def _copy(source, target) -> None:
@@ -247,7 +250,7 @@ def load(run) -> None:
 
     Raises NumnetError if it was another net, other settings or other data.
     """
-    last = run.out / "last.safetensors"
+    last = run.out / "last.safetensors" if run.back is None else kept_at(run.out, run.back)
     document = read_document(last)
     training, theirs = document.get("training") or {}, document.get("recipe") or {}
     if training.get("history") is None:
@@ -298,6 +301,8 @@ def load(run) -> None:
     finished = run.out / "result.json"
     if run.extended:
         _extend(run, theirs, finished)
+    if run.back is not None:  # only now, when nothing can be refused any more
+        _go_back(run)
     if finished.exists():
         run.result = read_result(finished)
         if run.average is not None:
@@ -320,6 +325,13 @@ def _extend(run, recipe, finished) -> None:
     recipe: as it was started. A result that more epochs make old is removed. Raises NumnetError for fewer epochs than
     are done.
     """
+    best = run.out / BEST
+    made = checkpoint.read_meta(best).get("training") if run.back is None and best.is_file() else None
+    if made and made["epoch"] > run.epoch:
+        raise NumnetError(
+            f"{run.out}: stopped while it saved epoch {made['epoch']}, of which {BEST} is already; go on once without "
+            f"--{run.extended[0]}, then with it"
+        )
     planned, epochs, done = recipe.get("epochs"), run.settings["epochs"], run.epoch + (run.batch > 0)
     if epochs < done:
         raise NumnetError(

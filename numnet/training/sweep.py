@@ -25,9 +25,10 @@ from typing import NamedTuple
 import numpy as np
 
 from numnet import checkpoint
+from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
 from numnet.kernels.loss import softmax_cross_entropy
-from numnet.models import build
+from numnet.models import build, describe
 from numnet.training import recipes, results, run
 from numnet.training.loop import DEFAULTS
 
@@ -121,6 +122,9 @@ def train(sweep, *, progress=True, say=print) -> list[dict]:
 
     The table is written after each row. ``say`` is given a line before each training.
     """
+    for entry in sweep.entries:  # what can be known to be wrong is said before the first training
+        for _, flags in entry.trainings:
+            describe(**run.plan(entry.dataset, entry.recipe, flags)["model"])
     rows = []
     for entry in sweep.entries:
         for folder, flags in entry.trainings:
@@ -134,7 +138,7 @@ def _train(entry, folder, flags, progress, say) -> None:
     """One training: done before, resumed, or done now."""
     begun = (folder / "last.safetensors").is_file()
     if begun:
-        _require_same(run.plan(entry.dataset, entry.recipe, flags), folder)
+        _require_same(entry.dataset, run.plan(entry.dataset, entry.recipe, flags), folder)
     if (folder / "result.json").is_file():
         say(f"{folder.name}: done already")
     elif begun:
@@ -146,10 +150,20 @@ def _train(entry, folder, flags, progress, say) -> None:
         run.train(entry.dataset, recipe=entry.recipe, flags=flags, out=folder, progress=progress, **where)
 
 
-def _require_same(plan, folder) -> None:
-    """Raise NumnetError if the training in ``folder`` has another recipe than ``plan``: more settings, fewer, or others."""
-    was = checkpoint.read_meta(folder / "last.safetensors").get("recipe", {})
-    results.require(folder, {**dict.fromkeys(was), **plan}, was, whole=True)
+def _require_same(dataset, plan, folder) -> None:
+    """Raise NumnetError if the training in ``folder`` has other images, or more settings than ``plan``, fewer or others."""
+    document = checkpoint.read_meta(folder / "last.safetensors")
+    was = document.get("recipe", {})
+    model = dict.fromkeys(key for key in was.get("model", {}) if key != "classes")  # those are the data's
+    results.require(
+        folder, {**dict.fromkeys(was), **plan, "model": {**model, **plan["model"]}}, was, whole=True
+    )
+    place = dataset if dataset in BUILT_IN else str(Path(dataset).absolute())
+    theirs = document.get("reading", {}).get("dataset", place)
+    if theirs != place:
+        raise NumnetError(
+            f"{folder} holds a run on {theirs}, the sweep now wants {place}; give the run another name or remove the folder"
+        )
 
 
 # ----------------------------------------------------------------------------------------- time

@@ -12,6 +12,7 @@ no page here executes anything that a file says; ``hdf5`` opens Keras's in a pro
 
 import copy
 import os
+from pathlib import Path
 from typing import Any
 
 from numnet import checkpoint
@@ -21,10 +22,11 @@ from numnet.weights import keras, kinds, paddle, torch
 from numnet.weights.floats import settle as settle
 from numnet.weights.floats import to_floats as to_floats
 from numnet.weights.kinds import is_foreign as is_foreign
+from numnet.weights.kinds import is_tflite as is_tflite
 from numnet.weights.onnx import export_onnx as export_onnx
 from numnet.weights.onnx_eights import export_quantised as export_quantised
 from numnet.weights.slots import fill, misfits
-from numnet.weights.source import SCALINGS, match
+from numnet.weights.source import SCALINGS, match, turn
 from numnet.weights.tflite import import_tflite as import_tflite
 from numnet.weights.torch import export_torch as export_torch
 
@@ -100,8 +102,15 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
         raise NumnetError(
             "load_weights: this net is a description without arrays; numnet.build makes one that has them"
         )
+    if Path(file).is_dir() and any(
+        (Path(file) / f"{name}.safetensors").is_file() for name in ("best", "last")
+    ):
+        file = checkpoint.find(file, "best")  # a run directory
     if kinds.is_checkpoint(file):
-        net.restore(checkpoint.read(file)[0], str(file))
+        tensors, document = checkpoint.read(file)
+        if document.get("quantised") is not None:
+            raise NumnetError(f"{file}: a net in eight bits; expected one of floats")
+        net.restore(tensors, str(file))
         return
     framework, source = _read(file, take)
     model = (net.config or {}).get("model")
@@ -122,6 +131,9 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
     if best is None or (own and misfits(best, source.tensors)):
         raise NumnetError(f"{file}: {reason}")
     fill(net, best, source.tensors, source.path)
+    for candidate in framework.candidates():
+        if candidate.model == model and candidate.bgr:
+            turn(net, candidate)
 
 
 def _read(file, take=None, published=None):

@@ -4,7 +4,7 @@ The library that reads HDF5 is C, and a damaged file can crash it or keep it bus
 Python that loads h5py and nothing of numnet (a fifth of a second), within limits, and tells through a pipe what it
 found. What becomes of the child is one line to the user.
 
-    computing   1 s, and 1 s more per 10 MB of the file (POSIX)
+    computing   5 s, and 1 s more per 10 MB of the file (POSIX)
     waiting     60 s, and 1 s more per 5 MB, for a disk that does not answer
     memory      256 MiB, and 16 times the file's length, at least 64 MiB, beyond what it starts with (Linux)
 

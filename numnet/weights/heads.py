@@ -52,11 +52,7 @@ def match_body(framework, source, candidate, keywords):
         return None
     layers = _chain(chain, channels) if chain else None
     usable = layers and all(ACTIVATIONS.get(layer.activation or "relu") for layer in layers[:-1])
-    if (
-        usable
-        and "global average" in source.pools | {"global average"}
-        and not source.pools - {"global average"}
-    ):
+    if usable and source.pools <= {"global average"}:
         return _whole(source, candidate, keywords, body, layers, given)
     return _start(source, candidate, keywords, body, rest)
 

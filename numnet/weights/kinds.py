@@ -14,7 +14,7 @@ ENDINGS = {
 # What numnet does not read, by ending or first bytes: (what it is, what to do instead).
 OTHERS = {
     ".onnx": ("an ONNX model, which numnet writes but does not read", "the weights that it was made from"),
-    ".tflite": ("a TensorFlow Lite model, which numnet does not read", "the Keras model that it was made from"),
+    ".tflite": ("a TensorFlow Lite model", "`numnet import FILE -o net.safetensors`, or numnet.weights.import_tflite"),
     ".pb": ("a TensorFlow graph, which numnet does not read", "the model saved by Keras: model.save('net.keras')"),
     ".index": ("a TensorFlow checkpoint, which numnet does not read", "the model saved by Keras: model.save('net.keras')"),
     ".npz": ("arrays of NumPy, which say of no net", f"a file of {READ}"),
@@ -43,6 +43,12 @@ def is_foreign(path) -> bool:
     if path.suffix.lower() != ".safetensors" and _by_contents(path) is None:
         return path.suffix.lower() in ENDINGS or path.suffix.lower() in OTHERS
     return not is_checkpoint(path) and _by_contents(path) is not None
+
+
+def is_tflite(path) -> bool:
+    """Whether this is a net of TensorFlow Lite, by its first bytes or else its ending."""
+    path = Path(path)
+    return (_by_contents(path) or path.suffix.lower()) == ".tflite"
 
 
 def is_checkpoint(path) -> bool:

@@ -61,17 +61,25 @@ def name_in(text) -> str | None:
     return found[1] if found else None
 
 
+def _with_side(found, text) -> Facts:
+    """With the side of the images that a tag such as _r256_ in a name tells."""
+    side = re.search(r"[._]r(\d{3})(?!\d)", text)
+    if side:
+        found["options"]["resolution"] = int(side[1])
+    return found
+
+
 def facts(path, published=None, inside=None) -> Facts:
     """What is known of the net in this file. ``inside``: values by dotted name that the file has besides its tensors."""
     inside = inside or {}
     config = _config(path.parent / "config.json")
     found = Facts(options={})
     if published is not None:
-        if name_in(published) is None and published not in ("timm", "torchvision"):
+        if name_in(published) is None:
             raise NumnetError(
                 f"published: expected the name of a net of timm's, such as tf_mobilenetv3_large_100, got {published!r}"
             )
-        found = of_timm(published, "as you say")
+        found = _with_side(of_timm(published, "as you say"), published)
     else:
         own = inside.get("arch") or inside.get("args.model") or inside.get("hyper_parameters.model")
         theirs = config.get("architecture") or (config.get("pretrained_cfg") or {}).get("architecture")
@@ -83,7 +91,7 @@ def facts(path, published=None, inside=None) -> Facts:
             if isinstance(text, str) and name_in(text):
                 name = name_in(text)
                 more = text[text.find(name) :] if where != "by its file name" else path.name
-                found = of_timm(name + ("_miil" if "miil" in more.lower() else ""), where)
+                found = _with_side(of_timm(name + ("_miil" if "miil" in more.lower() else ""), where), more)
                 found["name"] = name
                 break
         if str(config.get("model_type", "")).startswith("mobilenet_v"):

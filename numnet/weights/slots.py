@@ -111,7 +111,7 @@ def _kernel(spec, flattened):
 
 
 def misfits(slots, tensors: dict) -> list[str]:
-    """What of the file is missing, left over, of the wrong shape or no finite number: a text each, in order."""
+    """What of the file is missing, left over, of the wrong shape or of no floats: a text each, in order."""
     wrong, known = [], set()
     for slot in slots:
         known.add(slot.key)

@@ -5,6 +5,7 @@ Nothing here knows a framework: each of ``keras``, ``torch`` and ``paddle`` has 
 recognised by the names of the tensors, the width and the number of classes by their shapes.
 """
 
+import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ SCALINGS = {  # of x/255: what published nets were trained with
 WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.25, 1.3, 1.4, 1.5, 2.0)
 CLOSEST = 4  # nets that fit best, of which one may fit up to the pooling
 FIXED = ("vgg16", "googlenet")  # have no width
+UNTOUCHED = ("cifar10", "shapes")  # data sets whose images are taken as they are
 
 
 class Candidate(NamedTuple):
@@ -63,7 +65,12 @@ def match(framework, source, model=None, width=None, options=None):
     """
     given = {**(options or {}), **({} if width is None else {"width": width})}
     wanted = {name: given.pop(name) for name in ("classes", "channels") if name in given}
+    head = given.get("head")
     net, candidate, untrained, notes = _match(framework, source, model, given, wanted.get("classes"))
+    # A caller's head that is not the file's is new; rows may be tuples.
+    if head is not None and json.loads(json.dumps(head)) != net.config.get("head", []):
+        net = with_head(net, net.classes, head=head)
+        untrained, notes, net.notes = net.document["untrained"], [*notes, *net.notes], []
     for name, change in (("channels", with_channels), ("classes", with_head)):
         own = net.input_shape[2] if name == "channels" else net.classes
         if wanted.get(name, own) != own:
@@ -93,7 +100,7 @@ def _match(framework, source, model, given, classes):
         found = heads.match_body(framework, source, candidate, {**keywords, **head})
         if found is not None:
             net, untrained, notes = found
-            _turn(net, candidate)
+            turn(net, candidate)
             return net, candidate, untrained, notes
     bare = bare or _without_classifier(framework, source, tried)
     if bare is not None:
@@ -202,11 +209,22 @@ def _built(framework, source, description, candidate):
         keywords["bn_eps"] = eps.pop()
     net = build(candidate.model, **keywords)
     fill(net, framework.layout_slots(net, candidate.layout), source.tensors, source.path)
-    _turn(net, candidate)
+    turn(net, candidate)
     return net
 
 
-def _turn(net, candidate) -> None:
+def preset_of(document) -> str | None:
+    """How a net's photographs are resized, by the words of its checkpoint; None if they say nothing of it.
+
+    As `numnet quantise` was told, else as its training read them, else as it was published.
+    """
+    told = (document.get("made") or {}).get("preset")
+    if told is None and document.get("dataset") in UNTOUCHED:
+        return "stretch"
+    return told or (document.get("recipe") or {}).get("preset") or document.get("preset")
+
+
+def turn(net, candidate) -> None:
     """The first kernel of a net that wants blue, green, red: its inputs the other way round."""
     if candidate.bgr:
         kernel = next(iter(net.params.values()))

@@ -28,10 +28,9 @@ COUNTER = ".num_batches_tracked"
 
 
 class Chosen(NamedTuple):
-    """One net's tensors, the sets that there were, and lines for the user about what was chosen and left out."""
+    """One net's tensors, and lines for the user about what was chosen and left out."""
 
     tensors: dict
-    averaged: bool
     notes: list
 
 
@@ -90,7 +89,7 @@ def choose(path, tensors, expected, take=None) -> Chosen:
     if not sets:
         if take not in (None, "averaged", "raw"):
             raise NumnetError(f"{path}: has no set of weights {take!r}")
-        return Chosen({n: a for n, a in tensors.items() if not n.endswith(COUNTER)}, False, [])
+        return Chosen({n: a for n, a in tensors.items() if not n.endswith(COUNTER)}, [])
     averaged = [prefix for prefix in sets if _is_averaged(prefix, tensors)]
     raw = [prefix for prefix in sets if prefix not in averaged]
     if take in ("averaged", "raw"):
@@ -134,7 +133,7 @@ def choose(path, tensors, expected, take=None) -> Chosen:
     left = [name for name in left if not re.search(r"(^|\.)n_averaged$", name) and not _of_training(name)]
     if prefix and left:
         notes.append(f"left out {_count(left)} outside {_name(prefix)} ({_some(left)})")
-    return Chosen(table, prefix in averaged, notes)
+    return Chosen(table, notes)
 
 
 def _sets(tensors, expected):

@@ -28,6 +28,9 @@ from numnet.quantised.net import QuantisedNet
 from numnet.quantised.steps import Step
 
 LIMIT = 1 << 30  # bytes of a file
+# Black and white as nets of float input read them: 0 … 1, Keras's −1 … 1, and nets that scale bytes themselves.
+FLOATS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+NEAR = 0.1  # of a range: images that the grid was taken from may lack black or white
 
 
 def import_tflite(path) -> QuantisedNet:
@@ -79,6 +82,7 @@ class _Reader:
         self.operators = {n: name for name, n in vars(tflite.BuiltinOperator).items() if isinstance(n, int)}
         self.kinds = {n: name for name, n in vars(tflite.TensorType).items() if isinstance(n, int)}
         self.steps, self.maps, self.notes = [], {}, []  # maps: number of a tensor -> number of a map
+        self.ended = False  # by a softmax
 
     # -------------------------------------------------------------- tensors
 
@@ -154,12 +158,14 @@ class _Reader:
             raise NumnetError(f"{self.path}: reads {self.input}; expected images (H, W, C)")
         self.maps[start] = 0
         for operator in operators:
-            self.add(operator, last)
+            self.add(operator)
+        if self.maps.get(last) != len(self.steps):
+            raise NumnetError(f"{self.path}: its output is not what its last operator makes")
         made = {"framework": "TensorFlow Lite", "layout": "tflite", "file": self.path.name}
         std = 1 / (255 * self.start.scale)
         scaling = {"mean": [self.start.zero * self.start.scale * std] * 3, "std": [std] * 3}
-        if self.kind(first) == "FLOAT32":  # pixels of 0 … 1, whatever the grid: the graph scales them
-            scaling = {"mean": [0.0] * 3, "std": [1.0] * 3}
+        if self.kind(first) == "FLOAT32":
+            scaling = self.of_floats()
         elif self.start.zero / 255 != scaling["mean"][0]:
             scaling["mean"] = [self.start.zero / 255] * 3
         net = QuantisedNet(
@@ -171,6 +177,19 @@ class _Reader:
         )
         net.notes = self.notes
         return net
+
+    def of_floats(self) -> dict:
+        """The scaling of x/255 for a graph that takes floats: its grid tells which."""
+        low, high = (float((end - self.start.zero) * self.start.scale) for end in (0, 255))
+        ends = min(FLOATS, key=lambda ends: abs(low - ends[0]) + abs(high - ends[1]))
+        apart = max(abs(low - ends[0]), abs(high - ends[1])) / (ends[1] - ends[0])
+        ends = ends if apart <= NEAR else (low, high)
+        self.notes.append(
+            f"takes floats, its grid goes from {low:.3g} to {high:.3g}: took pixels of {ends[0]:.3g} … {ends[1]:.3g}; "
+            "`numnet import --scaling NAME` takes others"
+        )
+        std = 1 / (ends[1] - ends[0])
+        return {"mean": [(0 - ends[0]) * std] * 3, "std": [std] * 3}
 
     def name(self, operator) -> str:
         code = self.model.OperatorCodes(operator.OpcodeIndex())
@@ -193,7 +212,7 @@ class _Reader:
             raise NumnetError(f"{self.path}: a fused activation number {fused}; expected none, RELU or RELU6")
         return {0: IDENTITY, 1: RELU, 3: RELU6}[fused]
 
-    def add(self, operator, last) -> None:
+    def add(self, operator) -> None:
         name = self.name(operator)
         inputs = [int(n) for n in operator.InputsAsNumpy()]
         out = int(operator.Outputs(0))
@@ -206,7 +225,7 @@ class _Reader:
             options = self.options(operator, "AddOptions")
             self.step("add", out, inputs, code=self.code(options))
         elif name == "MUL":
-            self.excite(inputs, out)
+            self.excite(operator, inputs, out)
         elif name in ("MEAN", "AVERAGE_POOL_2D"):
             self.average(name, operator, inputs, out)
         elif name in ("HARD_SWISH", "LOGISTIC", "RELU", "RELU6"):
@@ -216,6 +235,7 @@ class _Reader:
             self.reshape(inputs[0], out)
         elif name == "SOFTMAX" or (name in ("QUANTIZE", "DEQUANTIZE") and self.same(inputs[0], out, name)):
             if name == "SOFTMAX":
+                self.ended = True
                 self.notes.append("the last softmax is left out: logits come out, as of every net here")
             self.maps[out] = self.maps[inputs[0]]
         else:
@@ -225,10 +245,12 @@ class _Reader:
 
     def same(self, x, out, name) -> bool:
         """Whether an operator changes how numbers are written, not what they are; behind a softmax nobody asks."""
-        return name == "DEQUANTIZE" or bool(self.notes) or self.grid(x) == self.grid(out)
+        return name == "DEQUANTIZE" or self.ended or self.grid(x) == self.grid(out)
 
     def step(self, kind, out, reads, *, code=IDENTITY, shape=None, **more) -> None:
         """Append a step that makes tensor ``out`` of tensors ``reads``."""
+        if self.ended:
+            raise NumnetError(f"{self.path}: operators behind a softmax; expected it to be the last")
         grid = self.grid(out)
         name = (
             self.graph.Tensors(out).Name().decode("utf-8", "replace").split(";")[0].strip("/") or f"step{out}"
@@ -297,7 +319,8 @@ class _Reader:
         line = (-1.0, number) if name == "SUB" and not first else line
         self.step("table", out, [x], code=code, line=line)
 
-    def excite(self, inputs, out) -> None:
+    def excite(self, operator, inputs, out) -> None:
+        self.require_plain("MUL", self.options(operator, "MulOptions"))
         shapes = [self.shape(n) for n in inputs]
         if len(shapes[0]) == 1:
             inputs, shapes = inputs[::-1], shapes[::-1]
@@ -306,6 +329,11 @@ class _Reader:
                 f"{self.path}: MUL of maps {shapes[0]} and {shapes[1]}; expected one number a channel"
             )
         self.step("excite", out, inputs)
+
+    def require_plain(self, name, options) -> None:
+        """Refuse an activation that is fused into an operator which has none here."""
+        if self.code(options) != IDENTITY:
+            raise NumnetError(f"{self.path}: {name} with a fused activation; expected none")
 
     def average(self, name, operator, inputs, out) -> None:
         x = inputs[0]
@@ -317,6 +345,7 @@ class _Reader:
             return
         if name == "AVERAGE_POOL_2D":
             options = self.options(operator, "Pool2DOptions")
+            self.require_plain(name, options)
             whole = (options.FilterHeight(), options.FilterWidth()) == tuple(shape[:2])
         else:
             whole = sorted(self.array(inputs[1]).reshape(-1).tolist()) == [1, 2]

@@ -24,7 +24,7 @@ from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilen
 from numnet.net import Net
 from numnet.weights import heads, pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
-from numnet.weights.source import Candidate, Source
+from numnet.weights.source import Candidate, Source, preset_of
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
 STYLE = Style(
@@ -42,7 +42,7 @@ STYLE = Style(
 )
 COUNTER = ".num_batches_tracked"
 # In the metadata of a file that export_torch wrote
-CONFIG, SCALING, CLASSES = "numnet_config", "numnet_input", "numnet_classes"
+CONFIG, SCALING, CLASSES, PRESET = "numnet_config", "numnet_input", "numnet_classes", "numnet_preset"
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
@@ -341,7 +341,8 @@ def read(path, take=None, name=None) -> Source:
         question = _settle(path, tensors, facts, notes)
     return Source(
         "torch", path, tensors, stated=facts["options"], config=config, scaling=scaling or facts.get("scaling"),
-        class_names=_names(metadata) or facts.get("classes"), preset=facts.get("preset"), notes=notes, question=question,
+        class_names=_names(metadata) or facts.get("classes"), preset=metadata.get(PRESET) or facts.get("preset"),
+        notes=notes, question=question,
     )  # fmt: skip
 
 
@@ -351,6 +352,10 @@ def _settle(path, tensors, facts, notes):
     timm's names say nothing of tensors under others' names, and mobilenetv3 and tf_mobilenetv3 have the same tensors.
     """
     name = facts.get("name")
+    if "conv_stem.weight" not in tensors and facts.get("where") == "as you say":
+        raise NumnetError(
+            f"published: {path} has not the tensors of timm's {name}; expected no name beside it"
+        )
     if "conv_stem.weight" not in tensors and published.name_in(name or ""):
         facts["options"] = {key: value for key, value in facts["options"].items() if key == "resolution"}
         facts.pop("scaling", None), facts.pop("preset", None)
@@ -373,7 +378,9 @@ def _settle(path, tensors, facts, notes):
 def dense_layers(source, rest):
     """What is left of a file as dense layers in its order; None if it is not that alone."""
     layers = {}
-    for key, array in rest.items():
+    for key, array in (
+        sorted(rest.items(), key=lambda item: _by_numbers(item[0])) if _is_sorted(rest) else rest.items()
+    ):
         name, _, leaf = key.rpartition(".")
         layers.setdefault(name, {})[leaf] = array
     if not all(
@@ -384,6 +391,16 @@ def dense_layers(source, rest):
 
 
 _NONE = np.zeros(0)
+
+
+def _is_sorted(keys) -> bool:
+    """Whether names are in the order of the alphabet, as .safetensors has them, which is no order of layers."""
+    return list(keys) == sorted(keys)
+
+
+def _by_numbers(key):
+    """A name for sorting in which classifier.10 comes behind classifier.4."""
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in key.split(".")]
 
 
 def _own(metadata, key, *needed):
@@ -466,4 +483,7 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
         metadata[SCALING] = json.dumps(net.scaling)
     if getattr(net, "class_names", None):
         metadata[CLASSES] = json.dumps({"names": list(net.class_names)})
+    preset = preset_of(getattr(net, "document", None) or {})
+    if preset:
+        metadata[PRESET] = preset
     checkpoint.replace(path, save(tensors, metadata=metadata))
