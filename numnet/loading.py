@@ -69,6 +69,8 @@ def refuse_foreign(path) -> None:
     """Raise NumnetError for another framework's file; it says which commands read it."""
     if is_foreign(path):
         framework_of(file_of(path))  # raises for what is not read
+        if file_of(path).suffix.lower() == ".safetensors":
+            checkpoint.read_shapes(file_of(path))  # raises for what is cut short, which may be numnet's own
         raise NumnetError(
             f"{path}: another framework's file; `numnet import {path} -o net.safetensors` makes a checkpoint of it, "
             "numnet.weights.import_file a net"

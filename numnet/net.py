@@ -96,7 +96,8 @@ class Net:
         """What no copy shares: who is at work, and the plans of predict."""
         self._ready, self._executor, self._before_head = False, None, {}
         self._lock, self._worker = threading.RLock(), None
-        self._forwards, self._own = 0, threading.local()
+        self._forwards, self._own, self._shape = 0, threading.local(), None
+        self._robbed = False  # True once another net has been built of these layers
 
     def __setattr__(self, name, value):
         if name in SHARED and self.__dict__.get("flat") is not None and self.__dict__.get(name) is not value:
@@ -178,6 +179,8 @@ class Net:
         self.__dict__["grads"] = _views(self.flat_grad, shapes)
         self.__dict__["buffers"] = _views(self.flat_buffers, self._kept())
         for path, layer in self.walk():
+            if layer.clock is not None and layer.clock is not self:
+                layer.clock._robbed = True
             layer.workspace, layer.clock = workspace, self
             layer.params = {name: self.params[f"{path}.{name}"] for name in layer.specs}
             layer.grads = {name: self.grads[f"{path}.{name}"] for name in layer.specs}
@@ -191,7 +194,10 @@ class Net:
         weights or has no room for the net's strides, and for one side of a net whose images are not square.
         """
         before = self.input_shape
-        high, wide = side if isinstance(side, (tuple, list)) else (side, side)
+        sides = tuple(side) if isinstance(side, (tuple, list)) else (side, side)
+        if len(sides) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in sides):
+            raise NumnetError(f"side: expected an integer or (height, width), got {side!r}")
+        high, wide = map(int, sides)
         if before[0] != before[1] and not isinstance(side, (tuple, list)):
             raise NumnetError(
                 f"this net takes images of {before[0]}×{before[1]}; another side is for square images, expected "
@@ -206,6 +212,9 @@ class Net:
             problem = f"this net has no room in images of {high}×{wide}: {error}"
         if problem:
             self._connect(before)
+        elif self.config and "model" in self.config:  # what is saved is this net
+            sides = int(high) if high == wide else [int(high), int(wide)]
+            self.config = {**self.config, "resolution": sides}
         if self.flat is not None:
             self._bind()
         self._executor, self._before_head, self._ready = None, {}, False
@@ -258,16 +267,19 @@ class Net:
             )
         if len(x) == 0:
             return np.empty((0, *self.output_shape), self.dtype)
-        self._ready = training
+        self._ready = False  # until the pass is whole: an error or Ctrl-C may end it between two layers
         if training:
             self._forwards += 1
-            self._own.forward = self._forwards
+            self._own.forward, self._shape = self._forwards, (len(x), *self.output_shape)
             if self.fake is not None:
-                return self.fake.forward(x)
+                y = self.fake.forward(x)
+                self._ready = True
+                return y
         for number, layer in enumerate(self.layers):
             x = hand(layer, x, training and number >= self.frozen)
         if isinstance(x, Pending):
             x = finish(x, self.layers[-1].memory, "output")
+        self._ready = training
         return np.array(x)
 
     def backward(self, dlogits: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
@@ -292,6 +304,10 @@ class Net:
         dlogits = np.asarray(dlogits)
         if dlogits.dtype.kind != "f":
             raise ValueError(f"dlogits: expected {self.dtype}, got {dlogits.dtype}")
+        if dlogits.shape != self._shape:
+            raise ValueError(
+                f"dlogits: expected shape {self._shape} like the output of forward, got {dlogits.shape}"
+            )
         self._ready = False
         dlogits = np.ascontiguousarray(dlogits, self.dtype)
         if self.fake is not None:
@@ -308,25 +324,31 @@ class Net:
         self.layers[0].workspace.release(dx)
         return result
 
-    def freeze(self, name: str) -> tuple[int, int]:
-        """Freeze the layer or block ``name`` and all before it: no training changes a bit of them from here on.
+    def freeze(self, name: str | None) -> tuple[int, int]:
+        """Freeze the layer or block ``name`` and all before it, and no other: no training changes a bit of them from here on.
 
         They run as in inference, with running statistics and without dropout; their gradients are 0, and weight decay
-        leaves them alone. Returns how many of the first parameters and buffers that is. Raises NumnetError for a name
-        that the net does not have or that leaves nothing to train.
+        leaves them alone. None: from here on everything trains. Returns how many of the first parameters and buffers are
+        frozen. Raises NumnetError, and leaves the net as it was, for a name that the net does not have or that leaves
+        nothing to train.
         """
         names = [layer.name for layer in self.layers]
-        if name not in names:
+        if name is not None and name not in names:
             known = ", ".join(names)
             raise NumnetError(f"freeze: the net has no block {name!r}, expected one of {known}")
-        self.frozen = names.index(name) + 1
-        kept = set(names[: self.frozen])  # their numbers stand first in the flat vectors
+        frozen = 0 if name is None else names.index(name) + 1
+        kept = set(names[:frozen])  # their numbers stand first in the flat vectors
         sizes = {path: spec.size for path, spec in self.specs.items()}
         size = sum(sizes[path] for path in sizes if path.partition(".")[0] in kept)
         if size == sum(sizes.values()):
             raise NumnetError(f"freeze: nothing of the net is left to train after {name}")
         if self.flat is not None:
+            decays = _views(self.decay_mask, {path: spec.shape for path, spec in self.specs.items()})
+            for path, spec in self.specs.items():
+                if path.partition(".")[0] in names[: self.frozen]:  # those that were frozen until now
+                    decays[path][...] = spec.decays
             self.flat_grad[:size], self.decay_mask[:size] = 0, False
+        self.frozen = frozen
         return size, sum(a.size for path, a in self.buffers.items() if path.partition(".")[0] in kept)
 
     def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -415,6 +437,10 @@ class Net:
         if self.flat is None:
             raise RuntimeError(
                 "this net is a description without arrays; numnet.build makes one that computes"
+            )
+        if self._robbed:
+            raise RuntimeError(
+                "this net's layers have been given to another net since; expected new layers for each net"
             )
         x = np.asarray(x)
         if x.ndim != 4 or x.shape[1:] != self.input_shape:

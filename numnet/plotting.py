@@ -289,16 +289,13 @@ def class_activation_maps(net, x):
     """
     import numpy as np
 
-    from numnet.layers.layer import Memory, finish, hand
+    from numnet.layers.layer import hand
 
     kinds = [layer.kind for layer in net.layers]
     if "global average" not in kinds:
         raise NumnetError("explain: expected a net that ends in global average pooling, this one does not")
     end = kinds.index("global average")
-    x = net._images(x)
-    for layer in net.layers[:end]:
-        x = hand(layer, x, False)
-    x = finish(x, Memory(), "features")
+    x = net.features(x, pooled=False)
     places = np.ascontiguousarray(x).reshape(-1, x.shape[3])
     for layer in net.layers[end + 1 :]:
         places = hand(layer, places, False)

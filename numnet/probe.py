@@ -12,7 +12,7 @@ steps and changes of the gradient, its length is halved until the loss falls (Ar
 are held back from training, a fifth of each class, or by the folder's own validation images; then W is fitted to all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -67,18 +67,23 @@ def linear_probe(
     """Fit one dense layer to the features of ``net`` on ``data.train`` and try it on ``data.test``.
 
     ``data``: a Dataset (``numnet.data.load``); ``scaling``: {"mean", "std"} of x/255, None for the net's own.
-    ``seed`` decides which images are held back. The net itself is not changed. Raises NumnetError for data without test
-    images, a class without training images, and a net without scaling.
+    ``seed`` decides which images are held back. Neither net nor data is changed. Raises NumnetError for data without test
+    images or with these for validation, a class without training images, and a net without scaling.
     """
     scaling = scaling or getattr(net, "scaling", None)
     if scaling is None:
         raise NumnetError("probe: the net names no input scaling; expected scaling={'mean': …, 'std': …}")
     if data.test is None or not len(data.test):
         raise NumnetError(f"probe: {data.name} has no test images")
+    if data.validation is data.test:  # the layer is fitted to both in the end
+        raise NumnetError(
+            'probe: the validation images are the test images (validation="test"); expected other ones, or none'
+        )
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     if len(data.classes) < 2 or counts.min() == 0:
         raise NumnetError(f"probe: expected training images of at least two classes, got {counts.tolist()}")
     if data.validation is None:
+        data = replace(data)  # the caller's stays whole
         data.hold_back(max(1, int(HELD_BACK * len(data.train))), seed, stratified=True)
 
     def of(split):

@@ -1,5 +1,6 @@
 """Net: a whole MobileNetV1 against PyTorch and against finite differences; the flat vectors; what is refused."""
 
+import copy
 import json
 
 import numba
@@ -8,8 +9,10 @@ import pytest
 from own_layer import Scale
 
 import numnet
+from numnet.blocks import Conv, Norm
 from numnet.errors import NumnetError
-from numnet.layers import Dense, GlobalAverage
+from numnet.layers import Dense, GlobalAverage, MaxPool
+from numnet.layers.layer import finish
 
 SMALL = {"width": 0.25, "resolution": 32, "classes": 10}
 
@@ -281,6 +284,103 @@ def test_another_side_is_refused_where_it_does_not_fit():
             net.resize(side)
         assert net.input_shape == (64, 64, 3) and net.output_shape == (10,)
         assert net.layers[0].output_shape == (64, 64, 64)
+
+
+@pytest.mark.parametrize("side", [32.5, "32", None, True, (32,), np.array([32, 32])])
+def test_a_side_that_is_none(side):
+    net = build()
+    with pytest.raises(NumnetError, match="side: expected an integer or"):
+        net.resize(side)
+    assert net.input_shape == (32, 32, 3)
+
+
+def test_a_resized_net_is_saved_at_its_side(tmp_path):
+    net = build()
+    net.resize(48)
+    net.save(tmp_path / "net.safetensors")
+    assert numnet.load(tmp_path / "net.safetensors").input_shape == (48, 48, 3)
+    assert numnet.with_head(net, 3).input_shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize("end", [[], [GlobalAverage()], [GlobalAverage(), Dense(10)]])
+def test_a_gradient_of_another_shape_is_refused(end):
+    net = numnet.Net([Conv(4), Conv(8, norm=Norm()), *end], (8, 8, 3))
+    y = net.forward(np.zeros((2, 8, 8, 3)), training=True)
+    for shape in ((3, *y.shape[1:]), (2, *y.shape[1:-1], 4)):
+        with pytest.raises(ValueError, match=r"dlogits: expected shape .* like the output of forward"):
+            net.backward(np.ones(shape))
+    net.backward(np.ones_like(y))
+
+
+def test_a_pass_that_was_interrupted_is_no_pass():
+    class Stops(Scale):
+        stop = False
+
+        def forward(self, x, training):
+            if self.stop:
+                raise KeyboardInterrupt
+            return super().forward(x, training)
+
+    stops = Stops()
+    net = numnet.Net([Conv(4), stops, GlobalAverage(), Dense(3)], (8, 8, 3))
+    x = np.ones((2, 8, 8, 3))
+    net.backward(net.forward(x, training=True))
+    stops.stop = True
+    with pytest.raises(KeyboardInterrupt):
+        net.forward(x, training=True)
+    with pytest.raises(RuntimeError, match="backward: expected forward"):
+        net.backward(np.ones((2, 3)))
+    assert net.step == 1
+
+
+def test_layers_belong_to_one_net():
+    layers = [Conv(8, norm=Norm()), GlobalAverage(), Dense(10)]
+    first, x = numnet.Net(layers, (8, 8, 3), seed=0), np.ones((1, 8, 8, 3))
+    first.predict(x)
+    second = numnet.Net(layers, (8, 8, 3), seed=1)
+    for use in (first.forward, first.predict):
+        with pytest.raises(RuntimeError, match="layers have been given to another net"):
+            use(x)
+    assert np.array_equal(copy.deepcopy(second).predict(x), second.predict(x))
+
+
+def test_a_layer_of_another_shape_than_it_says_is_refused():
+    class Wrong(Scale):
+        def forward(self, x, training):
+            return x[..., :2]
+
+    net = numnet.Net([Wrong(name="mine"), Conv(4), GlobalAverage(), Dense(3)], (8, 8, 3))
+    with pytest.raises(ValueError, match="mine: forward gave shape"):
+        net.forward(np.ones((2, 8, 8, 3)), training=True)
+
+
+def test_a_subclass_predicts_what_its_own_forward_says():
+    class Twice(Conv):
+        def forward(self, x, training):
+            y = super().forward(x, training)
+            return 2 * finish(y, self.memory, "output")
+
+    net = numnet.Net(
+        [Twice(8), Conv(4, activation="relu"), GlobalAverage(), Dense(3)], (8, 8, 3), dtype="float64"
+    )
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    np.testing.assert_allclose(net.predict(x), net.forward(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Conv(8, stride=0), "conv.*stride"),
+        (lambda: Conv(8.0), "filters"),
+        (lambda: Conv(8, kernel=(3, 3)), "kernel"),
+        (lambda: Conv(8, norm=True), "norm: expected a Norm or None, got True"),
+        (lambda: MaxPool(2, 0), "stride"),
+        (lambda: Dense(0), "filters"),
+    ],
+)
+def test_layers_of_wrong_numbers_are_refused_when_they_are_made(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_dropout_is_a_function_of_seed_and_step():

@@ -112,6 +112,15 @@ def test_data_that_cannot_be_probed(net, parts, words):
         numnet.linear_probe(net, dataset(**parts))
 
 
+def test_the_callers_data_stay_whole_and_test_images_judge_alone(net):
+    data = dataset()
+    count = len(data.train)
+    numnet.linear_probe(net, data)
+    assert len(data.train) == count and data.validation is None
+    with pytest.raises(NumnetError, match="the validation images are the test images"):
+        numnet.linear_probe(net, dataset(validation=data.test, test=data.test))
+
+
 def test_a_net_without_scaling_asks_for_one(net):
     bare = numnet.build("mobilenet_v1", width=0.1, resolution=16, classes=7)
     with pytest.raises(NumnetError, match="names no input scaling"):

@@ -80,6 +80,28 @@ def test_what_cannot_be_frozen():
     one_line(excinfo, "no block 'block77', expected one of stem, block1")
     with pytest.raises(NumnetError, match="nothing of the net is left to train after logits"):
         net.freeze("logits")
+    assert net.frozen == 0, "a refusal leaves the net as it was"
+
+
+def test_what_net_freeze_froze_stays_so_in_a_fit(capsys):
+    """Averages included; the settings know it, and a line says it. ``freeze(None)`` thaws."""
+    net = random_net("mobilenet_v1")
+    whole = net.decay_mask.copy()
+    net.freeze(BLOCK)
+    before = frozen_part(net)
+    history = numnet.fit(
+        net, tiny(), epochs=2, batch_size=8, lr=0.01, weight_decay=0.1, ema=0.9, progress=False
+    )
+    assert all(np.array_equal(net.state()[name], array) for name, array in before.items())
+    assert f"{BLOCK} and all before it stay frozen" in capsys.readouterr().err and history
+    net.freeze("stem")
+    other = random_net("mobilenet_v1")
+    other.freeze("stem")
+    assert np.array_equal(net.decay_mask, other.decay_mask), "what thaws decays again"
+    net.freeze(None)
+    assert np.array_equal(net.decay_mask, whole) and net.frozen == 0
+    numnet.fit(net, tiny(), epochs=1, batch_size=8, lr=0.01, progress=False)
+    assert not any(np.array_equal(net.state()[n], a) for n, a in before.items() if n.endswith("stem.weight"))
 
 
 @pytest.fixture

@@ -37,10 +37,18 @@ def compare(
     """
     missing = {side: why for side in sides if (why := _missing(side))}
     sides = [side for side in sides if side not in missing]
+    able = {w.name: [side for side in sides if w.mode in SIDES[side].modes] for w in workloads}
+    if not any(able.values()):
+        why = [f"{side}: {reason}" for side, reason in missing.items()]
+        why += [f"{', '.join(sides)} cannot do {', '.join(able)}"] if sides else []
+        raise NumnetError(f"nothing to measure: {'; '.join(why)}")
     facts = {"machine": _machine(threads, seconds), "warnings": machine.warnings(), "missing": missing}
     facts["workloads"] = []
     for workload in workloads:
-        own = [side for side in sides if workload.mode in SIDES[side].modes]
+        own = able[workload.name]
+        if not own:
+            facts["warnings"].append(f"{workload.name}: not measured, {', '.join(sides)} cannot do it")
+            continue
         result = measure(workload, own, threads, rounds, seconds, layers, say, facts["machine"])
         facts["warnings"] += result.pop("warnings")
         facts["workloads"].append(result)
@@ -107,6 +115,7 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
         return facts
     facts |= {"macs": macs(workload), "bytes": traffic(workload)}
     facts["sides"] = {side: _numbers(facts, runs, limits) for side, runs in measured.items()}
+    facts["ratios"] = {}
     if "numnet" in measured:
         own = facts["sides"]["numnet"]
         facts["ratios"] = {

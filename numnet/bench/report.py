@@ -68,7 +68,7 @@ def notes(facts) -> list[str]:
 def part_lines(workload) -> list:
     """The shapes of a workload of kernels, with the share of what the machine can do at most; last the geometric means."""
     sides = list(workload["parts"][0]["ms"])
-    others = [side for side in sides if side != "numnet"]
+    others = [side for side in sides if side != "numnet" and "numnet" in sides]  # each compared with numnet
     heads = *(f"{side} ms" for side in sides), *(f"by {side}" for side in others), "% of the roofline"
     rows, shares = [(workload["name"], *heads), None], []
     for part in workload["parts"]:

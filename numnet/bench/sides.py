@@ -161,7 +161,7 @@ class Clock:
         return call
 
     def run(self, step, steps) -> dict:
-        """Seconds of one step, by kind; "all" is the step itself, of which "forward" has the whole."""
+        """Seconds of one step, by kind; "whole step" is the step itself, all of it as its first number."""
         step()
         self.times.clear()
         began = time.perf_counter()

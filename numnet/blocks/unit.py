@@ -11,7 +11,7 @@ it takes the same way.
 
 import numpy as np
 
-from numnet.kernels import batchnorm, conv, depthwise, maps, pointwise
+from numnet.kernels import _check, batchnorm, conv, depthwise, maps, pointwise
 from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
 from numnet.kernels.maps import Window
@@ -33,6 +33,8 @@ class Unit(Layer):
             raise ValueError(
                 "unit: a bias before batch norm is cancelled by it; expected norm or bias, not both"
             )
+        if not (norm is None or isinstance(norm, Norm)):
+            raise ValueError(f"{self.kind}: norm: expected a Norm or None, got {norm!r}")
         self.activation, self.code, self.norm, self.bias = activation, code_of(activation), norm, bias
         self.pending = None
 
@@ -173,7 +175,8 @@ class Windowed(Unit):
 
     def __init__(self, kernel, stride=1, padding="same", **frame):
         super().__init__(**frame)
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.kernel = _check.positive(f"{self.kind}: kernel", kernel)
+        self.stride, self.padding = _check.positive(f"{self.kind}: stride", stride), padding
 
     def place(self, shape):
         """Resolve the padding for an input (H, W, C); the output's (P, Q)."""
@@ -207,7 +210,7 @@ class Conv(Windowed):
 
     def __init__(self, filters, kernel=3, stride=1, padding="same", **frame):
         super().__init__(kernel, stride, padding, **frame)
-        self.filters = filters
+        self.filters = _check.positive(f"{self.kind}: filters", filters)
 
     def connect(self, shape):
         p, q = self.place(shape)
@@ -230,7 +233,7 @@ class Depthwise(Windowed):
 
     def __init__(self, kernel=3, stride=1, padding="same", multiplier=1, **frame):
         super().__init__(kernel, stride, padding, **frame)
-        self.multiplier = multiplier
+        self.multiplier = _check.positive(f"{self.kind}: multiplier", multiplier)
 
     def connect(self, shape):
         p, q = self.place(shape)
@@ -252,7 +255,7 @@ class Pointwise(Unit):
 
     def __init__(self, filters, **frame):
         super().__init__(**frame)
-        self.filters = filters
+        self.filters = _check.positive(f"{self.kind}: filters", filters)
 
     def connect(self, shape):
         self.input_shape = tuple(shape)

@@ -183,9 +183,9 @@ def _run_text(facts) -> str:
             )
     elif training.get("accuracy") is not None:
         lines.append(
-            ("epoch", f"{training['epoch']}: validation accuracy {100 * training['accuracy']:.2f} %")
+            ("epoch", f"{training.get('epoch')}: validation accuracy {100 * training['accuracy']:.2f} %")
         )
-    if facts.get("result", {}).get("test_accuracy") is not None:
+    if (facts.get("result") or {}).get("test_accuracy") is not None:
         chosen = " (of the epoch that these images chose: no test)"
         chosen = chosen if facts["result"].get("chosen_by_test") else ""
         lines.append(("test accuracy", f"{100 * facts['result']['test_accuracy']:.2f} %{chosen}"))

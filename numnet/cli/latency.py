@@ -62,7 +62,13 @@ def latency(arguments):
     ]
     for line in lines:
         described(line, **options)
+    lines = list(dict.fromkeys(lines))  # a small space is soon drawn twice
+    if arguments.again and arguments.nets and not arguments.check:
+        raise NumnetError(
+            "--again: times the blocks of a space once more; expected no NET, or --check as well"
+        )
     path = Path(arguments.out or clock.file_name(numba.get_num_threads()))
+    require_place(path)
     table = open_table(path)
     if arguments.check or not arguments.nets:
         complete(table, path, space, modes, options, not arguments.quiet, arguments.again)
@@ -130,6 +136,12 @@ def open_table(path):
     return table
 
 
+def require_place(path) -> None:
+    """Raise NumnetError, before anything is timed, if there is no folder for the table."""
+    if not path.parent.is_dir():
+        raise NumnetError(f"{path}: no folder {path.parent} for this table")
+
+
 def complete(table, path, space, modes, options, shown, again=False) -> None:
     """Time every block of a space that the table lacks, or ``again`` all; the table is written after every few nets."""
     from numnet.search import latency as clock
@@ -140,8 +152,7 @@ def complete(table, path, space, modes, options, shown, again=False) -> None:
         todo += [line] if again or any(table.lacks(net, mode) for mode in modes) else []
     if not todo:
         return
-    if not path.parent.is_dir():
-        raise NumnetError(f"{path}: no folder {path.parent} for this table")
+    require_place(path)
     table.write(path)
     with Progress(len(todo), "timing blocks", shown) as bar:
 

@@ -7,7 +7,7 @@ from numnet.cli.arguments import columns, print_json, require_dataset, say, say_
 from numnet.cli.use import add_input_options, bar, compile_net, input_background, input_preset, input_scaling
 from numnet.cli.weights import require_folder
 from numnet.errors import NumnetError
-from numnet.loading import load_any
+from numnet.loading import load_any, require_floats
 
 
 def probe_arguments(parser):
@@ -35,6 +35,7 @@ def probe(arguments):
     if arguments.seed < 0:
         raise NumnetError(f"--seed: expected an integer of at least 0, got {arguments.seed}")
     net = load_any(arguments.checkpoint)
+    require_floats(net, "probe")
     say_notes(net)
     scaling, preset = input_scaling(net, arguments), input_preset(net, arguments)
     background = input_background(net, arguments)

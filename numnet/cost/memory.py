@@ -12,7 +12,7 @@ from numnet.blocks import Branches, Conv, Depthwise, Pointwise, Residual, Sequen
 from numnet.blocks.unit import Unit
 from numnet.kernels.maps import parts_of
 from numnet.kernels.pointwise import padded
-from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
+from numnet.layers import Activation, AveragePool, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 from numnet.layers.simple import activated
 
 
@@ -85,7 +85,7 @@ def kept_by(layer, n, pending, dtype):
         return numbers, doubles, pending
     if isinstance(layer, (MaxPool, GlobalMax)):
         doubles += n * prod(shape) // 2  # the winners, int32
-    if isinstance(layer, (Dense, Activation, GlobalAverage, MaxPool)) or (
+    if isinstance(layer, (Dense, Activation, AveragePool, GlobalAverage, MaxPool)) or (
         isinstance(layer, Dropout) and layer.rate
     ):
         numbers += n * prod(shape)
@@ -172,7 +172,7 @@ class Rehearsal:
             return self.borrow(size) if input_gradient else None
         if isinstance(layer, Flatten) or (isinstance(layer, Dropout) and not layer.rate):
             return dy
-        if isinstance(layer, (Dense, Activation, Dropout, GlobalAverage, GlobalMax, MaxPool)):
+        if isinstance(layer, (Dense, Activation, AveragePool, Dropout, GlobalAverage, GlobalMax, MaxPool)):
             return self.borrow(size)
         return None  # a layer of somebody's own makes its own arrays
 

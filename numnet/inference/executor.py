@@ -30,7 +30,14 @@ from numnet.kernels import (
 )
 from numnet.kernels.activations import IDENTITY
 from numnet.kernels.vectors import lanes
-from numnet.layers.simple import Dense, Dropout, GlobalAverage, activated
+from numnet.layers.layer import finish
+from numnet.layers.simple import Activation, Dense, Dropout, GlobalAverage, activated
+
+# What the plan knows how to do faster. A subclass with a forward of its own means something else, and is run as it is.
+KNOWN = {
+    kind.forward
+    for kind in (Unit, Sequence, Residual, SqueezeExcite, Branches, GlobalAverage, Dense, Dropout, Activation)
+}
 
 
 class Executor:
@@ -86,7 +93,8 @@ class Plan:
 
     def steps_for(self, x):
         """The steps for input images x. A first convolution reads them where they lie; any other layer, a copy."""
-        if isinstance(self.executor.layers[0], Conv):
+        first = self.executor.layers[0]
+        if isinstance(first, Conv) and _known(first):
             kernel, (source, *more) = self.steps[0]
             return [(kernel, (source._replace(raw=x), *more)), *self.steps[1:]]
         self.input[...] = x
@@ -147,12 +155,19 @@ class Plan:
         for layer, activation in activated(layers):
             if layers is self.executor.layers:
                 self._owner = layer
-            x = self._dense(layer, activation, x) if isinstance(layer, Dense) else self._add(layer, x)
+            if isinstance(layer, Dense) and _known(layer) and (activation is None or _known(activation)):
+                x = self._dense(layer, activation, x)
+            else:
+                x = self._add(layer, x)
+                x = self._add(activation, x) if activation else x
         return x
 
     def _add(self, layer, x, skip=None):
         """The map that ``layer`` makes of map x, plus ``skip``; its steps go into the plan, and x has one reader less."""
-        cut = layer.cut(x.array.shape[0]) if isinstance(layer, Sequence) else None
+        if not _known(layer):
+            return self._as_it_is(layer, x)
+        fuses = isinstance(layer, Sequence) and all(map(_known, layer.children))
+        cut = layer.cut(x.array.shape[0]) if fuses else None
         if cut:
             return self._inverted(layer, x, cut)
         if isinstance(layer, Residual) and layer.adds:
@@ -178,9 +193,13 @@ class Plan:
             y = self._new((images, *layer.output_shape))
             if self._memory is not None:
                 self._do(pooling.unit_average, (self._source(x), y.array.reshape(images, channels)))
-        else:
-            y = self._new((x.array.shape[0], *layer.output_shape))
-            self._do(_plain, (layer, x.array, y.array))
+            self._drop(x)
+            return y
+        return self._as_it_is(layer, x)
+
+    def _as_it_is(self, layer, x):
+        y = self._new((x.array.shape[0], *layer.output_shape))
+        self._do(_plain, (layer, x.array, y.array))
         self._drop(x)
         return y
 
@@ -273,6 +292,12 @@ class _Shape:
         self.shape = tuple(shape)
 
 
+def _known(layer):
+    """True if the layer computes what its kind does; of a residual block the last unit too, which adds."""
+    known = type(layer).forward in KNOWN
+    return known and _known(layer.children[-1]) if isinstance(layer, Residual) else known
+
+
 def _plain(layer, x, y):
     """Any other layer, by its own forward."""
-    y[...] = layer.forward(x, False)
+    y[...] = finish(layer.forward(x, False), layer.memory, "output")

@@ -233,7 +233,15 @@ def hand(layer, x, training):
     """layer.forward, with a pending x finished first if the layer does not know what to do with one."""
     if isinstance(x, Pending) and not layer.reads_pending:
         x = finish(x, layer.memory, "finished input")
-    return layer.forward(x, training)
+    y = layer.forward(x, training)
+    if isinstance(y, Pending):
+        return y
+    if y.shape[1:] != tuple(layer.output_shape):  # the kernels behind it check nothing
+        raise ValueError(
+            f"{layer.name}: forward gave shape {y.shape}, expected (N, {', '.join(map(str, layer.output_shape))}) "
+            "as its connect says"
+        )
+    return np.ascontiguousarray(y, x.raw.dtype if isinstance(x, Pending) else x.dtype)
 
 
 @contextmanager
@@ -259,6 +267,8 @@ def backward_through(layers, dy, input_gradient=True):
     for layer in reversed(layers):
         dx = layer.backward(dy, input_gradient or layer is not layers[0])
         layer.peers.done(layer)
+        if dx is not None:
+            dx = np.ascontiguousarray(dx, dy.dtype)  # as the kernels behind it expect; itself, if it is so
         # dy has been read: its memory is free, unless it is the caller's or the layer handed the same memory on as dx.
         if _owner(dy) is not _owner(given) and (dx is None or _owner(dx) is not _owner(dy)):
             layer.workspace.release(dy)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numnet.kernels import activations, average, dense, dropout, pooling
+from numnet.kernels import _check, activations, average, dense, dropout, pooling
 from numnet.kernels._cost import Cost
 from numnet.kernels.padding import output_side, resolve
 from numnet.layers.layer import CostRow, Layer, source
@@ -16,7 +16,7 @@ class Dense(Layer):
 
     def __init__(self, filters, bias=True, name=None):
         super().__init__(name)
-        self.filters, self.bias = filters, bias
+        self.filters, self.bias = _check.positive(f"{self.kind}: filters", filters), bias
 
     def connect(self, shape):
         super().connect(shape)
@@ -122,7 +122,8 @@ class MaxPool(Layer):
 
     def __init__(self, kernel, stride=None, padding=0, ceil=False, name=None):
         super().__init__(name)
-        self.kernel, self.stride, self.padding, self.ceil = kernel, stride or kernel, padding, ceil
+        self.kernel, self.stride = _sides(self.kind, kernel, stride)
+        self.padding, self.ceil = padding, ceil
 
     def connect(self, shape):
         super().connect(shape)
@@ -158,7 +159,8 @@ class AveragePool(Layer):
 
     def __init__(self, kernel, stride=None, padding=0, name=None):
         super().__init__(name)
-        self.kernel, self.stride, self.padding = kernel, stride or kernel, padding
+        self.kernel, self.stride = _sides(self.kind, kernel, stride)
+        self.padding = padding
 
     def connect(self, shape):
         super().connect(shape)
@@ -179,6 +181,12 @@ class AveragePool(Layer):
     def cost(self):
         cost = average.average_cost(1, *self.input_shape, self.kernel, *self.output_shape[:2])
         return [CostRow("", self.kind, self.output_shape, cost)]
+
+
+def _sides(kind, kernel, stride):
+    """The kernel's side and the stride, which is the same where none is given."""
+    kernel = _check.positive(f"{kind}: kernel", kernel)
+    return kernel, kernel if stride is None else _check.positive(f"{kind}: stride", stride)
 
 
 def _ceil_extra(n, k, s, before, after):

@@ -105,7 +105,7 @@ class _Score:
         own = logits[np.arange(len(labels)), labels][:, None]
         earlier = np.arange(logits.shape[1]) < labels[:, None]
         rank = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
-        self.first_five += int((rank < 5).sum())
+        self.first_five += int(((rank < 5) & ~np.isnan(own[:, 0])).sum())
         np.add.at(self.confusion, (labels, logits.argmax(axis=1)), 1)
 
     def result(self, team) -> dict:

@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from numnet import checkpoint, cores
@@ -41,6 +42,7 @@ from numnet.training import rehearsal, scoring, setup, state, trouble
 from numnet.training.console import Bar, Signals
 from numnet.training.lock import Lock
 from numnet.training.loss import Loss
+from numnet.training.pace import Pace
 from numnet.training.progressive import Sized, at_side, possible_sides, shrunk
 from numnet.training.recipes import SETTINGS, check
 from numnet.training.team import Team
@@ -144,7 +146,11 @@ class Run:
             with self.bar:
                 self._leave_if_told()
                 self._call("on_start")
-                self._train_epochs()
+                self.pace = Pace(numba.get_num_threads())
+                try:
+                    self._train_epochs()
+                finally:
+                    self.pace.end()
                 self._end()
                 self._agree()
                 self._leave_if_told()
@@ -191,6 +197,7 @@ class Run:
                 images = min(settings["batch_size"], self.images - self.batch * settings["batch_size"])
                 loss, correct = self._step(x, labels, images)
                 now = time.perf_counter()
+                self.pace.step((now - got) / images)
                 self._count(loss, correct, images, got - asked, now - asked)
                 self.bar.advance(images)
                 self._call("on_step", loss)

@@ -40,14 +40,16 @@ def shrunk(augment, part):
 @contextmanager
 def at_side(net, side):
     """Inside, the net takes images of this side."""
-    own = net.input_shape[0]
+    own, config = net.input_shape[0], net.config
     if side != own:
         net.resize(side)
+        net.config = config  # a checkpoint that is written inside is that of the whole training's net
     try:
         yield
     finally:
         if side != own:
             net.resize(own)
+            net.config = config
 
 
 class Sized:

@@ -35,7 +35,11 @@ COLUMNS = (
     "microseconds",  # of processor time for a training image; None if it was not measured
 )
 MEANS = ("test_accuracy", "validation_accuracy", "train_seconds")
-FREE = ("about", "checkpoint_every")  # keys of a recipe that change nothing about what comes out
+FREE = (
+    "about",
+    "checkpoint_every",
+    "keep_every",
+)  # keys of a recipe that change nothing about what comes out
 TIMES = "times.json"
 
 
@@ -73,7 +77,9 @@ def finished(folder) -> tuple | None:
     try:
         if (folder / "result.json").is_file():
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            return result, checkpoint.read_meta(checkpoint.find(folder, "best"))["recipe"]
+            # The last has the settings with which it ended: the best may be of an epoch before it was extended.
+            name = "last" if (folder / "last.safetensors").is_file() else "best"
+            return result, checkpoint.read_meta(checkpoint.find(folder, name))["recipe"]
         if (folder / "about.json").is_file():
             kept = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             recipe, result = dict(kept["recipe"]), {key: kept[key] for key in MEANS}

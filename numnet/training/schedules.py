@@ -63,9 +63,9 @@ def schedule(name, lr, steps, steps_per_epoch, warmup=0, **options):
         if name == "cosine":
             return lr * half_cosine(u, 1.0, final)
         if name == "step":
-            return lr * gamma ** sum(t >= epochs * steps_per_epoch for epochs in option["milestones"])
+            return lr * gamma ** sum(t + 1e-6 >= epochs * steps_per_epoch for epochs in option["milestones"])
         if name == "exponential":
-            return lr * gamma ** floor(t / (every * steps_per_epoch) + 1e-9)  # 0.3 · 10 is above 3
+            return lr * gamma ** floor(t / (every * steps_per_epoch) + 1e-9)  # 1.1 · 390 is above 429
         return lr
 
     return rate

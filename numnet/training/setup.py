@@ -125,7 +125,12 @@ def freeze(settings, net, data, scaling) -> tuple[int, int]:
     block = settings["freeze"]
     if settings["whiten"]:
         whiten(net, data.train, scaling)
-        block = block or net.layers[0].name
+        block = block or net.layers[max(net.frozen, 1) - 1].name
+    elif block is None and net.frozen:  # averages and checkpoints have to know it, too
+        block = settings["freeze"] = net.layers[net.frozen - 1].name
+        tell(
+            f"{block} and all before it stay frozen, as net.freeze left them; net.freeze(None) lets them train"
+        )
     return (0, 0) if block is None else net.freeze(block)
 
 
