@@ -213,8 +213,7 @@ class Net:
         if problem:
             self._connect(before)
         elif self.config and "model" in self.config:  # what is saved is this net
-            sides = int(high) if high == wide else [int(high), int(wide)]
-            self.config = {**self.config, "resolution": sides}
+            self.config = {**self.config, "resolution": high if high == wide else [high, wide]}
         if self.flat is not None:
             self._bind()
         self._executor, self._before_head, self._ready = None, {}, False
