@@ -9,7 +9,7 @@ from cli_tools import CLASSES, numnet, works, write_images
 from test_weights import images, random_net, randomised
 
 import numnet as library
-from numnet import checkpoint, quantised
+from numnet import checkpoint, data, quantised
 from numnet.blocks import Branches, Conv, Norm, Pointwise, Sequence
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
@@ -19,6 +19,7 @@ from numnet.layers import Activation, AveragePool, Dense, Flatten, GlobalMax, Ma
 from numnet.quantised import equalise
 from numnet.quantised.ranges import METHODS, Histogram, choose
 from numnet.quantised.steps import CUTS, run, trace
+from numnet.weights import source
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 MODELS = [
@@ -503,6 +504,16 @@ def test_the_test_counts_by_the_names_of_the_classes(place, monkeypatch):
     assert out["float_accuracy"] == floats["accuracy"] and out["test_accuracy"] == eights["accuracy"]
     assert floats["loss"] != json.loads(works("eval", "net.safetensors", "fewer", "--json"))["loss"]
     assert out["test_loss"] == pytest.approx(eights["loss"], rel=1e-6)
+
+
+def test_load_weights_refuses_it_in_one_line(place):
+    net = library.build("mobilenet_v2", width=0.25, resolution=32, classes=3)
+    with pytest.raises(NumnetError, match="a net in eight bits; expected one of floats"):
+        library.load_weights(net, place / "eight.safetensors")
+
+
+def test_the_data_sets_that_no_preset_touches_are_the_built_in_ones():
+    assert data.BUILT_IN == source.UNTOUCHED
 
 
 @pytest.mark.parametrize("shape", [{"resolution": [32, 48]}, {"resolution": 32, "channels": 1}])

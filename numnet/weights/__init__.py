@@ -18,6 +18,7 @@ from typing import Any
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.net import Net
+from numnet.quantised.files import is_quantised
 from numnet.weights import keras, kinds, paddle, torch
 from numnet.weights.floats import settle as settle
 from numnet.weights.floats import to_floats as to_floats
@@ -108,7 +109,7 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
         file = checkpoint.find(file, "best")  # a run directory
     if kinds.is_checkpoint(file):
         tensors, document = checkpoint.read(file)
-        if document.get("quantised") is not None:
+        if is_quantised(document):
             raise NumnetError(f"{file}: a net in eight bits; expected one of floats")
         net.restore(tensors, str(file))
         return
