@@ -101,6 +101,17 @@ def test_denormal_logits_are_equal_logits():
     close(loss, np.log(3), 1e-15)
 
 
+@pytest.mark.parametrize("smoothing, want", [(0.0, np.log1p(np.exp(-1))), (0.1, np.inf)])
+def test_a_class_that_is_masked(smoothing, want):
+    """A logit of −∞ has probability 0. Without smoothing nothing is asked of that class; with it no finite loss will do."""
+    logits, labels = np.array([[1, 2, -np.inf]]), np.array([1])
+    loss, dlogits = softmax_cross_entropy(logits, labels, smoothing)
+    assert loss == pytest.approx(want, rel=1e-15)
+    if not smoothing:
+        close(dlogits, [[1 / (1 + np.e), np.e / (1 + np.e) - 1, 0]], 1e-15)
+        assert page.definition(logits, labels, smoothing)[0] == pytest.approx(want, rel=1e-15)
+
+
 def test_nan_is_not_hidden():
     logits, labels = arrays((4, 3))
     logits[2, 1] = np.nan

@@ -259,6 +259,20 @@ def test_muon_leaves_frozen_matrices_alone():
     assert np.array_equal(w[:12], before[:12]) and np.abs(w[12:] - before[12:]).min() > 0
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_muon_does_not_hide_what_is_not_finite(bad):
+    w, g, v = np.ones(24, np.float32), np.ones(24, np.float32), np.zeros(24, np.float32)
+    g[3] = bad
+    muon_step(w, g, v, [(0, 3, 4), (12, 4, 3)], 0.1)
+    assert np.isnan(w[:12]).all() and np.isfinite(w[12:]).all()
+
+
+def test_muon_takes_the_dust_of_an_old_velocity_for_nothing():
+    w, g, v = np.ones(12, np.float32), np.zeros(12, np.float32), np.full(12, 1e-44, np.float32)
+    muon_step(w, g, v, [(0, 3, 4)], 0.1)
+    assert (w == 1).all()
+
+
 def test_a_net_names_its_matrices():
     """Pointwise and standard convolutions before batch norm; no depthwise filter, no classifier."""
     net = numnet.build("mobilenet_v2", width=0.35, resolution=32, classes=10)

@@ -35,7 +35,8 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 as plain loops, public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then
 passes: one ``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of
 them has learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and
-batchnorm. Pages that others share (vectors, tiles, maps, rows, taps, ring) have no definition of their own.
+batchnorm. Pages that others share (vectors, tiles, maps, rows, taps, ring) have no definition of their own, nor have those
+that consist of plain loops anyway (optimisers, random numbers, concat, dropout); inverted and folding put others together.
 
 **Reading order** for the third part; no page needs a later one:
 

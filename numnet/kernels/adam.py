@@ -16,14 +16,12 @@ as w − a·m/(b·√s + ε):
 (8)  a = η/(1 − β₁ᵗ), b = 1/√(1 − β₂ᵗ)  for (6);    a = η·√(1 − β₂ᵗ)/(1 − β₁ᵗ), b = 1  for (7)
 
 Shapes: w, g, m, s and decay (= λ) (n,), float32 or float64, all of one dtype. Raises ValueError for other
-shapes and dtypes. Not supported: AMSGrad, Nesterov's form (NAdam). np.divide, unlike /, raises no
-ZeroDivisionError, whose test would keep the loop off the vector unit.
+shapes and dtypes. Not supported: AMSGrad, Nesterov's form (NAdam).
 """
 
 from math import sqrt
 from typing import NamedTuple
 
-import numpy as np
 from numba import prange
 
 from numnet.kernels._jit import kernel, row
@@ -53,7 +51,7 @@ def adam_row(w, g, m, s, decay, rule):
         si = rule.beta2 * s[i] + (one - rule.beta2) * gi * gi
         m[i] = mi
         s[i] = si
-        w[i] = wi - np.divide(rule.a * mi, rule.b * sqrt(si) + rule.epsilon)
+        w[i] = wi - rule.a * mi / (rule.b * sqrt(si) + rule.epsilon)
 
 
 @kernel

@@ -388,10 +388,8 @@ def batchnorm_forward(
     pack = np.empty((4, channels), x.dtype)
     if training:
         for name, running in (("running_mean", running_mean), ("running_variance", running_variance)):
-            if (
-                not _check.tensor(name, running, (channels,), x.dtype).flags.writeable
-                or running.flags.writeable is False
-            ):
+            _check.tensor(name, running, (channels,), x.dtype)
+            if not running.flags.writeable:
                 raise ValueError(f"{name}: read-only, but training moves the running statistics in place")
         if x.size == 0:
             raise ValueError(
@@ -418,7 +416,7 @@ def batchnorm_backward(dy, x, pack, *, activation="identity", training=True, out
     channels = x.shape[-1]
     pack = _check.tensor("pack", pack, (4, channels), x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
-    _check.apart(out, x=x, dy=dy)
+    _check.apart(out, x=x, dy=dy, pack=pack)
     code = code_of(activation)
     dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     means = np.empty((2, channels), x.dtype)

@@ -47,7 +47,10 @@ def _definition(logits, labels, smoothing, dlogits):
         for f in range(classes):
             p = np.exp(logits[n, f] - top) / total  # (1)
             t = (1 - smoothing) * (f == labels[n]) + smoothing / classes  # (2)
-            loss -= t * (logits[n, f] - top - np.log(total)) / images  # (3): log π, without a logarithm of 0
+            if t > 0:
+                loss -= (
+                    t * (logits[n, f] - top - np.log(total)) / images
+                )  # (3): log π, without a logarithm of 0
             dlogits[n, f] = (p - t) / images  # (4)
     return loss
 
@@ -111,7 +114,10 @@ def _softmax_cross_entropy(logits, labels, smoothing, losses, dlogits, v):
             target = share + (1 - smoothing if f == labels[n] else 0.0)  # (2)
             dlogits[n, f] = (p[f] / total - target) / images  # (1), (4)
         right = np.float64(z[labels[n]]) - top
-        losses[n] = logarithm(total) - (1 - smoothing) * right - share * linear  # (3)
+        rest = (
+            share * linear if share > 0 else 0.0
+        )  # a logit of −∞ has probability 0, and no part without smoothing
+        losses[n] = logarithm(total) - (1 - smoothing) * right - rest  # (3)
 
 
 @kernel(parallel=False)

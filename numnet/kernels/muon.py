@@ -15,9 +15,10 @@ U·p(S)·Vᵀ for the odd polynomial p(s) = a·s + b·s³ + c·s⁵, which lifts
 iteration; these coefficients are Jordan's, steep at 0: after five rounds all from 0.002 to 1 lie within 0.68 and 1.2).
 Here X is kept tall, as Z = X or Xᵀ with the smaller of C and F as its ``side``, and A = Zᵀ·Z, Z = a·Z + Z·(b·A + c·A²).
 
-(4) is for weights that batch norm follows: their size changes nothing, so they need no weight decay that holds it; only
-their direction counts, and η is the part of its own length that a matrix moves by. A filter has a length of 1, on
-average. Weights that are no matrix of this kind (depthwise filters, γ and β, the classifier) are left to ``sgd``.
+(4) is for weights that batch norm follows, with the statistics of the batch: their size changes nothing, so they need
+no weight decay that holds it; only their direction counts, and η is the part of its own length that a matrix moves
+by. A filter has a length of 1, on average. Weights that are no matrix of this kind (depthwise filters, γ and β, the
+classifier) are left to ``sgd``.
 
 **All matrices at once.** One matrix after another would leave cores idle: the largest is often half of the work, and a
 product of a small one is over in microseconds. So a round is three sweeps over tiles of TILE rows of every matrix: A, then
@@ -48,6 +49,7 @@ from numnet.kernels.sgd import own
 from numnet.kernels.vector import COLUMNS, scale, sum_of_squares
 
 ROUNDS = 5
+TINY = 1e-37  # of a length: u below it counts as 0, since float32 has no 1 / length
 POLYNOMIAL = 3.4445, -4.7750, 2.0315
 TILE = 64  # rows of a matrix that a task makes
 PARTS = 16  # that tasks are dealt to, the largest first; a thread takes the next few parts of the row
@@ -183,7 +185,7 @@ def begin(w, g, v, matrix, work, rule):
     z = z_of(work.z[0], matrix)
     momentum_direction(g, v, matrix, rule, z)
     length = np.sqrt(sum_of_squares(z, work.columns))
-    scale(z, w.dtype.type(1 / length if length > 0 else 0))
+    scale(z, w.dtype.type(0 if length < TINY else 1 / length))
 
 
 @row
@@ -191,7 +193,7 @@ def end(w, matrix, work, rule):
     """(3) and (4)."""
     z, scalar = z_of(work.z[ROUNDS % 2], matrix), w.dtype.type
     norm, length = np.sqrt(sum_of_squares(z, work.columns)), np.sqrt(float(matrix.filters))
-    if norm > 0:
+    if norm != 0:  # not a number, too: that is not hidden
         move(w, matrix, z, scalar(-rule.rate * length / norm))  # (3)
         moved = w[matrix.start : matrix.start + matrix.channels * matrix.filters]
         scale(moved, scalar(length / np.sqrt(sum_of_squares(moved, work.columns))))  # (4)

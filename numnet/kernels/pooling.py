@@ -185,7 +185,7 @@ def global_average_forward(x, out=None):
 
 
 def global_average_backward(dy, shape, out=None):
-    """dx of ``shape`` (N, H, W, C) for dy (N, C): only the shape of x is needed. Raises like forward."""
+    """dx of ``shape`` (N, H, W, C) for dy (N, C), from the shape of x alone. Raises ValueError for a wrong shape or dtype."""
     n, h, w, c = _check.image_shape(shape)
     dy = _check.tensor("dy", dy, (n, c))
     out = _check.output("out", out, (n, h, w, c), dy.dtype)

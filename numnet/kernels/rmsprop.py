@@ -14,14 +14,12 @@ with s from 0.) One kernel serves both, with four numbers:
 (5)  v = μ·v + η_in·g' / (√(s + ε_in) + ε_out),     w = w − η_out·v
 
 Shapes: w, g, s, v and decay (= λ) (n,), float32 or float64, all of one dtype. Raises ValueError for other
-shapes and dtypes. Not supported: the centred variant. np.divide, unlike /, raises no ZeroDivisionError,
-whose test would keep the loop off the vector unit.
+shapes and dtypes. Not supported: the centred variant.
 """
 
 from math import sqrt
 from typing import NamedTuple
 
-import numpy as np
 from numba import prange
 
 from numnet.kernels._jit import kernel, row
@@ -46,7 +44,7 @@ def rmsprop_row(w, g, s, v, decay, rule):
     for i in range(w.size):
         gi = g[i] + decay[i] * w[i]
         si = rule.rho * s[i] + (one - rule.rho) * gi * gi
-        vi = rule.momentum * v[i] + np.divide(rule.rate_in * gi, sqrt(si + rule.eps_in) + rule.eps_out)
+        vi = rule.momentum * v[i] + rule.rate_in * gi / (sqrt(si + rule.eps_in) + rule.eps_out)
         s[i] = si
         v[i] = vi
         w[i] -= rule.rate_out * vi

@@ -185,7 +185,7 @@ def scale_forward(x, gate, out=None):
     """y (N, H, W, C) = x · gate (N, C), equation (3). Raises ValueError naming the argument that is wrong."""
     x, gate = _arguments(x, gate)
     out = _check.output("out", out, x.shape, x.dtype)
-    _check.apart(out, x=x)
+    _check.apart(out, x=x, gate=gate)
     unit_forward(source_of(x), gate, out)
     return out
 
@@ -195,7 +195,7 @@ def scale_backward(dy, x, gate, out=None):
     x, gate = _arguments(x, gate)
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
-    _check.apart(out, x=x, dy=dy)
+    _check.apart(out, x=x, dy=dy, gate=gate)
     source, dgate = source_of(x), np.zeros_like(gate)
     unit_gate_gradient(dy, source, dgate)
     unit_backward(dy, gate, np.zeros_like(gate), source, out, np.zeros((0, 2, 0)))
