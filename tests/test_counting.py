@@ -89,7 +89,7 @@ def counted(function, *arguments):
 KERNELS = (
     NUMBER
     + """
-from numnet.kernels import batchnorm, conv, dense, depthwise, maps, pointwise
+from numnet.kernels import average, batchnorm, conv, dense, depthwise, maps, pointwise
 from numnet.kernels.batchnorm import source_of, upstream_of
 from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
@@ -125,6 +125,8 @@ for n, h, w, c, f, k, s, padding, m in json.loads(sys.argv[1]):
         row[name] = [forward, difference(both, of_dw), of_dw]
 
     rows, drows, bias = x[:, 0, 0].copy(), dy[:, 0, 0].copy(), random(f)
+    if max(map(max, pads)) < k:  # no window lies in the padding altogether
+        row["average"] = counted(average._forward, x, k, s, pads[0][0], pads[1][0], empty(n, p, q, c))
     row["dense"] = [counted(dense.dense_forward, rows, weights, bias), counted(dense.dense_backward, drows, rows, weights)]
     results.append(row)
 print(json.dumps(results))
@@ -171,6 +173,8 @@ def test_the_kernels_do_what_the_closed_forms_say(run_python, tmp_path):
             assert counted[name] == [list(operation) for operation in three], (name, shape)
         dense = operations.dense(n, c, f)
         assert counted["dense"] == [list(dense.forward), list(dense.dx + dense.dw)], shape
+        if max(map(max, pads)) < k:
+            assert counted["average"] == list(operations.average(n, h, w, c, k, s, pads, p, q).forward), shape
         # The papers' MACs are the products.
         macs = n * p * q * k * k * c
         assert closed["conv"].forward.multiplications == macs * f

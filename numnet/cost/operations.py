@@ -138,6 +138,12 @@ def global_average(n, h, w, c) -> Three:
     return Three(Operations(n * c, n * h * w * c))
 
 
+def average(n, h, w, c, k, s, pads, p, q) -> Three:
+    """A sum over the pixels of each window that lie inside, and a division of each."""
+    inside = taps_inside(h, k, s, pads[0][0], p) * taps_inside(w, k, s, pads[1][0], q)
+    return Three(Operations(n * p * q * c, n * c * inside))
+
+
 NORMALISE = Operations(2, 2)  # (x − mean) · inv_std · γ + β
 ACTIVATE = {
     "hsigmoid": Operations(1, 1),

@@ -184,6 +184,9 @@ def _three(row, layer, n, readers):
         )
     if row.type == "global average":
         return operations.global_average(n, *layer.input_shape)
+    if row.type == "average pool":
+        (h, w, c), (p, q, _) = layer.input_shape, layer.output_shape
+        return operations.average(n, h, w, c, layer.kernel, layer.stride, layer.pads, p, q)
     of_one = {"add": Operations(0, 1), "scale": Operations(1, 0), **ACTIVATE}.get(row.type, Operations())
     return operations.Three(of_each(of_one, size))
 
