@@ -152,6 +152,45 @@ def test_an_exercise_without_a_solution_is_an_error():
         exercises.exercises({"cells": cells}, "here")
 
 
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("answer = ...\n", "exercise 1 has no cell that ends in its check"),
+        ("%matplotlib inline\n", "exercise 1 has no cell that ends in its check"),
+    ],
+)
+def test_an_exercise_without_a_check_is_an_error(code, message):
+    heading = {"cell_type": "markdown", "source": "### Exercise 1"}
+    for rest in ([], [{"cell_type": "markdown", "source": "### Exercise 2"}]):
+        with pytest.raises(NumnetError, match=f"^here: {message}"):
+            exercises.exercises({"cells": [heading, {"cell_type": "code", "source": code}, *rest]}, "here")
+
+
+def test_a_notebook_that_somebody_worked_in_is_not_given_out(small_course):
+    notebook = exercises.read(small_course / "01_ten.ipynb")
+    blank = next(cell for cell in notebook["cells"] if "answer = ..." in exercises.source(cell))
+    blank["source"] = exercises.source(blank).replace("answer = ...", "answer = -6")
+    with pytest.raises(NumnetError, match="01_ten: exercise 1 is filled in"):
+        versions.version(notebook, "student", "01_ten")
+    assert versions.version(notebook, "teacher", "01_ten")
+
+
+def test_notebooks_of_format_4_4_get_names_of_cells(small_course):
+    notebook = exercises.read(small_course / "01_ten.ipynb")
+    notebook["nbformat_minor"] = 4
+    for cell in notebook["cells"]:
+        cell.pop("id", None)
+    made = versions.version(notebook, "student", "01_ten")
+    names = [cell["id"] for cell in made["cells"]]
+    assert len(set(names)) == len(names) and made["nbformat_minor"] == 5
+
+
+def test_one_is_notebook_one_and_not_ten():
+    assert [path.name[:2] for path in exercises.notebooks(PLACE, ["1", "10"])] == ["01", "10"]
+    with pytest.raises(NumnetError, match="no notebook begins with '00'"):
+        exercises.notebooks(PLACE, ["0"])
+
+
 def test_written_to_a_new_folder(tmp_path):
     out = numnet("course", "student", tmp_path / "class", "--only", "01,02")
     assert out[0] == 0 and re.fullmatch(r"2 notebooks with \d+ exercises in .*class\n", out[2])
@@ -167,7 +206,8 @@ def test_written_to_a_new_folder(tmp_path):
         (["student"], "DIR is missing"),
         (["pupil", "out"], "expected one of student, teacher, grade, slides"),
         (["student", "out", "--only", "99"], "--only: no notebook begins with '99'; expected one of 01, 02"),
-        (["student", "out", "--json"], "--json and --full belong to grade"),
+        (["student", "out", "--json"], "--json, --full and --seconds belong to grade"),
+        (["slides", "out", "--seconds", "5"], "--json, --full and --seconds belong to grade"),
         (
             ["student", "out", "--notebooks", "nowhere"],
             "no notebooks in nowhere; expected files like 01_….ipynb",
@@ -200,6 +240,33 @@ def test_a_notebook_twice_is_an_error(tmp_path, small_course):
         hand_in(student, tmp_path / "class" / "anna" / name)
     code, _, err = numnet("course", "grade", tmp_path / "class", "--notebooks", small_course)
     assert code == 2 and "01_ten was handed in twice" in err
+
+
+def test_who_handed_in_what(tmp_path):
+    for name in ("anna/01.ipynb", "berta/deep/01.ipynb", "berta/notes.pdf", "carl/photo.png"):
+        hand_in({}, tmp_path / name)
+    (tmp_path / "__pycache__").mkdir()
+    found = grading.submissions(tmp_path)
+    assert {name: len(paths) for name, paths in found.items()} == {"anna": 1, "berta": 1, "carl": 0}
+    found = grading.submissions(tmp_path / "berta")
+    assert {name: len(paths) for name, paths in found.items()} == {"deep": 1}
+    hand_in({}, tmp_path / "mia" / "01.ipynb")
+    hand_in({}, tmp_path / "mia" / "mia" / "02.ipynb")
+    (tmp_path / "mia" / "pictures").mkdir()
+    found = grading.submissions(tmp_path / "mia")
+    assert {name: len(paths) for name, paths in found.items()} == {"mia": 2}
+
+
+def test_the_checkouts_own_notebook_handed_in_is_said(tmp_path, small_course):
+    hand_in(exercises.read(small_course / "01_ten.ipynb"), tmp_path / "class" / "anna" / "01_ten.ipynb")
+    code, _, err = numnet("course", "grade", tmp_path / "class", "--notebooks", small_course)
+    assert code == 2 and "a notebook as the checkout has it; expected one that `numnet course student`" in err
+
+
+def test_the_hint_is_not_what_an_answer_printed():
+    printed = {"output_type": "stream", "text": f"shape (8, 3)\nyes   10 numbers out\n{WRONG}: seven taps\n"}
+    answer, test = {"outputs": []}, {"execution_count": 1, "outputs": [printed]}
+    assert grading._why(answer, test) == f"{WRONG}: seven taps"
 
 
 # ----------------------------------------------------------------------------------------- grading

@@ -81,6 +81,30 @@ def test_what_stands_on_a_slide():
     )
 
 
+def test_a_figure_has_no_text_of_another_section_or_of_an_exercise():
+    cells = [
+        {"cell_type": "markdown", "source": "## 1. First\n\nOf the first."},
+        {"cell_type": "markdown", "source": "### Exercise 3\n\nHow many steps?"},
+        {"cell_type": "code", "source": "", "outputs": [PICTURE]},
+        {"cell_type": "markdown", "source": "Of the second figure.\n\n## 2. Second"},
+        {"cell_type": "code", "source": "", "outputs": [PICTURE]},
+    ]
+    _, (first, second) = slides.sections({"cells": cells})
+    assert "<h2>1. First</h2>" in first and "How many" not in first
+    assert "<h2>2. Second</h2>" in second and "Of the second figure" not in second
+
+
+def test_a_list_ends_at_an_empty_line():
+    cells = [
+        {
+            "cell_type": "markdown",
+            "source": "## What you will know\n\n* one\n  and more;\n* two.\n\nRun the cells.",
+        }
+    ]
+    _, (only,) = slides.sections({"cells": cells})
+    assert "<li>one and more;</li><li>two.</li></ul>" in only
+
+
 def test_the_command(tmp_path):
     code, out, err = numnet("course", "slides", tmp_path / "slides", "--only", "02")
     assert code == 0 and out == "" and re.fullmatch(r"\d+ slides of 1 notebook in .*slides\n", err)

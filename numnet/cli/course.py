@@ -22,7 +22,6 @@ def course_arguments(parser):
     parser.add_argument(
         "--seconds",
         type=number(above=0),
-        default=grading.SECONDS,
         metavar="S",
         help=f"grade: the longest that a cell may run ({grading.SECONDS})",
     )
@@ -37,8 +36,8 @@ def course(arguments):
     if arguments.part == "grade":
         _grade(arguments, place)
         return
-    if arguments.json or arguments.full:
-        raise NumnetError(f"numnet course {arguments.part}: --json and --full belong to grade")
+    if arguments.json or arguments.full or arguments.seconds is not None:
+        raise NumnetError(f"numnet course {arguments.part}: --json, --full and --seconds belong to grade")
     if arguments.part == "slides":
         written = slides.write(arguments.folder, place, _words(arguments.only))
         say(
@@ -67,7 +66,7 @@ def _grade(arguments, place):
     reports = []
     for student, paths in handed_in.items():
         tell(f"grading {student}: {len(paths)} of {counted(len(known), 'notebook')}")
-        marks = grading.grade(paths, known, arguments.seconds, not arguments.full)
+        marks = grading.grade(paths, known, arguments.seconds or grading.SECONDS, not arguments.full)
         reports.append(_report(student, marks))
         if not arguments.json:
             print(_text(reports[-1]))

@@ -69,6 +69,7 @@ def read(path) -> dict:
 def notebooks(place, only=()) -> list[Path]:
     """The notebooks of a folder in order; ``only``: the two digits, or the beginnings of names, of those wanted."""
     found = sorted(place.glob("[0-9][0-9]_*.ipynb"))
+    only = [word.zfill(2) if word.isdigit() else word for word in only]  # 1 is 01, and not 10
     for word in only:
         if not any(path.name.startswith(word) for path in found):
             known = ", ".join(path.name[:2] for path in found)
@@ -88,19 +89,33 @@ def exercises(notebook, name="notebook") -> list[Exercise]:
     for index, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             headings = HEADING.findall(source(cell))
-            number = int(headings[-1]) if headings else number
+            if headings:
+                _require_check(number, name)
+                number = int(headings[-1])
         elif cell["cell_type"] == "code" and number is not None:
             parts = _split(source(cell))
             if parts is None:
                 continue
             found.append(_exercise(notebook, index, number, *parts, name))
             number = None
+    _require_check(number, name)
     return found
+
+
+def _require_check(number, name):
+    """Raise NumnetError if exercise ``number`` is still without a check; None: there is none to wait for."""
+    if number is not None:
+        raise NumnetError(
+            f"{name}: exercise {number} has no cell that ends in its check; expected a notebook as in the checkout"
+        )
 
 
 def _split(text):
     """(blank, check) of a cell that ends in the call of a check, else None."""
-    body = ast.parse(text).body
+    try:
+        body = ast.parse(text).body
+    except SyntaxError:  # %magic, or !command
+        return None
     last = body[-1] if body else None
     call = last.value if isinstance(last, ast.Expr) else None
     called = getattr(getattr(call, "func", None), "attr", "")
@@ -129,6 +144,12 @@ def given(blank) -> str:
         if not isinstance(node, ast.FunctionDef) and not _is_answer(node):
             kept += lines[node.lineno - 1 : node.end_lineno]
     return "\n".join(kept)
+
+
+def is_open(blank) -> bool:
+    """True if nobody has filled this blank in: it ends in ``answer = ...``."""
+    values = [node.value for node in ast.parse(blank).body if _is_answer(node)]
+    return bool(values) and isinstance(values[-1], ast.Constant) and values[-1].value is ...
 
 
 def _is_answer(node):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from numnet.course.exercises import read, source
 from numnet.course.versions import KEY, version
 from numnet.errors import NumnetError
+from numnet.lessons.check import OPEN, WRONG
 
 SECONDS = 120  # for one cell, with a cold kernel cache
 NEEDS = 'grading runs notebooks and needs nbclient, nbformat and ipykernel: pip install ".[notebooks]" in the checkout'
@@ -29,17 +30,20 @@ def submissions(place) -> dict[str, list[Path]]:
     """The notebooks in a folder by student.
 
     Notebooks in the folder itself are one student's, with the folder's name; those in each folder in it, however
-    deep, are one student's, with that folder's name (nbgrader's ``submitted`` is such a folder). Raises NumnetError if there
-    is none.
+    deep, are one student's, with that folder's name (nbgrader's ``submitted`` is such a folder). A folder without any is a
+    student who handed in nothing that can be graded: an empty list. Raises NumnetError if there is no notebook at all.
     """
     place = Path(place)
     if not place.is_dir():
         raise NumnetError(f"{place}: expected a folder with notebooks, or with a folder for each student")
-    found = {place.resolve().name: sorted(place.glob("*.ipynb"))}
-    for inner in sorted(path for path in place.iterdir() if path.is_dir()):
+    own, found = sorted(place.glob("*.ipynb")), {}
+    for inner in sorted(path for path in place.iterdir() if path.is_dir() and path.name[0] not in "._"):
         found[inner.name] = sorted(p for p in inner.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    found = {name: paths for name, paths in found.items() if paths}
-    if not found:
+    if own:  # folders without a notebook are then what stands beside it: pictures, data
+        found = {name: paths for name, paths in found.items() if paths}
+        name = place.resolve().name
+        found[name] = own + found.get(name, [])
+    if not any(found.values()):
         raise NumnetError(f"{place}: no notebook (.ipynb) here or in the folders in it")
     return found
 
@@ -50,6 +54,10 @@ def which(path, known) -> str:
     stem = notebook.get("metadata", {}).get(KEY, {}).get("notebook", Path(path).stem)
     if stem not in known:
         raise NumnetError(f"{path}: not a notebook of this course; expected one of {', '.join(known)}")
+    if not any(_marks(cell) for cell in notebook["cells"]):
+        raise NumnetError(
+            f"{path}: a notebook as the checkout has it; expected one that `numnet course student` wrote"
+        )
     return stem
 
 
@@ -196,4 +204,7 @@ def _why(answer, test):
     if error:
         return f"the cell of the answer stopped with {error.splitlines()[0]}"
     said = "".join(output.get("text", "") for output in test["outputs"]).strip()
-    return said.splitlines()[0] if said else f"the check stopped with {_error(test).splitlines()[0]}"
+    verdicts = [
+        line for line in said.splitlines() if line.startswith((OPEN, WRONG))
+    ]  # not what an answer printed
+    return verdicts[-1] if verdicts else f"the check stopped with {_error(test).splitlines()[0]}"

@@ -120,7 +120,8 @@ def sections(notebook) -> tuple[str, list[str]]:
                     slides.append(_slide("h2", name[1], _list(rest)))
                 elif name and not HEADING.match(block):
                     heading = _bare(name[1])
-                text = rest or text
+                # The text of another section, or of an exercise, is not about the next figure.
+                text = "" if HEADING.match(block) else rest if name else rest or text
         elif cell["cell_type"] == "code":
             for picture in _pictures(cell):
                 slides.append(_figure(heading or title, text, picture))
@@ -173,8 +174,10 @@ def _first(text):
 
 
 def _list(text):
-    items = [" ".join(item.split()) for item in re.split(r"^\* ", text, flags=re.MULTILINE)[1:]]
-    items[-1:] = [re.split(r"\s(?=\*\*Time|That product|Next:|You have all)", items[-1])[0]] if items else []
+    items = re.split(r"^\* ", text, flags=re.MULTILINE)[1:]
+    items = [
+        " ".join(item.split("\n\n")[0].split()) for item in items
+    ]  # what follows an empty line is no list
     return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
 
 

@@ -12,7 +12,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
-from numnet.course.exercises import FOLDED, exercises, notebooks, read, source
+from numnet.course.exercises import FOLDED, exercises, is_open, notebooks, read, source
 from numnet.errors import NumnetError
 
 SCHEMA = 3  # of nbgrader's metadata
@@ -52,8 +52,15 @@ def version(notebook, kind, stem) -> dict:
     if kind not in ("student", "teacher"):
         raise ValueError(f"kind: expected student or teacher, got {kind!r}")
     by_cell = {exercise.cell: exercise for exercise in exercises(notebook, stem)}
+    if kind == "student":
+        for exercise in by_cell.values():
+            if not is_open(exercise.blank):
+                raise NumnetError(
+                    f"{stem}: exercise {exercise.number} is filled in; expected `answer = ...`: put the notebook back"
+                )
     cells = []
     for index, cell in enumerate(notebook["cells"]):
+        cell = {"id": f"cell-{index}", **cell}  # notebooks of format 4.4 have no names of cells
         if index in by_cell:
             cells += _cells_of(by_cell[index], kind, cell)
         elif cell["cell_type"] == "code":
@@ -65,11 +72,8 @@ def version(notebook, kind, stem) -> dict:
             if text:
                 cells.append({**copy.deepcopy(cell), "source": text})
     metadata = {**copy.deepcopy(notebook["metadata"]), KEY: {"notebook": stem}}
-    return {
-        **{key: notebook[key] for key in ("nbformat", "nbformat_minor")},
-        "metadata": metadata,
-        "cells": cells,
-    }
+    minor = max(notebook["nbformat_minor"], 5)  # since 4.5 a cell has a name
+    return {"nbformat": notebook["nbformat"], "nbformat_minor": minor, "metadata": metadata, "cells": cells}
 
 
 def _cells_of(exercise, kind, cell):

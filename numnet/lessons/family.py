@@ -539,7 +539,11 @@ def exercise_6(net):
             print("yes  " if granted else "no   ", wish)
         return all(wanted.values())
 
-    return check(net, within, "see the lines with “no” above")
+    hint = (
+        f"32×32 colour images, 10 classes, at most {MOST_MACS:,} MACs and {MOST_PARAMETERS:,} parameters, a convolution with "
+        "a window, a squeeze-excite, a skip that adds: a “no” stands above for what is missing"
+    )
+    return check(net, within, hint)
 
 
 def exercise_7(answer):
