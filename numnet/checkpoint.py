@@ -141,9 +141,14 @@ def _brain_floats(path, header, names) -> dict:
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     for name in names:
         begin, end = header[name]["data_offsets"]
-        bits = np.frombuffer(content[start + begin : start + end].tobytes(), "<u2").astype(np.uint32)
-        arrays[name] = (bits << 16).view(np.float32).reshape(header[name]["shape"])
+        bits = np.frombuffer(content[start + begin : start + end].tobytes(), "<u2")
+        arrays[name] = widened(bits).reshape(header[name]["shape"])
     return arrays
+
+
+def widened(bits) -> np.ndarray:
+    """Brain floats, given as uint16, as float32: their upper half."""
+    return (np.asarray(bits, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def find(path, name: str) -> Path:

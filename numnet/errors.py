@@ -14,10 +14,18 @@ class Diverged(NumnetError):
     """A training whose numbers are no longer finite."""
 
 
-def tell(line: str) -> None:
-    """A line on standard error. If nobody takes it (a closed pipe, a terminal that is gone), the work goes on."""
+def say(text) -> None:
+    """A line for a person: on standard error, so that standard output holds results alone.
+
+    If nobody takes it (a closed pipe, a terminal that is gone), the work goes on.
+    """
     if sys.stderr is not None:
         try:
-            print(f"numnet: {line}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):
             pass
+
+
+def tell(line: str) -> None:
+    """``say`` in numnet's name."""
+    say(f"numnet: {line}")

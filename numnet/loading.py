@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str]) -> Net | Any:
     net.document      all that the file says besides its arrays: data set, recipe, state of the training, …
     net.path          the file itself
 
-    ``net.save(path, input=net.scaling, classes=net.class_names)`` writes such a file again.
+    ``net.save(path)`` writes such a file again.
 
     Raises NumnetError, one line, for a file that is missing, damaged, no checkpoint of numnet, or of a net
     that ``numnet.build`` did not make. A file that ``numnet quantise`` wrote gives a ``numnet.quantised.QuantisedNet``.
@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str]) -> Net | Any:
     path = checkpoint.find(path, "best")
     document = read_document(path)
     if files.is_quantised(document):
-        return _load_eights(path, document)
+        return _load_eights(path)
     description = _description(path, document)  # a small file must not have a large net made
     description.require(checkpoint.read_shapes(path), str(path))
     tensors, _ = checkpoint.read(path)
@@ -54,10 +54,14 @@ def load(path: str | os.PathLike[str]) -> Net | Any:
     return net
 
 
-def _load_eights(path, document) -> QuantisedNet:
-    """The net in eight bits of a checkpoint."""
+def _load_eights(path) -> QuantisedNet:
+    """The net in eight bits of a checkpoint: grids and weights of one look, since a training may replace the file."""
+    tensors, document = checkpoint.read(path)
+    _require_kinds(path, document)
+    if not files.is_quantised(document):
+        raise NumnetError(f"{path}: was replaced while it was read; try again")
     _known_format(path, document)
-    net = eights.load(path, document, checkpoint.read(path)[0])
+    net = eights.load(path, document, tensors)
     if net.class_names is not None and len(net.class_names) > net.classes:
         raise NumnetError(
             f"{path}: names {len(net.class_names)} classes, its net has {net.classes} output classes"
@@ -90,14 +94,24 @@ def require_floats(net, what) -> None:
         )
 
 
+def parts_of(net) -> set[str]:
+    """The names of the layers and blocks that have parameters."""
+    return {name.split(".")[0] for name in net.specs}
+
+
 def require_trained(net, what) -> None:
-    """Raise NumnetError for a net whose last layers were not in the file that it came from."""
+    """Raise NumnetError for a net that has layers which nobody has trained: no classifier, a new one, or all of them."""
     if net.classes == 0:
         raise NumnetError(
             f"{net.path}: {what} needs a net with a classifier, and this one has none (classes 0); train one: "
             f"numnet train DATASET --init {net.path}"
         )
     new = net.document.get("untrained")
+    if new and set(new) == parts_of(net):
+        raise NumnetError(
+            f"{net.path}: {what} needs a trained net, and this one has its first, random weights; train it first: "
+            f"numnet train DATASET --init {net.path}"
+        )
     if new:
         raise NumnetError(
             f"{net.path}: {what} needs a whole net, and this one came without its last layers ({', '.join(new)}); train them "
@@ -106,9 +120,10 @@ def require_trained(net, what) -> None:
 
 
 def describe_checkpoint(path, /, **options) -> Net | Any:
-    """The net of a checkpoint, or of a run directory's best one, without arrays; ``options``: keywords instead of its own.
+    """The net of a checkpoint, or of a run directory's best one, for its shapes and cost: a description without arrays.
 
-    Another framework's file too. Raises NumnetError as ``load`` does.
+    ``options``: keywords instead of its own. A net in eight bits (which has no options) and another framework's file come
+    with their arrays. Raises NumnetError as ``load`` does.
     """
     if is_foreign(path):
         return import_file(path, **options)
@@ -117,7 +132,7 @@ def describe_checkpoint(path, /, **options) -> Net | Any:
     if files.is_quantised(document):
         if options:
             raise NumnetError(f"{path}: a net in eight bits cannot be changed; expected no options of a net")
-        return _load_eights(path, document)
+        return _load_eights(path)
     return _description(path, document, **options)
 
 
@@ -133,9 +148,13 @@ def _description(path, document, /, **options) -> Net:
 def read_document(path) -> dict:
     """The document of a checkpoint, each part of the kind that its readers count on. Raises NumnetError."""
     document = checkpoint.read_meta(path)
+    _require_kinds(path, document)
+    return document
+
+
+def _require_kinds(path, document) -> None:
     _require(path, document, DOCUMENT)
     _require(path, document.get("training") or {}, TRAINING, "training.")
-    return document
 
 
 def _count(value):
@@ -202,6 +221,7 @@ DOCUMENT = {
         "a data set and its options",
     ),
     "source": (_object, "an object"),
+    "made": (_object, "an object"),
     "training": (_object, "an object"),
     "quantised": (_object, "an object"),
 }

@@ -20,6 +20,8 @@ from numnet.layers.layer import Layer, Pending, Workspace, backward_through, fin
 
 # Attributes that layers, optimisers and checkpoints share memory with: they are changed in place, never replaced.
 SHARED = ("flat", "flat_grad", "flat_buffers", "params", "grads", "buffers")
+# Of the document of a net that was loaded or trained: what a user of its weights must know, whoever saves them.
+KNOWN = ("untrained", "labels", "source", "dataset", "digest", "preset", "background", "recipe")
 
 
 class Views(dict[str, np.ndarray]):
@@ -51,7 +53,7 @@ class Net:
     that was spawned) have memory of their own. ``allocate=False`` makes a description: shapes and costs, no arrays.
     """
 
-    flat: np.ndarray  # None in a description, as the next two
+    flat: np.ndarray  # None in a description, as the next three
     flat_grad: np.ndarray
     flat_buffers: np.ndarray
     decay_mask: np.ndarray
@@ -210,6 +212,9 @@ class Net:
                 problem = f"this net's weights are for images of {before[0]}×{before[1]}, they do not fit {high}×{wide}"
         except ValueError as error:
             problem = f"this net has no room in images of {high}×{wide}: {error}"
+        except BaseException:  # of a layer of one's own; its reason is not known here
+            self._connect(before)
+            raise
         if problem:
             self._connect(before)
         elif self.config and "model" in self.config:  # what is saved is this net
@@ -327,8 +332,9 @@ class Net:
         """Freeze the layer or block ``name`` and all before it, and no other: no training changes a bit of them from here on.
 
         They run as in inference, with running statistics and without dropout; their gradients are 0, and weight decay
-        leaves them alone. None: from here on everything trains. Returns how many of the first parameters and buffers are
-        frozen. Raises NumnetError, and leaves the net as it was, for a name that the net does not have or that leaves
+        leaves them alone. (An optimiser that is at work keeps its velocity and its weight decay: call this before ``fit``,
+        not in its callbacks.) None: from here on everything trains. Returns how many of the first parameters and buffers
+        are frozen. Raises NumnetError, and leaves the net as it was, for a name that the net does not have or that leaves
         nothing to train.
         """
         names = [layer.name for layer in self.layers]
@@ -493,7 +499,10 @@ class Net:
             array[...] = tensors[name]
 
     def save(self, path: str | os.PathLike[str], *, half: bool = False, **meta: Any) -> None:
-        """One file: all tensors, and as JSON the configuration and whatever ``meta`` says (input scaling, classes …).
+        """One file: all tensors, and as JSON the configuration and whatever ``meta`` says.
+
+        What is known of a net that was loaded, or trained by ``fit``, goes along: ``input``, its scaling, ``classes``, their
+        names, and ``KNOWN``; ``meta`` wins over it.
 
         ``half``: all as float16 but the running variances, which may leave its range: about half the bytes. Loading
         gives the net's own dtype again.
@@ -503,7 +512,12 @@ class Net:
             tensors = {
                 name: a if name.endswith(".variance") else a.astype(np.float16) for name, a in tensors.items()
             }
-        checkpoint.write(path, tensors, {"format": 1, "config": self.config, "step": self.step, **meta})
+        document = getattr(self, "document", None) or {}
+        known = {"input": getattr(self, "scaling", None), "classes": getattr(self, "class_names", None)}
+        known |= {key: document.get(key) for key in KNOWN}
+        known = {key: value for key, value in known.items() if value is not None and key not in meta}
+        own = {"format": 1, "config": self.config, "step": self.step}
+        checkpoint.write(path, tensors, {**own, **known, **meta})
 
 
 def _require_batch_size(batch_size):

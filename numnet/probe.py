@@ -105,7 +105,9 @@ def linear_probe(
     made = with_head(net, len(data.classes))
     made.params["logits.weight"][...], made.params["logits.bias"][...] = weight, bias
     made.class_names, made.scaling = list(data.classes), scaling
-    made.document = {**made.document, "untrained": None}
+    # What is known of the new classifier, and not what its body was trained on
+    facts = {key: getattr(data, key, None) for key in ("digest", "preset", "background")}
+    made.document = {"source": (made.document or {}).get("source"), "dataset": data.name, **facts}
     made.notes = []
     return Probe(
         net=made,

@@ -1,9 +1,11 @@
-"""Names that others gave (files, folders, classes) as text that a terminal or a figure can show.
+"""Words for people: a number with its noun, a name that was meant, and names that others gave (files, folders, classes).
 
-A name may hold anything: line breaks, escape sequences, bytes that are no text (Python has them as surrogates), letters
-twice as wide as others, hundreds of characters. None of that may move a table, colour a terminal or stop a figure.
+A name that others gave may hold anything: line breaks, escape sequences, bytes that are no text (Python has them as
+surrogates), letters twice as wide as others, hundreds of characters. None of that may move a table, colour a terminal or
+stop a figure.
 """
 
+import difflib
 import unicodedata
 
 
@@ -67,3 +69,9 @@ def padded(text, columns, right=False) -> str:
 def counted(number, what) -> str:
     """“1 notebook”, “2 notebooks”."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def nearest(word, known) -> str:
+    """ " (did you mean …?)" if one of ``known`` is spelt like ``word``, else nothing."""
+    close = difflib.get_close_matches(str(word), list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -15,7 +15,7 @@ from cli_tools import numnet, start, works
 
 import numnet as library
 from numnet.cli import commands, nets
-from numnet.cli.arguments import Patience, columns, print_json
+from numnet.cli.arguments import IfSlow, columns, print_json
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -231,13 +231,13 @@ def test_columns():
     assert columns([("a", 1), None, ("bcd", 20)], right=(1,)) == "a     1\n───────\nbcd  20"
 
 
-def test_patience(capsys):
+def test_what_takes_long_is_said(capsys):
     """What takes long is said; what is over, or has begun to speak for itself, is not."""
-    with Patience("still reading", 0.02):
+    with IfSlow("still reading", 0.02):
         time.sleep(0.3)
-    with Patience("too soon", 5):
+    with IfSlow("too soon", 5):
         pass
-    with Patience("a bar is shown", 0.2) as patience:
+    with IfSlow("a bar is shown", 0.2) as patience:
         patience.on_start(None)
         time.sleep(0.4)
     assert capsys.readouterr() == ("", "still reading\n")

@@ -93,6 +93,23 @@ def test_names_that_differ_altogether(here):
     assert facts["classes"] == ["cat", "dog", "emu"] and err == ""
 
 
+@pytest.mark.parametrize(
+    ("first", "kept"), [(1, (0, 1, 2)), (1, (0, 1)), (1, (0, 2)), (0, (0, 1)), (0, (0, 2))]
+)
+def test_numbers_of_a_list_count_the_net_s_classes_from_where_they_begin(here, tmp_path, first, kept):
+    """Whether from 0 or from 1, and though images of some classes are missing."""
+    whole = judged("run", "photos")
+    lines = [f"{here}/photos/test/{CLASSES[n]}/{i}.png {n + first}" for n in kept for i in range(4)]
+    (tmp_path / "test_list.txt").write_text("\n".join(lines))
+    code, out, err = numnet("eval", "run", tmp_path, "--json", "--per-class")
+    facts = json.loads(out)
+    assert code == 0 and facts["matched_by"] == "number" and facts["images"] == 4 * len(kept)
+    for n in range(3):
+        assert facts["confusion"][n] == (whole["confusion"][n] if n in kept else [0, 0, 0])
+    begin = ", from 1 on" if first else ""
+    assert f"its classes are numbers{begin}: taken for those of the net's classes (blue, green, red)" in err
+
+
 def test_numbers_of_a_list_are_the_numbers_of_the_net(here):
     (here / "listed").mkdir()
     lines = [f"../photos/test/{name}/{i}.png {n}" for n, name in enumerate(CLASSES) for i in range(4)]
@@ -103,7 +120,7 @@ def test_numbers_of_a_list_are_the_numbers_of_the_net(here):
 
 def test_a_net_without_names(here):
     net = library.load("run")
-    net.save("nameless.safetensors", input=net.scaling)
+    net.save("nameless.safetensors", classes=None)
     code, out, err = numnet("eval", "nameless.safetensors", "photos", "--json")
     assert code == 0 and json.loads(out)["matched_by"] == "position"
     assert "the net's classes have no names: those of photos are taken by position" in err

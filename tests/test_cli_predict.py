@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 
@@ -78,6 +79,58 @@ def test_a_folder_a_pattern_and_a_list_are_their_images(here, monkeypatch):
         )
     finally:
         shutil.rmtree("photos/test/red/.thumbs")
+
+
+def test_a_pattern_of_folders_means_the_images_in_them_each_once(here):
+    """And with ** also the files, which are not seen twice for that."""
+    wanted = seen("photos/test")
+    for pattern in ("photos/te*", "photos/test/*", "photos/tes?/**", "./photos/test/**"):
+        assert [row["top"] for row in seen(pattern)] == [row["top"] for row in wanted], pattern
+
+
+def test_a_checkpoint_without_its_ending_is_one(here):
+    wanted = seen("photos/test/red/0.png")
+    for name in ("net", "net.v2"):
+        shutil.copy("net.safetensors", name)
+        results = json.loads(works("predict", name, "photos/test/red/0.png", "--json"))
+        assert [row["top"] for row in results] == [row["top"] for row in wanted]
+        assert results[0]["checkpoint"] == name
+
+
+@pytest.mark.parametrize(
+    "files, held",
+    [
+        ([], ""),
+        (["a.heic", "b.heic", "c.nef"], " (it holds 2 .heic, 1 .nef, which cannot be read)"),
+        (["notes.txt"], ""),
+    ],
+)
+def test_a_folder_without_an_image_is_named(here, tmp_path, files, held):
+    """Alone, as with a checkpoint before it."""
+    for file in files:
+        (tmp_path / file).write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    for before in ([], ["net.safetensors"]):
+        code, out, err = numnet("predict", *before, tmp_path)
+        assert code == 2 and out == "" and err.count("\n") == 1
+        assert err.startswith(f"numnet: error: {tmp_path}: a folder without images{held}, expected .jpg, "), (
+            err
+        )
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names that are no text")
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+def test_a_list_on_standard_input_with_names_that_are_no_text(here, monkeypatch, form):
+    """Of an archive from Windows, say: they are names of files all the same."""
+    odd = os.fsdecode(b"caf\xe9.png")
+    shutil.copy("photos/test/red/0.png", odd)
+    given = io.TextIOWrapper(io.BytesIO(b"caf\xe9.png\nnowhere \xe9.png\n"), "utf-8", "strict")
+    monkeypatch.setattr(sys, "stdin", given)
+    code, out, err = numnet("predict", "net.safetensors", "--list", "-", *form)
+    assert code == 2 and err.count("\n") == 1
+    assert "numnet: error: 1 of 2 images could not be read: nowhere " in err and "no such file" in err
+    if form == ["--json"]:
+        first = json.loads(out)[0]
+        assert first["image"] == odd and first["top"] == seen("photos/test/red/0.png")[0]["top"]
 
 
 def test_bad_images_cost_only_their_own_answers(here):

@@ -72,12 +72,32 @@ def test_other_images_are_refused(here, place, monkeypatch):
     shutil.rmtree("elsewhere/train/red")
     shutil.rmtree("elsewhere/test/red")
     assert "red missing now" in fails("--data", "elsewhere", "--epochs", 4)
+    assert history(here / "run") == history(place / "run") and (here / "run" / "result.json").exists()
+
+
+def test_images_that_are_gone(here, place):
+    """A run that is finished needs none; any other asks for them."""
     shutil.move(place / "photos", place / "gone")
     try:
+        result = json.loads(works("train", "--resume", "run", "--quiet", "--json"))
+        (here / "run" / "result.json").unlink()
         assert "which is missing; give their new place with --data DIR" in fails()
     finally:
         shutil.move(place / "gone", place / "photos")
-    assert history(here / "run") == history(place / "run") and (here / "run" / "result.json").exists()
+    assert result["epochs"] == 2 and result["checkpoint"] == "run/best.safetensors"
+
+
+def test_a_run_that_has_moved_is_drawn_where_it_is(here, place):
+    shutil.copy(place / "run" / "curves.png", here / "kept.png")
+    for run in (place / "run", here / "run"):
+        (run / "curves.png").unlink()
+    try:
+        options = ["--data", "elsewhere", "--epochs", 2, "--quiet", "--json"]
+        result = json.loads(works("train", "--resume", "run", *options))
+        assert result["checkpoint"] == "run/best.safetensors"
+        assert (here / "run" / "curves.png").is_file() and not (place / "run" / "curves.png").exists()
+    finally:
+        shutil.copy(here / "kept.png", place / "run" / "curves.png")
 
 
 def test_more_epochs(here, place):

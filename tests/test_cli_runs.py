@@ -17,6 +17,7 @@ import numnet as library
 from numnet import checkpoint
 from numnet.kernels import vectors
 from numnet.loading import PACKAGED
+from numnet.training import run
 from numnet.training.evaluate import evaluate
 
 
@@ -193,7 +194,8 @@ def test_train(here):
 def test_resume_of_a_finished_run_changes_nothing(here):
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (here / "run").iterdir()}
     code, out, err = numnet("train", "--resume", "run", "--json")
-    assert code == 0 and json.loads(out) == json.loads((here / "run.json").read_text()) and "finished" in err
+    result = {**json.loads((here / "run.json").read_text()), "checkpoint": "run/best.safetensors"}
+    assert code == 0 and json.loads(out) == result and "finished" in err
     assert before == {
         path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (here / "run").iterdir()
     }
@@ -275,6 +277,29 @@ def test_options_of_a_recipe(here):
     assert checkpoint.read_meta("options/best.safetensors")["input"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
 
 
+AUGMENT = {"crop": 4, "flip": "alternate", "cutout": 8}  # of the recipe cifar10
+
+
+@pytest.mark.parametrize(
+    "options, key, value",
+    [
+        (["--progressive", "[[0.5,0.5]]"], "progressive", [[0.5, 0.5]]),
+        (["--progressive", "[[0.5, 0.25], [0.75, 0.25]]"], "progressive", [[0.5, 0.25], [0.75, 0.25]]),
+        (["--progressive", "none"], "progressive", None),
+        (["--model", "mobilenet_v2", "--progressive", "[[0.5,0.5]]"], "progressive", [[0.5, 0.5]]),
+        (["--border", "reflect"], "augment", {**AUGMENT, "border": "reflect"}),
+        (["--border", "zero", "--crop", "2"], "augment", {**AUGMENT, "crop": 2, "border": "zero"}),
+    ],
+)
+def test_stages_and_borders_come_into_the_recipe(here, monkeypatch, options, key, value):
+    merged = []
+    monkeypatch.setattr(run, "_run", lambda dataset, recipe, *rest: merged.append(recipe))
+    monkeypatch.setattr("numnet.cli.train._report", lambda *arguments: None)
+    plain = run.plan("photos", "cifar10")
+    works("train", "photos", "--recipe", "cifar10", *options, "--quiet")
+    assert merged[0][key] == value != plain[key]
+
+
 # ------------------------------------------------------------------------------------------- load
 
 
@@ -292,7 +317,8 @@ def test_load(here):
     net.save("copy.safetensors")
     again = library.load("copy.safetensors")
     assert np.array_equal(net.forward(x), again.forward(x)) and again.config == net.config
-    assert again.class_names is None and again.scaling is None
+    assert again.class_names == net.class_names and again.scaling == net.scaling
+    assert again.document["digest"] == net.document["digest"] and again.document["recipe"]["epochs"] == 4
 
 
 # ------------------------------------------------------------------------------------------- eval
@@ -411,7 +437,7 @@ def test_a_net_of_one_s_own_summed_up_and_drawn(here):
 def test_predict_without_names(here):
     """A net that was saved by hand: numbers for names, and the scaling from the option."""
     net = library.load("run")
-    net.save("bare.safetensors")
+    net.save("bare.safetensors", input=None, classes=None)
     code, _, err = numnet("predict", "bare.safetensors", "photos/test/red/0.png")
     assert code == 2 and "names no input scaling; name one with --scaling" in err
     results = json.loads(
@@ -531,6 +557,9 @@ MISTAKES = [
     # nets
     (["summary"], "MODEL is missing; see `numnet summary --help`"),
     (["summary", "mobilnet_v1"], r"expected one of mobilenet_v1.* \(did you mean mobilenet_v1\?\)"),
+    (["summary", "missing.onnx"], r"missing\.onnx: no such checkpoint; expected a \.safetensors file or a run"),
+    (["cost", "missing.tflite"], r"missing\.tflite: no such checkpoint"),
+    (["summary", "missing.H5"], r"missing\.H5: no such checkpoint"),
     (["summary", "mobilenet_v1", "--widht", "1"], r"has no option --widht \(did you mean --width\?\)"),
     (["summary", "mobilenet_v1", "--width"], "--width: expected one argument"),
     (["summary", "mobilenet_v1", "--width", "0"], "--width: expected a number above 0, at most 8, got '0'"),
@@ -585,6 +614,10 @@ MISTAKES = [
     ([*TRAIN, "--preset", "crop"], "--preset: expected one of torchvision"),
     ([*TRAIN, "--crop", "-1"], "--crop: expected a number of pixels, got '-1'"),
     ([*TRAIN, "--no-augment", "--crop", "2"], "--no-augment: cannot be used with --crop"),
+    ([*TRAIN, "--progressive", "half"], "--progressive: expected a list of .*, or none, got 'half'"),
+    ([*TRAIN, "--progressive", "[[0.5,0.7],[0.7,0.4]]"], "--progressive: .* together less than all epochs"),
+    ([*TRAIN, "--border", "reflct"], r"one of zero, reflect, got 'reflct' \(did you mean reflect\?\)"),
+    ([*TRAIN, "--no-augment", "--border", "reflect"], "--no-augment: cannot be used with --border"),
     ([*TRAIN, "--validation", "99"], "99 images cannot be held back"),
     ([*TRAIN, "--memory", "lots"], "memory: expected bytes, or a size like 500M or 4G, got 'lots'"),
     ([*TRAIN, "--threads", "0"], "--threads: expected an integer of at least 1, got '0'"),

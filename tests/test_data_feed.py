@@ -187,6 +187,9 @@ def test_images_that_cannot_be_held_back(count):
         (IMAGES.astype(np.float32), np.arange(50), "images: expected uint8"),
         (IMAGES[..., :2], np.arange(50), r"images: expected uint8 \(N, H, W, 3\)"),
         (IMAGES, np.arange(49), "labels: expected 50, one an image"),
+        (IMAGES, np.arange(50) / 2, "labels: expected whole numbers from 0 on"),
+        (IMAGES, np.arange(50) - 1, "labels: expected whole numbers from 0 on"),
+        (IMAGES, np.where(np.arange(50) < 49, 0, np.nan), "labels: expected whole numbers from 0 on"),
     ],
 )
 def test_arrays_that_are_no_split(images, labels, says):

@@ -1,5 +1,7 @@
 """Image folders and file lists, with everything that people's folders hold."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,15 +61,20 @@ def test_train_and_test(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_validation_folder(tmp_path):
+def test_a_validation_folder(tmp_path, capsys):
     fill(tmp_path / "train", dict(ant=4, bee=3))
     fill(tmp_path / "val", dict(ant=2, bee=1))
     read = load(tmp_path)
     assert read.validation is None and read.test.labels.tolist() == [0, 0, 1]
     fill(tmp_path / "test", dict(ant=1, bee=1))
+    assert load(tmp_path).said == [] and capsys.readouterr().err.count("\n") == 1  # that of the lines above
     read = load(tmp_path, validation=5)  # its own wins
     assert read.validation.labels.tolist() == [0, 0, 1] and read.test.labels.tolist() == [0, 1]
     assert len(read.train) == 7
+    wanted = f"numnet: {tmp_path}: has 3 validation images of its own: none is held back\n"
+    assert capsys.readouterr().err == wanted
+    assert load(tmp_path, validation="test").validation.labels.tolist() == [0, 1]
+    assert capsys.readouterr().err == "", "asked for, and done"
 
 
 def test_classes_alone(tmp_path):
@@ -88,6 +95,67 @@ def test_folders_in_classes(tmp_path):
     photo(CLASSES["ant"]).save(tmp_path / "train" / "ant" / "more" / "deeper" / "x.JPEG")
     fill(tmp_path / "test", dict(bee=1))
     assert load(tmp_path).train.labels.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("classes", "outer", "inner"),
+    [
+        ("archive/photos/photos", "archive/photos", "archive/photos/photos"),
+        ("archive/train", "archive", "archive/train"),
+        ("archive/images/train", "archive", "archive/images"),
+        ("archive/images/train", "archive/images", "archive/images/train"),
+    ],
+)
+def test_a_folder_that_was_trained_on_is_recognised_one_level_in_and_one_level_out(
+    tmp_path, classes, outer, inner, capsys
+):
+    """And no longer once a file in it has changed, been added, or been renamed."""
+    fill(tmp_path / classes, dict(ant=6, bee=5))
+    folders = [tmp_path / outer, tmp_path / inner]
+    for one, other in (folders, folders[::-1]):
+        read = load(one)
+        trained = {"dataset": str(one), "digest": read.digest}
+        found = data.load_for_evaluation(other, resolution=16, trained=trained)
+        assert found.part == "test" and (found.split.images == read.test.images).all()
+        said = f"{other}: the net was trained on this folder: judged by the 2 of its 11 images"
+        assert said in capsys.readouterr().err
+    ant = tmp_path / classes / "ant"
+    for change in (
+        lambda: photo((9, 9, 9)).save(ant / "02.png"),
+        lambda: photo((9, 9, 9)).save(ant / "more.png"),
+        lambda: (ant / "more.png").rename(ant / "more still.png"),
+    ):
+        trained = [{"digest": load(folder).digest} for folder in folders]
+        change()
+        for folder, known in zip(folders, trained[::-1]):
+            found = data.load_for_evaluation(folder, resolution=16, trained=known)
+            assert found.part == "all" and len(found.split) >= 11
+    assert "was trained on" not in capsys.readouterr().err
+
+
+def test_folders_without_an_image_and_lists_of_paths_of_two_kinds_were_not_trained_on(tmp_path, monkeypatch):
+    """Neither has a folder that holds all of its files."""
+    fill(tmp_path / "empty", dict(ant=0, bee=0))
+    with pytest.raises(NumnetError, match="empty: no all images"):
+        data.load_for_evaluation(tmp_path / "empty", resolution=16, trained={"digest": "of another"})
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "mixed", dict(ant=2, bee=2))
+    lines = [f"{name}/0{i}.png {n}" for n, name in enumerate(("ant", "bee")) for i in range(2)]
+    lines[1] = str(tmp_path / "mixed" / lines[1])
+    (tmp_path / "mixed" / "train_list.txt").write_text("\n".join(lines))
+    found = data.load_for_evaluation("mixed", resolution=16, trained={"digest": "of another"})
+    assert found.part == "all" and right(found.split) and len(found.split) == 4
+
+
+def test_a_folder_called_as_a_built_in_set_has_an_absolute_name(tmp_path, monkeypatch):
+    """By its name a checkpoint's readers know how its photographs were resized."""
+    fill(tmp_path / "shapes", dict(ant=3, bee=3))
+    monkeypatch.chdir(tmp_path)
+    for path in ("./shapes", "shapes/", Path("shapes")):
+        read = load(path)
+        assert read.name == str(Path("shapes").absolute()) and read.classes == ["ant", "bee"]
+    (tmp_path / "shapes").rename("forms")
+    assert load("./forms").name == "forms"
 
 
 def write_lists(folder, names=None):

@@ -117,6 +117,7 @@ def test_what_lies_beside_is_named(tmp_path, capsys):
     read = load(tmp_path)  # an unlabelled test folder: the labelled val judges
     assert len(read.train) == len(read.test) == 6
     said = capsys.readouterr().err
+    assert f"{tmp_path}: no test images: its validation images are the test set" in said
     assert "test: not used: 3 images without class folders" in said and "not used: extra, next to" in said
     assert "seg_pred: not used: 3 images without class folders" in said
     assert "train: not used: 2 images next to the class folders, without a class" in said
@@ -137,6 +138,15 @@ def test_a_test_set_out_of_the_training_images_is_said(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "test: not used: 5 images without class folders" in said
     assert "no labelled images for testing: a fifth of each class's training images is the test set" in said
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_validation_images_that_become_the_test_set_are_said(tmp_path, turned, capsys):
+    pairs = [(split, name) for split in ("train", "val") for name in ("ant", "bee")]
+    make(tmp_path, *("/".join(reversed(pair) if turned else pair) for pair in pairs))
+    read, line = load(tmp_path), f"{tmp_path}: no test images: its validation images are the test set"
+    assert len(read.test) == 6 and read.validation is None
+    assert capsys.readouterr().err == f"numnet: {line}\n" and read.said == [line]
 
 
 def test_classes_of_one_pattern_are_asked_about(tmp_path, capsys):
@@ -195,6 +205,53 @@ def test_hidden_folders(tmp_path, capsys):
     line = capsys.readouterr().err
     assert line.startswith(f"numnet: {tmp_path}: 14 images in hidden folders left out: 3 __MACOSX, ")
     assert "2 .Trash-1000" in line and line.count("\n") == 1
+
+
+def a_run(folder):
+    """What a training leaves behind, with a picture of its curves."""
+    photos(folder, 1)
+    (folder / "last.safetensors").touch()
+
+
+@pytest.mark.parametrize(
+    "places",
+    [["run"], ["runs/photos-1", "runs/photos-2"], ["runs/plan/a", "runs/b", "runs/.old/c"], ["ant/run"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("splits", [(".",), ("train", "test")])
+def test_runs_among_the_photographs_are_no_class_and_hold_no_image(tmp_path, splits, places, capsys):
+    """Training, its digest and what an evaluation judges by stay what they were."""
+    make(tmp_path, *(f"{split}/{name}" for split in splits for name in ("ant", "bee")), count=6)
+    before, trained = load(tmp_path), {"digest": load(tmp_path).digest}
+    judges = data.load_for_evaluation(tmp_path, resolution=8, trained=trained)
+    for place in places:
+        a_run(tmp_path / splits[0] / place)
+    capsys.readouterr()
+    after = load(tmp_path)
+    assert after.classes == ["ant", "bee"] and after.digest == before.digest and after.skipped == []
+    for part in ("train", "test"):
+        assert (getattr(after, part).images == getattr(before, part).images).all()
+    again = data.load_for_evaluation(tmp_path, resolution=8, trained=trained)
+    assert (again.classes, again.part) == (judges.classes, judges.part) == (["ant", "bee"], "test")
+    assert (again.split.images == judges.split.images).all()
+    assert "in hidden folders left out: " in capsys.readouterr().err
+
+
+def test_a_folder_around_photographs_is_found_though_a_run_lies_among_them(tmp_path):
+    """It holds nothing but folders, of which one is a run, as a folder of runs does."""
+    make(tmp_path, "photos/train/ant", "photos/train/bee", "photos/test/ant", "photos/test/bee")
+    a_run(tmp_path / "photos" / "train" / "run")
+    a_run(tmp_path / "photos" / "run")
+    read = load(tmp_path)
+    assert read.classes == ["ant", "bee"] and len(read.train) == len(read.test) == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_out_of_the_folder_of_runs_ends(tmp_path):
+    make(tmp_path, "ant", "bee", count=5)
+    a_run(tmp_path / "runs" / "a")
+    os.symlink("..", tmp_path / "runs" / "up")
+    assert load(tmp_path).classes == ["ant", "bee"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")

@@ -149,7 +149,14 @@ def test_numbers_from_one(flowers, names):
     write(flowers, rows(line), rows(line, [2]))
     if names:
         (flowers / "label_list.txt").write_text(names)
-    assert any("begin at 1" in text for text in check(flowers, NAMES if names else ("1", "2", "3")).said)
+    read = check(flowers, NAMES if names else ("1", "2", "3"))
+    assert any("begin at 1" in text for text in read.said) and read.first == (0 if names else 1)
+    assert data.load_for_evaluation(flowers, resolution=8).first == read.first
+
+
+def test_numbers_from_zero(flowers):
+    write(flowers, rows(), rows(numbers=[2]))
+    assert check(flowers).first == data.load_for_evaluation(flowers, resolution=8).first == 0
 
 
 def test_numbers_with_gaps(flowers):

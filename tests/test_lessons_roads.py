@@ -55,7 +55,7 @@ def test_plans_can_be_read():
     """Each row of a plan changes the recipe, and is a training that numnet accepts."""
     from numnet.training import run, sweep
 
-    files = sorted((roads._runs_folder() / "plans").glob("*.json"))
+    files = sorted((roads.runs_folder() / "plans").glob("*.json"))
     assert len(files) >= 2
     for file in files:
         plans = [run.plan(entry.dataset, entry.recipe, entry.flags) for entry in sweep.read(file).entries]

@@ -128,11 +128,11 @@ def test_the_longer_trainings_are_of_nets_that_were_searched():
 
 def test_the_page_shows_the_rivals_as_they_were_kept():
     """docs/howto/search.md: mean and standard deviation over three seeds, of the best net of each search and one by hand."""
-    kept, found = searching._runs_folder() / "search" / "rivals.jsonl", {}
+    kept, found = searching.runs_folder() / "search" / "rivals.jsonl", {}
     for line in kept.read_text("utf-8").splitlines():
         row = json.loads(line)
         found.setdefault(row["who"], []).append(row)
-    page = (searching._runs_folder().parents[1] / "docs" / "howto" / "search.md").read_text("utf-8")
+    page = (searching.runs_folder().parents[1] / "docs" / "howto" / "search.md").read_text("utf-8")
     for who, rows in found.items():
         values = [100 * row["long"] for row in rows]
         assert sorted(row["seed"] for row in rows) == [1, 2, 3]

@@ -13,6 +13,7 @@ from numnet.blocks import Conv, Norm
 from numnet.errors import NumnetError
 from numnet.layers import Dense, GlobalAverage, MaxPool
 from numnet.layers.layer import finish
+from numnet.net import KNOWN
 
 SMALL = {"width": 0.25, "resolution": 32, "classes": 10}
 
@@ -294,12 +295,49 @@ def test_a_side_that_is_none(side):
     assert net.input_shape == (32, 32, 3)
 
 
+def test_a_layer_that_stumbles_leaves_the_net_as_it_was():
+    class Picky(Scale):
+        def connect(self, shape):
+            if shape[0] < 16:
+                raise LookupError("of its own")
+            return super().connect(shape)
+
+    net = numnet.Net([Conv(4, 3), Picky(), GlobalAverage(), Dense(2)], (16, 16, 3))
+    with pytest.raises(LookupError):
+        net.resize(8)
+    assert net.input_shape == (16, 16, 3) and net.layers[0].output_shape == (16, 16, 4)
+    assert net.predict(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 2)
+
+
 def test_a_resized_net_is_saved_at_its_side(tmp_path):
     net = build()
     net.resize(48)
     net.save(tmp_path / "net.safetensors")
     assert numnet.load(tmp_path / "net.safetensors").input_shape == (48, 48, 3)
     assert numnet.with_head(net, 3).input_shape == (48, 48, 3)
+
+
+def test_what_is_known_of_a_loaded_net_is_saved_with_it(tmp_path):
+    half, unit = {"mean": [0.5] * 3, "std": [0.5] * 3}, {"mean": [0.0] * 3, "std": [1.0] * 3}
+    names = list("abcdefghij")
+    facts = {
+        "untrained": ["logits"], "labels": "imagenet", "source": {"framework": "keras"}, "dataset": "photos",
+        "digest": "4f", "preset": "stretch", "background": "grey", "recipe": {"epochs": 3},
+    }  # fmt: skip
+    assert set(facts) == set(KNOWN)
+    files = [tmp_path / f"{name}.safetensors" for name in ("trained", "again", "other")]
+    build(dtype="float32").save(files[0], input=half, classes=names, command="numnet train", **facts)
+    numnet.load(files[0]).save(files[1])
+    again = numnet.load(files[1])
+    assert again.scaling == half and again.class_names == names and "command" not in again.document
+    assert {key: again.document[key] for key in KNOWN} == facts
+    again.save(files[2], input=unit, untrained=None, preset="keras")
+    other = numnet.load(files[2])
+    assert other.scaling == unit and other.class_names == names, "what is said wins, the rest stays"
+    assert {key: other.document[key] for key in KNOWN} == {**facts, "untrained": None, "preset": "keras"}
+    build(dtype="float32").save(files[0])
+    known = set(numnet.load(files[0]).document)
+    assert known == {"format", "config", "step"}, "nothing is known of a net that was built"
 
 
 @pytest.mark.parametrize("end", [[], [GlobalAverage()], [GlobalAverage(), Dense(10)]])

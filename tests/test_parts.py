@@ -109,6 +109,14 @@ def test_another_head_on_a_loaded_net(tmp_path):
     )
 
 
+def test_a_new_head_that_was_saved_is_not_taken_for_trained(tmp_path, capsys):
+    file = tmp_path / "net.safetensors"
+    trained().save(file, classes=list("abcde"), input={"mean": [0.5] * 3, "std": [0.5] * 3})
+    numnet.with_head(numnet.load(file), 3).save(tmp_path / "other.safetensors")
+    assert main(["predict", tmp_path / "other.safetensors", "photo.jpg"]) == 2
+    assert "needs a whole net, and this one came without its last layers (logits)" in capsys.readouterr().err
+
+
 def test_v3_s_wide_layer_stays_unless_the_head_is_another():
     net = trained("mobilenet_v3_small")
     same = numnet.with_head(net, 3)

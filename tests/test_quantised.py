@@ -1,21 +1,23 @@
 """Nets in eight bits: fast steps against definitions, files, the report, the command, and what is refused."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from cli_tools import CLASSES, numnet, works, write_images
+from PIL import Image
 from test_weights import images, random_net, randomised
 
 import numnet as library
-from numnet import checkpoint, data, quantised
+from numnet import checkpoint, data, loading, quantised
 from numnet.blocks import Branches, Conv, Norm, Pointwise, Sequence
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
 from numnet.kernels.activations import CODES
 from numnet.kernels.eight_bits import Grid
-from numnet.layers import Activation, AveragePool, Dense, Flatten, GlobalMax, MaxPool
+from numnet.layers import Activation, AveragePool, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 from numnet.quantised import equalise
 from numnet.quantised.ranges import METHODS, Histogram, choose
 from numnet.quantised.steps import CUTS, run, trace
@@ -114,7 +116,7 @@ def test_maxima_keep_the_grid_and_parts_move_to_that_of_the_whole():
         reals = [whole.reals(maps[i], i).astype(np.float64) for i in step.reads]
         got = whole.reals(maps[number + 1], number + 1)
         if step.kind == "maximum":
-            assert step.grid == whole._grids[step.reads[0]] and np.isin(got, reals[0]).all(), step.name
+            assert step.grid == whole.grids[step.reads[0]] and np.isin(got, reals[0]).all(), step.name
         if step.kind == "concat":
             want = np.concatenate(reals, axis=-1)
             low, high = ((end - step.grid.zero) * step.grid.scale for end in (0, 255))
@@ -127,11 +129,11 @@ def test_maxima_keep_the_grid_and_parts_move_to_that_of_the_whole():
 def test_parts_that_have_the_grid_of_the_whole_are_copied():
     """By ``minmax`` a part that goes as far as the whole has its grid."""
     whole = quantised.quantise(branched(), some(branched()), method="minmax")
-    whole._prepare()
+    whole.prepare()
     sizes = set()
     for step, packed in zip(whole.steps, whole._ready):
         if step.kind == "concat":
-            equal = [whole._grids[i] == step.grid for i in step.reads]
+            equal = [whole.grids[i] == step.grid for i in step.reads]
             assert [table.size for table in packed] == [0 if each else 256 for each in equal]
             sizes |= {table.size for table in packed}
     assert sizes == {0, 256}
@@ -261,6 +263,43 @@ def test_a_file_gives_the_same_net_again(v3, tmp_path):
         "int32",
         "float32",
     }
+
+
+def replaced_after_the_first_look(monkeypatch, file, other):
+    """The file's document is read, and then its place taken by ``other``, as by a training that goes on."""
+
+    def look(path):
+        found = read(path)
+        os.replace(other, file)
+        return found
+
+    read = loading.read_document
+    monkeypatch.setattr(loading, "read_document", look)
+
+
+@pytest.mark.parametrize("use", [library.load, loading.describe_checkpoint])
+def test_a_file_that_is_replaced_while_it_is_read_gives_one_net_and_no_mixture(
+    v3, tmp_path, monkeypatch, use
+):
+    net, whole, x = v3
+    file, other = tmp_path / "best.safetensors", tmp_path / "other.safetensors"
+    whole.save(file)
+    newer = quantised.quantise(net, 3 * x, method="minmax")
+    newer.save(other)
+    assert newer.grid != whole.grid
+    replaced_after_the_first_look(monkeypatch, file, other)
+    found = use(file)
+    assert found.grid == newer.grid and (found.predict(x) == newer.predict(x)).all()
+
+
+def test_a_file_that_becomes_one_of_floats_while_it_is_read_is_one_line(v3, tmp_path, monkeypatch):
+    net, whole, _ = v3
+    file, other = tmp_path / "best.safetensors", tmp_path / "other.safetensors"
+    whole.save(file)
+    net.save(other)
+    replaced_after_the_first_look(monkeypatch, file, other)
+    with pytest.raises(NumnetError, match=r"best.safetensors: was replaced while it was read; try again$"):
+        library.load(file)
 
 
 def test_copies_and_threads(v3):
@@ -413,6 +452,36 @@ def test_damaged_files_are_one_line(v3, tmp_path, change):
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: [Pointwise(6, activation="hswish"), GlobalAverage(), Dense(3)],
+        lambda: [GlobalAverage(keep=True), Conv(3, 1), Flatten()],
+        lambda: [MaxPool(2), GlobalAverage(), Dense(3)],
+    ],
+    ids=["in front of a convolution", "of an average", "of a maximum"],
+)
+def test_the_factor_of_paddles_dropout_goes_into_the_weights_behind_it(behind):
+    net = library.Net([Conv(8, 3, activation="relu"), Dropout(0.5, downscale=True), *behind()], (8, 8, 3))
+    x = some(net)
+    want = net.predict(x)
+    got = quantised.quantise(net, x, method="minmax").predict(x)
+    assert np.linalg.norm(got - want) <= 0.03 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize(
+    "behind, place",
+    [
+        (lambda: [Activation("hswish"), GlobalAverage(), Dense(3)], "in front of activation"),
+        (lambda: [GlobalAverage()], "at the end of this net"),
+    ],
+)
+def test_a_factor_without_weights_behind_it_is_refused(behind, place):
+    net = library.Net([Conv(8, 3, activation="relu"), Dropout(0.5, downscale=True), *behind()], (8, 8, 3))
+    with pytest.raises(NumnetError, match=f"factor of Dropout.* {place}"):
+        quantised.quantise(net, some(net))
+
+
 def test_what_is_refused(v3):
     net, whole, x = v3
     for bad, words in (
@@ -504,6 +573,65 @@ def test_the_test_counts_by_the_names_of_the_classes(place, monkeypatch):
     assert out["float_accuracy"] == floats["accuracy"] and out["test_accuracy"] == eights["accuracy"]
     assert floats["loss"] != json.loads(works("eval", "net.safetensors", "fewer", "--json"))["loss"]
     assert out["test_loss"] == pytest.approx(eights["loss"], rel=1e-6)
+
+
+def save_a_seeing_net(file):
+    """A net of random weights whose answers differ from image to image."""
+    tiny = {"width": 0.125, "resolution": 16, "strides": "cifar", "shallow": True}
+    net, rng = library.build("mobilenet_v1", classes=3, seed=1, **tiny), np.random.default_rng(0)
+    net.params["logits.weight"][...] = rng.normal(size=net.params["logits.weight"].shape)
+    for _ in range(30):  # batch norm's running statistics
+        net.forward(rng.normal(size=(8, 16, 16, 3)).astype(np.float32), training=True)
+    net.save(file, input=HALF, classes=list(CLASSES))
+
+
+@pytest.mark.parametrize("kept", [CLASSES, CLASSES[:2]])
+def test_the_test_counts_numbers_of_lists_from_where_they_begin(place, tmp_path, kept):
+    net, whole = tmp_path / "net.safetensors", tmp_path / "q.safetensors"
+    save_a_seeing_net(net)
+    for part, count in (("train", 8), ("test", 3)):
+        lines = [
+            f"{place}/photos/{part}/{c}/{i}.png {n}" for n, c in enumerate(kept, 1) for i in range(count)
+        ]
+        (tmp_path / f"{part}_list.txt").write_text("\n".join(lines))
+        for c in kept:
+            shutil.copytree(place / "photos" / part / c, tmp_path / "photos" / part / c)
+    options = ["-o", whole, "--test", "--images", 16, "--json"]
+    out = json.loads(works("quantise", net, tmp_path, *options))
+    floats, eights = (json.loads(works("eval", file, tmp_path / "photos", "--json")) for file in (net, whole))
+    assert out["float_accuracy"] == floats["accuracy"] and out["test_accuracy"] == eights["accuracy"]
+    assert out["test_loss"] == pytest.approx(eights["loss"], rel=1e-6)
+
+
+def test_the_background_is_kept_for_those_who_use_the_net(tmp_path, monkeypatch):
+    """Images are read with it here, and by eval and predict without a word."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    save_a_seeing_net("net.safetensors")
+    for part in ("train", "test"):
+        for name in CLASSES:
+            (tmp_path / "glass" / part / name).mkdir(parents=True)
+            for i in range(6):
+                pixels = rng.integers(0, 255, (20, 20, 4), dtype=np.uint8)
+                pixels[..., 3] = 255 * (np.arange(20) > 12)
+                Image.fromarray(pixels).save(tmp_path / "glass" / part / name / f"{i}.png")
+    options = ["--images", 16, "--test", "--background", "white", "--json"]
+    out = json.loads(works("quantise", "net.safetensors", "glass", "-o", "q.safetensors", *options))
+    assert out["background"] == "white"
+    kept = json.loads(works("eval", "q.safetensors", "glass", "--json"))
+    assert kept["accuracy"] == out["test_accuracy"]
+    assert kept["loss"] == pytest.approx(out["test_loss"], rel=1e-6)
+    told = {
+        name: json.loads(works("eval", "q.safetensors", "glass", "--json", "--background", name))["loss"]
+        for name in ("white", "black")
+    }
+    assert kept["loss"] == told["white"] != told["black"]
+    photo = "glass/test/red/0.png"
+    seen = [
+        json.loads(works("predict", "q.safetensors", photo, "--json", *more))[0]["top"]
+        for more in ([], ["--background", "white"], ["--background", "black"])
+    ]
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_load_weights_refuses_it_in_one_line(place):

@@ -34,7 +34,7 @@ def test_training_sees_the_net_of_eight_bits(model):
     whole, maps = net.fake.whole(), net.fake.kept[2]
     want = whole.maps(eight_bits.quantise(x, whole.grid))
     equal = []
-    for real, q, grid in zip(maps, want, whole._grids):
+    for real, q, grid in zip(maps, want, whole.grids):
         if grid is not None:
             steps = np.rint(real / grid.scale) + grid.zero - q
             assert np.abs(steps).max() <= 1
@@ -51,10 +51,10 @@ def test_training_sees_each_step_of_googlenet():
     net.fake = FakeQuantised.of(net, x, "minmax")
     net.forward(x, training=True)
     whole, maps = net.fake.whole(), net.fake.kept[2]
-    whole._prepare()
+    whole.prepare()
     eights = [
         (np.rint(real / grid.scale) + grid.zero).astype(np.uint8)
-        for real, grid in zip(maps, whole._grids[:-1])
+        for real, grid in zip(maps, whole.grids[:-1])
     ]
     for number, step in enumerate(whole.steps[:-1]):
         y = np.empty((len(x), *step.shape), np.uint8)
@@ -274,7 +274,11 @@ def test_two_threads_train_as_one(start):
 
 
 def test_what_does_not_go_together_is_one_line(start, tmp_path):
-    for more, words in (({"ema": 0.9}, "has no ema"), ({"freeze": "stem"}, "has no freeze")):
+    for more, words in (
+        ({"ema": 0.9}, "has no ema"),
+        ({"freeze": "stem"}, "has no freeze"),
+        ({"optimiser": "muon"}, "quantise: muon gives .* expected another optimiser, such as sgd"),
+    ):
         with pytest.raises(NumnetError, match=words):
             fit(copy_of(start[0]), start[1], **SETTINGS, **more)
     net = copy_of(start[0])
@@ -284,8 +288,10 @@ def test_what_does_not_go_together_is_one_line(start, tmp_path):
     write_images(tmp_path / "photos", train=8, test=2)
     code, _, err = numnet("train", tmp_path / "photos", "--quantise")
     assert code == 2 and err.count("\n") == 1 and "expected --init CHECKPOINT" in err
-    code, _, err = numnet("train", tmp_path / "photos", "--quantise", "--budget", "15min")
-    assert code == 2 and err.count("\n") == 1 and "--budget" in err
+    start[0].save(tmp_path / "net.safetensors")
+    init = ["--init", tmp_path / "net.safetensors"]
+    code, _, err = numnet("train", tmp_path / "photos", "--quantise", "--budget", "15min", *init)
+    assert code == 2 and err.count("\n") == 1 and "--budget: times a training in floats" in err
 
 
 def test_the_command(tmp_path):

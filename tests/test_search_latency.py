@@ -78,6 +78,7 @@ def test_every_word_counts():
     }  # fmt: skip
     found = {name: words(numnet.describe(line))[1] for name, line in lines.items()}
     found["activation"] = words(numnet.describe(lines["usual"], activation="hswish"))[1]
+    found["dtype"] = words(numnet.describe(lines["usual"], dtype="float64"))[1]
     assert len(set(found.values())) == len(found), found
     papers = [words(numnet.describe(name)) for name in numnet.models()]
     assert all(text for each in papers for text in each)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cli_tools import numnet, works
+from cli_tools import numnet, works, write_images
 from test_search_latency import SMALL, few, machine, made_up  # noqa: F401  (a fixture)
 
 import numnet as package
@@ -256,6 +256,42 @@ def test_a_search_from_the_command_line(small, tmp_path, monkeypatch):
     assert numnet("search", "--resume", "one", "--seed", 3)[2].count("expected no --seed") == 1
 
 
+@pytest.fixture
+def photos(small, tmp_path, monkeypatch):
+    """A search, as words, of a folder of images that is here; ``table.json`` has the times for it."""
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "photos", train=6, test=2)
+    small.machine = latency.Table.here().machine
+    small.write("table.json")
+    options = ["--space", 32, "--latency", "300us", "--nets", 2, "--epochs", 1, "--images", 10, "--side", 8]
+    return ["search", "photos", *options, "--table", "table.json", "--out", "one", "--quiet"]
+
+
+def test_a_search_goes_on_with_the_images_that_it_was_begun_with_alone(photos, monkeypatch):
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run, "go", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert numnet(*photos)[0] == 130
+    plan, _ = run.read("one")
+    assert run.Proxy(plan).data.digest == plan["digest"]
+    without = {key: value for key, value in plan.items() if key != "digest"}
+    os.remove("photos/train/red/0.png")
+    code, out, err = numnet("search", "--resume", "one", "--quiet")
+    assert code == 2 and not out and err.count("\n") == 1
+    assert "photos: other images than this search was begun with (files added, removed, renamed" in err
+    assert run.Proxy(without).data.digest != plan["digest"], "a plan of an older numnet says nothing of them"
+
+
+def test_a_table_of_another_machine_that_lacks_blocks_says_how_to_measure_them(photos, small):
+    content = json.loads(Path("table.json").read_text())
+    content["machine"]["processor"] = "another"
+    Path("table.json").write_text(json.dumps(content))
+    code, out, err = numnet(*photos, "--images-at-once", 16, "--activation", "hswish")
+    assert code == 2 and not out and err.count("\n") == 1 and not Path("one/plan.json").exists()
+    assert "table.json: has no time (infer-16) of blocks such as '8×8×3 conv-3s2-8-hswish'; expected" in err
+    command = "numnet latency --space 32 --images 16 --classes 3 --set activation=hswish -o table.json"
+    assert f"measured on another: {command}" in err
+
+
 def test_a_training_takes_a_line_as_it_is_written(tmp_path):
     """No recipe's width, strides or side gets into it; what is asked for does."""
     from numnet.training import recipes
@@ -274,6 +310,15 @@ def test_a_training_takes_a_line_as_it_is_written(tmp_path):
         recipes.merge({"model": {"width": 0.5}}, {"model": {"model": "search:8:8,foo"}})
 
 
+def test_a_net_that_was_only_built_is_refused_where_a_trained_one_is_needed(tmp_path):
+    file = tmp_path / "net.safetensors"
+    works("build", SMALL.draw(0, 0), "-o", file)
+    for command, other in (("predict", "photo.png"), ("eval", "shapes"), ("export", tmp_path / "net.onnx")):
+        said = f"{command} needs a trained net, and this one has its first, random weights; train it first:"
+        line = f"numnet: error: {file}: {said} numnet train DATASET --init {file}\n"
+        assert numnet(command, file, other) == (2, "", line)
+
+
 def test_build_from_the_command_line(tmp_path):
     line = SMALL.draw(0, 0)
     assert works("build", line).strip() == line
@@ -282,7 +327,7 @@ def test_build_from_the_command_line(tmp_path):
     assert (facts["net"], facts["macs"], facts["params"]) == (line, cost.macs, cost.params)
     assert package.load(tmp_path / "net.safetensors").config["model"] == line
     code, _, err = numnet("predict", tmp_path / "net.safetensors", "photo.png")
-    assert code == 2 and "untrained" not in err and "needs a whole net" in err
+    assert code == 2 and "needs a trained net, and this one has its first, random weights" in err
     drawn = works("build", "--random", 5).strip()
     assert drawn == spaces.SPACES["32"].draw(5) and works("build", "--random", 5).strip() == drawn
     assert works("summary", line, "--json")
@@ -303,6 +348,13 @@ def test_latency_from_the_command_line(few, tmp_path, monkeypatch):  # noqa: F81
     Path("t.json").write_text(json.dumps(content))
     code, _, err = numnet("latency", "-o", "t.json", "--images", "1")
     assert code == 2 and "times of another machine (processor another" in err
+
+
+def test_a_number_of_images_that_is_named_twice_counts_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(latency.ROUNDS, "infer", 1)
+    monkeypatch.chdir(tmp_path)
+    words = ["latency", SMALL.draw(0, 0), "--images", "1,1", "--quiet", "--json", "-o", "t.json"]
+    assert [row["mode"] for row in json.loads(works(*words))["nets"]] == ["infer-1"]
 
 
 @pytest.mark.parametrize(

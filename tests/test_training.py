@@ -205,6 +205,22 @@ def test_ema_is_evaluated_saved_and_handed_over(tmp_path):
     assert meta["training"]["accuracy"] == max(record["ema_validation_accuracy"] for record in history)
 
 
+def test_the_net_is_what_its_training_made_of_it(tmp_path):
+    """Whatever it was loaded from; also where a finished run is taken up again."""
+    data, out = fakes.make_data(), tmp_path / "run"
+    for more in ({}, {"out": out}, {"out": out, "resume": True}):
+        net = fakes.make_net()
+        net.document = {"untrained": ["logits"], "digest": "old", "recipe": {"epochs": 9}}
+        net.scaling, net.class_names = {"mean": [0.5] * 3, "std": [0.5] * 3}, list("wxyz")
+        run(net=net, data=data, **more)
+        assert not {"untrained", "digest"} & set(net.document) and net.document["dataset"] == "quarters"
+        assert net.document["recipe"]["epochs"] == 3 and net.scaling == data.scaling
+        assert net.class_names == data.classes
+        net.save(tmp_path / "net.safetensors")
+        document = checkpoint.read_meta(tmp_path / "net.safetensors")
+        assert document["input"] == data.scaling and document["recipe"] == net.document["recipe"]
+
+
 def test_callbacks():
     calls = []
 
@@ -539,9 +555,28 @@ def test_run_directories(tmp_path):
         run(tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "result.json"])
+def test_what_is_left_of_a_run_is_not_replaced_by_a_new_one(tmp_path, name):
+    (tmp_path / name).write_text("of days of work")
+    with pytest.raises(
+        NumnetError, match=f"holds {name} of an earlier run, .*; move it or name another --out"
+    ):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "of days of work"
+
+
 def test_no_images(tmp_path):
     with pytest.raises(NumnetError, match="quarters: no images to train on"):
         run(data=fakes.make_data(train=0))
+
+
+def test_a_label_that_the_net_has_no_output_for(tmp_path):
+    data = fakes.make_data()
+    data.train.labels[7] = 4
+    with pytest.raises(NumnetError, match="a training image has the label 4, the net the outputs 0 to 3"):
+        run(tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
 
 
 def test_numpy_numbers_are_numbers(tmp_path):

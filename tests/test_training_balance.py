@@ -212,6 +212,18 @@ def test_fit_says_that_outputs_go_by_position(capsys):
     assert said in capsys.readouterr().err
 
 
+def test_fit_says_that_images_were_scaled_otherwise(capsys):
+    net, data = fakes.make_net(), fakes.make_data()
+    net.scaling = data.scaling
+    numnet.fit(net, data, epochs=1, progress=False)
+    assert capsys.readouterr().err == ""
+    net.scaling = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    numnet.fit(net, data, epochs=1, progress=False)
+    assert "the net was trained on images scaled otherwise than these" in capsys.readouterr().err
+    numnet.fit(net, data, epochs=1, progress=False)
+    assert capsys.readouterr().err == "", "by now it was trained on these"
+
+
 def test_fit_takes_them_all(tmp_path):
     data = fakes.make_data()
     history = numnet.fit(

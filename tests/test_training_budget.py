@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import training_fakes as fakes
 from cli_tools import TINY, numnet, works, write_images
 
-from numnet import checkpoint
+from numnet import checkpoint, describe
 from numnet.errors import NumnetError
+from numnet.loading import PACKAGED
 from numnet.training import budget, recipes
 from numnet.training.progressive import sides_of
 
@@ -81,6 +83,41 @@ def test_little_time_shortens_the_shortest_recipe(costs):
 def test_a_named_recipe_or_model_is_kept(costs):
     assert budget.choose("cifar10", 65.0, recipe="cifar10")[:2] == ("cifar10", 2)
     assert costs == ["cifar10"]
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("quantise", "--budget: times a training in floats; expected --epochs for one in eight bits"),
+        ("exact", "--budget: times the steps of one process; expected no --exact, or --epochs"),
+    ],
+)
+def test_what_is_not_timed_is_refused_as_an_option_and_in_a_recipe(setting, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "measure", lambda *_: {32: 1.0, 0: 0.0})
+    recipe, start = tmp_path / "mine.json", describe("mobilenet_v2", width=0.25, resolution=32)
+    recipe.write_text(json.dumps({setting: True}))
+    for given in ({"recipe": recipe}, {"flags": {setting: True}}):
+        with pytest.raises(NumnetError, match=words):
+            budget.choose("shapes", 60, start=start, **given)
+    init = ["--init", PACKAGED] if setting == "quantise" else []
+    code, out, err = numnet("train", "shapes", "--budget", "1h", f"--{setting}", "--quiet", *init)
+    assert code == 2 and not out and words in err and err.count("\n") == 1
+
+
+def test_a_batch_is_timed_in_the_parts_that_it_is_trained_in(monkeypatch):
+    seen = []
+
+    class Noted(fakes.Center):
+        def forward(self, x, training):
+            if training:
+                seen.append(len(x))
+            return super().forward(x, training)
+
+    monkeypatch.setattr(budget, "data_of", lambda *_: fakes.make_data())
+    monkeypatch.setattr(budget, "build", lambda **_: fakes.make_net(Noted))
+    recipe = {"model": {}, "epochs": 1, "batch_size": 50, "accumulate": 5, "augment": None}
+    cost = budget.measure("quarters", recipe, progress=False)
+    assert set(seen) == {10} and len(seen) > 5 * budget.STEPS and cost[6] > 0
 
 
 def test_the_epochs_stand_in_the_run(tmp_path, monkeypatch):

@@ -205,6 +205,8 @@ BAD = {
     "milestones": ('{"milestones": 3}', "milestones is 3; expected a list of epochs"),
     "switch": ('{"nesterov": 1}', "nesterov is 1; expected true or false"),
     "augment": ('{"augment": {"rotate": 3}}', "unknown augmentation 'rotate'"),
+    "augment value": ('{"augment": {"flip": "yes"}}', "flip expects true, false or .*, got 'yes'"),
+    "augment number": ('{"augment": {"mixup": 2}}', "mixup expects a number from 0 to 1, got 2"),
     "augment list": ('{"augment": ["crop"]}', r"augment is \[\"crop\"\]; expected an object"),
     "scaling": ('{"scaling": "imagnet"}', 'scaling is "imagnet"; expected one of dataset'),
     "a list": ("[1]", r"expected an object \{…\}, got \[1\]"),

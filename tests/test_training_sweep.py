@@ -90,6 +90,14 @@ def test_resume_needs_the_directory_only(small):
     assert run.resume("run/last.safetensors", progress=False) == result
 
 
+def test_a_finished_run_that_was_moved_says_where_it_is_and_needs_no_images(small):
+    whole = run.train("shapes", flags=FAST, out="run", progress=False)
+    Path("run").rename("moved")
+    read = len(small.load)
+    assert run.resume("moved", progress=False) == {**whole, "checkpoint": "moved/best.safetensors"}
+    assert len(small.load) == read
+
+
 def test_run_directories_are_numbered():
     for number in (1, 2):
         result = run.train("shapes", flags=FAST, progress=False)
@@ -226,6 +234,39 @@ def test_sweep_refuses_what_was_done_with_other_images_or_another_net(small, tmp
     assert said == ["one: done already"]
 
 
+def test_what_the_file_says_for_all_runs_stays_whatever_net_a_run_names():
+    common = {
+        "dataset": "cifar10", "progressive": [[0.5, 0.5]], "whiten": True,
+        "model": {"width": 0.5, "resolution": 48, "activation": "hswish"},
+    }  # fmt: skip
+    nets = {"named": {"model": "mobilenet_v2"}, "line": {"model": "search:16:8s2,sep3c8"}}
+    own = {"progressive": None, "model": {"model": "mobilenet_v2", "activation": "relu"}}
+    runs = [{"name": name, "model": model} for name, model in nets.items()] + [{"name": "own", **own}]
+    entries = sweep.read(write({"common": common, "runs": runs})).entries
+    plans = {entry.name: run.plan(entry.dataset, entry.recipe, entry.flags) for entry in entries}
+    for name, model in nets.items():
+        assert plans[name]["progressive"] == [[0.5, 0.5]] and plans[name]["whiten"] is True, name
+        assert {**common["model"], **model}.items() <= plans[name]["model"].items(), name
+    assert plans["own"]["progressive"] is None and plans["own"]["model"]["activation"] == "relu"
+    assert plans["own"]["whiten"] is True and plans["own"]["model"]["width"] == 0.5
+    common = {"dataset": "cifar10", "model": {"model": "mobilenet_v1", "separable": False, "width": 0.5}}
+    runs = [{"name": "named", "model": nets["named"]}]
+    (entry,) = sweep.read(write({"common": common, "runs": runs})).entries
+    assert entry.flags["model"] == {**nets["named"], "width": 0.5}, "what is of one model goes with it"
+
+
+def test_a_finished_training_is_compared_without_its_last_checkpoint_too(small):
+    train(PLAN)
+    for path in Path("plan").glob("*/last.safetensors"):
+        path.unlink()
+    said = []
+    train(PLAN, say=said.append)
+    assert len(said) == 4 and all(text.endswith("done already") for text in said)
+    words = "plan/narrow-seed0 holds a run with batch_size = 64, the sweep now wants 32"
+    with pytest.raises(NumnetError, match=words):
+        train({**PLAN, "common": {**PLAN["common"], "batch_size": 32}})
+
+
 def test_a_mistake_in_the_last_run_is_said_before_the_first(small):
     for wrong, words in (
         ({"recipe": "fine_tune_v3"}, "unknown recipe 'fine_tune_v3'"),
@@ -278,6 +319,44 @@ def test_table_from_run_directories_and_from_logs_alone(small):
     assert not list(Path("kept").glob("*/*.safetensors"))
 
 
+def test_a_kept_log_is_a_training_that_is_done(small):
+    rows = train(PLAN)
+    for folder in [path for path in Path("plan").iterdir() if path.is_dir()]:
+        keep(folder, f"kept/{folder.name}")
+    before = {path: path.read_bytes() for path in Path("kept").glob("*/*")}
+    trained, said = len(small.build), []
+    assert train(PLAN, "kept", say=said.append) == rows and len(small.build) == trained
+    assert len(said) == 4 and all(text.endswith(": done already, its log was kept") for text in said)
+    assert before == {path: path.read_bytes() for path in Path("kept").glob("*/*")} and len(before) == 8
+    adam = PLAN["runs"][1]
+    for changed, words in (
+        ({**adam, "lr": 0.5}, "lr = null, the sweep now wants 0.5; give the run another name"),
+        ({"name": "adam", "seed": 4}, 'optimiser = "adam", the sweep now wants "sgd"'),
+    ):
+        with pytest.raises(NumnetError, match=f"kept/adam holds a run with {words}"):
+            train({**PLAN, "runs": [changed]}, "kept")
+
+
+def test_a_log_with_more_settings_than_the_file_names_is_refused(small):
+    train({**PLAN, "runs": [{**PLAN["runs"][1], "clip_norm": 2.0}]})
+    keep("plan/adam", "kept/adam")
+    for work in (train, collect):
+        with pytest.raises(NumnetError, match=r"kept/adam holds a run with clip_norm = 2\.0, .* wants null"):
+            work(PLAN | {"runs": PLAN["runs"][1:]}, "kept")
+
+
+def test_logs_of_another_recipe_are_refused(small):
+    train(PLAN)
+    keep("plan/adam", "kept/adam")
+    for changed in (
+        {**PLAN["runs"][1], "recipe": "mobilenet_v2_paper"},
+        {key: value for key, value in PLAN["runs"][1].items() if key != "optimiser"},
+    ):
+        for out in ("plan", "kept"):
+            with pytest.raises(NumnetError, match=f"{out}/adam holds a run with .*, the sweep now wants"):
+                collect({**PLAN, "runs": [changed]}, out)
+
+
 def test_logs_of_another_sweep_are_refused(small):
     train(PLAN)
     keep("plan/adam", "kept/adam")
@@ -291,9 +370,10 @@ def test_logs_of_another_sweep_are_refused(small):
                 collect(plan, out)
     with pytest.raises(NumnetError, match=r"nowhere: no finished run of plan\.json; expected a folder"):
         collect(PLAN, "nowhere", say=lambda text: None)
-    Path("kept/adam/about.json").write_text('{"recipe": {}}')
-    with pytest.raises(NumnetError, match="kept/adam: its log is damaged"):
-        collect(PLAN, "kept", say=lambda text: None)
+    for content in ('{"recipe": {}}', '{"recipe": {"model": {}}}', "[]", "{}"):
+        Path("kept/adam/about.json").write_text(content)
+        with pytest.raises(NumnetError, match="kept/adam: its log is damaged"):
+            collect(PLAN, "kept", say=lambda text: None)
 
 
 def test_measured_times_stand_in_the_table(small):
@@ -306,9 +386,40 @@ def test_measured_times_stand_in_the_table(small):
     assert [row["microseconds"] for row in rows] == [times["narrow"], times["adam"]]
     table = results.markdown(rows)
     assert "| µs an image |" in table and f"| {times['adam']:.0f} |" in table
-    Path("plan/times.json").write_text("{")
-    with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
-        collect(plan)
+    macs = rows[0]["macs"]
+    for time in ("soon", [], {"microseconds": 3}, {"microseconds": "soon", "macs": macs}):
+        Path("plan/times.json").write_text(json.dumps({"adam": time}))
+        with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
+            collect(plan)
+    for content in ("{", "[]", "3"):
+        Path("plan/times.json").write_text(content)
+        with pytest.raises(NumnetError, match=r"plan/times\.json: damaged; remove it or measure again"):
+            collect(plan)
+
+
+def test_a_time_is_shown_for_the_net_that_was_timed_alone(small):
+    train(PLAN)
+    times = sweep.measure(sweep.read("plan.json"), steps=1, say=lambda text: None)
+    macs = fakes.make_net().cost().macs
+    written = {name: {"microseconds": time, "macs": macs} for name, time in times.items()}
+    assert read("plan/times.json") == written
+    for content, shown in (
+        ({**written, "adam": {"microseconds": 5.0, "macs": macs + 1}}, [times["narrow"], None]),
+        ({"adam": written["adam"]}, [None, times["adam"]]),
+        ({"narrow": 12.5, "adam": 13}, [12.5, 13]),
+    ):
+        Path("plan/times.json").write_text(json.dumps(content))
+        assert [row["microseconds"] for row in collect(PLAN)] == shown
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"test_accuracy": 0.5}'])
+def test_a_damaged_result_is_one_line(small, content):
+    train(PLAN)
+    Path("plan/adam/result.json").write_text(content)
+    for work in (train, collect):
+        with pytest.raises(NumnetError, match=r"^plan/adam.*(damaged|cannot be read)") as caught:
+            work(PLAN)
+        assert "\n" not in str(caught.value)
 
 
 def test_what_chance_may_do():

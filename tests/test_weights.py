@@ -18,6 +18,7 @@ from numnet.data.transforms import SCALINGS
 from numnet.errors import NumnetError
 from numnet.weights import keras, paddle
 from numnet.weights.source import SCALINGS as PUBLISHED
+from numnet.weights.torch import departures, layout_for
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 EXACT = 1e-5  # float32, running statistics (design: how exact is exact)
@@ -241,6 +242,87 @@ def test_wrapped_and_half_precision_state_dicts(torch, tmp_path):
     torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "run.pt")
     again = weights.import_file(tmp_path / "run.pt", resolution=32)
     assert np.abs(again.flat - net.flat).max() <= 2**-8 * np.abs(net.flat).max()
+
+
+def test_what_a_net_s_users_must_know_of_its_images_survives_export_and_import(tmp_path):
+    """The colour behind transparent pixels, how they were resized, and which images it was trained on."""
+    net, file = random_net("mobilenet_v2"), tmp_path / "net.safetensors"
+    facts = {"background": "white", "digest": "0123abcd", "preset": "stretch"}
+    recipe = {
+        "recipe": {"background": "white", "preset": "stretch"},
+        "digest": "0123abcd",
+        "dataset": "photos",
+    }
+    for document in (facts, recipe, {"made": {"background": "white", "preset": "stretch"}, **recipe}):
+        net.document = document
+        weights.export_torch(net, file)
+        again = weights.import_file(file)
+        assert {key: again.document[key] for key in facts} == facts
+        assert main(["import", str(file), "-o", str(tmp_path / "own.safetensors")]) == 0
+        own = numnet.load(tmp_path / "own.safetensors").document
+        assert {key: own[key] for key in facts} == facts
+    net.document = None
+    weights.export_torch(net, file)
+    assert not set(facts) & set(weights.import_file(file).document)
+
+
+ALIKE = {model: {"padding": "symmetric", **options} for model, options in TORCH}
+EPSILON = "batch norm's ε (1e-05 there, 0.001 here)"
+
+
+@pytest.mark.parametrize("layout, model", PAIRS)
+def test_a_net_of_pytorch_s_conventions_departs_from_no_module(layout, model):
+    options = ALIKE.get(model, ALIKE["mobilenet_v3_small_minimalistic"])
+    if layout == "timm" and model in ("mobilenet_v3_large", "mobilenet_v3_small"):
+        assert departures(numnet.describe(model, **options), layout) == [EPSILON]
+        options = {**options, "bn_eps": 1e-5}
+    for more in ({}, {"dropout": 0.0}, {**TINY, "classes": 0}, {"width": 0.5, "channels": 1}):
+        if model == "googlenet":
+            more = {key: value for key, value in more.items() if key not in ("width", "resolution")}
+        assert departures(numnet.describe(model, **{**options, **more}), layout) == []
+
+
+@pytest.mark.parametrize(
+    "model, options, departs",
+    [
+        ("mobilenet_v2", {}, ["padding", EPSILON]),
+        ("mobilenet_v2", {"variant": "torch"}, ["padding"]),
+        ("mobilenet_v2", {"padding": "symmetric"}, [EPSILON]),
+        ("mobilenet_v1", {"activation": "hswish", **ALIKE["mobilenet_v1"]}, ["activations"]),
+        ("mobilenet_v1", {"strides": "cifar", **ALIKE["mobilenet_v1"]}, ["strides"]),
+        ("mobilenet_v1", {"skip": True, **ALIKE["mobilenet_v1"]}, ["skips"]),
+        ("mobilenet_v1", {"shallow": True, **ALIKE["mobilenet_v1"]}, []),
+        ("mobilenet_v1", {"separable": False, **ALIKE["mobilenet_v1"]}, []),
+        ("mobilenet_v3_small", {"se": False, "kernel": 3, **ALIKE["mobilenet_v3_small"]}, []),
+        ("vgg16", {}, []),
+    ],
+)
+def test_what_pytorch_s_module_computes_otherwise_is_named(model, options, departs):
+    """All that no tensor says, and nothing else: no layer that one of the two leaves out, nor its own sizes."""
+    net = numnet.describe(model, **options)
+    assert departures(net, layout_for(net)) == departs
+
+
+def test_export_says_in_one_line_what_pytorch_would_compute_otherwise(tmp_path, capsys):
+    file, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"
+    for options, said in (
+        (
+            {},
+            "torchvision's own mobilenet_v2 takes these tensors, but computes otherwise: padding, " + EPSILON,
+        ),
+        (ALIKE["mobilenet_v2"], None),
+    ):
+        random_net("mobilenet_v2", **options).save(file)
+        assert main(["export", str(file), str(out)]) == 0
+        err = capsys.readouterr().err
+        if said is None:
+            assert err == ""
+        else:
+            assert err.startswith(
+                f"numnet: {said}. For PyTorch train with --padding symmetric --variant torch"
+            )
+            assert err.count("\n") == 1
+    assert main(["export", str(file), str(out), "--layout", "numnet"]) == 0 and capsys.readouterr().err == ""
 
 
 def test_a_net_that_neither_layout_has(tmp_path):

@@ -44,7 +44,7 @@ def test_every_step_beside_onnx_runtime(model):
     whole = quantised.quantise(net, x, method="squares")
     found = run(weights.export_quantised(whole, maps=True), x[:2])
     maps, equal, count = [eight_bits.quantise(x[:2], whole.grid)], 0, 0
-    whole._prepare()
+    whole.prepare()
     for number, step in enumerate(whole.steps):
         inputs = [np.ascontiguousarray(maps[i]) for i in step.reads]
         y = np.empty((2, *step.shape), np.uint8 if step.grid else np.int32)
@@ -113,7 +113,7 @@ def test_the_command(tmp_path):
     net.scaling, net.class_names = HALF, list("abcdefg")
     whole = quantised.quantise(net, some(net), method="squares")
     file, out = tmp_path / "eight.safetensors", tmp_path / "eight.onnx"
-    whole.save(file)
+    whole.save(file, recipe={"preset": "stretch"}, made={"preset": "keras"})
     works("export", file, out, "--preprocess", "--softmax")
     pixels = np.random.default_rng(0).integers(0, 256, (2, *net.input_shape), dtype=np.uint8)
     got = session_of(str(out)).run(["probabilities"], {"images": pixels})[0]
@@ -123,6 +123,7 @@ def test_the_command(tmp_path):
     assert np.abs(got - e / e.sum(1, keepdims=True)).max() < 0.05
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
     assert facts["classes"] == list("abcdefg") and facts["input"] == HALF
+    assert facts["preset"] == "keras", "as `numnet quantise` was told"
     for arguments, words in (
         (["export", file, tmp_path / "x.safetensors"], "a net in eight bits"),
         (["export", file, out, "--fold"], "--fold"),

@@ -11,6 +11,7 @@ from numnet import quantised, weights
 from numnet.errors import NumnetError
 from numnet.kernels.activations import IDENTITY, RELU6
 
+UNIT = {"mean": [0.0] * 3, "std": [1.0] * 3}
 SETTINGS = {"mobilenet_v3_small": (0.35, 5), "mobilenet_v2": (0.25, 4)}
 
 
@@ -72,7 +73,7 @@ def test_a_hard_sigmoid_whose_three_lies_in_the_bias(whole):
     for number, step in enumerate(changed.steps):
         if step.kind == "table" and quantised.steps.NAMES[step.code] == "hsigmoid":
             dense = changed.steps[number - 1]
-            unit = dense.scales.astype(np.float64) * changed._grids[dense.reads[0]].scale
+            unit = dense.scales.astype(np.float64) * changed.grids[dense.reads[0]].scale
             dense.bias = (dense.bias + np.round(3 / unit)).astype(np.int32)
             dense.code, step.code, step.line = RELU6, IDENTITY, (0.16667, 0.0)
             gates += 1
@@ -89,9 +90,8 @@ def test_scaling_within_the_graph(whole):
         rest.append(
             quantised.steps.Step(**{**old.__dict__, "reads": tuple(1 + number for number in old.reads)})
         )
-    unit = {"mean": [0.0] * 3, "std": [1.0] * 3}
     net = weights.to_floats(
-        quantised.QuantisedNet([step, *rest], quantised.make.Grid(1 / 255, 0), shape, scaling=unit)
+        quantised.QuantisedNet([step, *rest], quantised.make.Grid(1 / 255, 0), shape, scaling=UNIT)
     )
     assert np.allclose(net.scaling["mean"], 0.5) and np.allclose(net.scaling["std"], 0.5)
     assert close(net.predict(images()), whole.in_reals(images())[-1])
@@ -121,6 +121,13 @@ def test_the_command(whole, tmp_path, monkeypatch):
     assert close(net.predict(images()), whole.in_reals(images())[-1]) and net.scaling == whole.scaling
     variances = [a for name, a in net.buffers.items() if name.endswith("variance")]
     assert variances and all(a.std() > 0 for a in variances)
+    seen = []
+    own = whole.scaling
+    monkeypatch.setattr(weights, "settle", lambda net, x: seen.append(x))
+    works("import", file, "--float", "--statistics", tmp_path / "photos", "--scaling", "unit", "-o", out)
+    assert library.load(out).scaling == UNIT != own
+    assert 0 <= seen[0].min() < 0.05 and 0.7 < seen[0].max() <= 1, "x/255, not as the file has it"
+    whole.scaling = own
     for wrong, words in {
         ("--float", "--classes", "3"): "--classes: is settled by the .tflite file",
         ("--statistics", str(tmp_path)): "--statistics: is for --float",

@@ -158,7 +158,8 @@ def test_a_maximum_in_place_of_the_mean():
 def test_the_command_with_preprocessing_in_the_graph(tmp_path, capsys):
     net = random_net("mobilenet_v2")
     scaling = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.5, 0.2]}
-    net.save(tmp_path / "net.safetensors", input=scaling, classes=list("abcdefg"))
+    known = {"input": scaling, "classes": list("abcdefg"), "preset": "bicubic/0.9"}
+    net.save(tmp_path / "net.safetensors", **known)
     file = tmp_path / "net.onnx"
     assert main(["export", tmp_path / "net.safetensors", file, "--fold", "--preprocess"]) == 0
     pixels = np.random.default_rng(0).integers(0, 256, (3, *net.input_shape), dtype=np.uint8)
@@ -171,8 +172,7 @@ def test_the_command_with_preprocessing_in_the_graph(tmp_path, capsys):
     outputs = onnx.load(tmp_path / "maps.onnx").graph.output
     assert [output.name for output in outputs] == ["logits", "stem", "block1"]
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}
-    assert facts["input"] == scaling and facts["classes"] == list("abcdefg")
-    assert facts["config"]["model"] == "mobilenet_v2"
+    assert {key: facts[key] for key in known} == known and facts["config"]["model"] == "mobilenet_v2"
     for arguments, words in (
         (["net.onnx", "--layout", "timm"], "--layout: is for .safetensors"),
         (["net.safetensors", "--fold"], "--fold: is for .onnx"),

@@ -119,12 +119,18 @@ def start_run(trained, out, *options, classes=10):
     assert main(["train", "shapes", "--init", file, "--out", out, *common, *options]) == 0
 
 
-def test_the_command_takes_the_net_over(trained, tmp_path, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """A dict with the last ``run``, of which none takes a step."""
     from numnet.training.loop import Run
 
     seen = {}
     monkeypatch.setattr(Run, "train", lambda run, resume: (seen.update(run=run), setattr(run, "result", {})))
     monkeypatch.setattr("numnet.cli.train._report", lambda *arguments, **options: None)
+    return seen
+
+
+def test_the_command_takes_the_net_over(trained, tmp_path, seen):
     file, old = trained
     start_run(trained, tmp_path / "run", "--freeze", BLOCK)
     run = seen["run"]
@@ -139,6 +145,16 @@ def test_the_command_takes_the_net_over(trained, tmp_path, monkeypatch):
     start_run(trained, tmp_path / "run2", "--scaling", "unit", "--dropout", "0.3")
     assert seen["run"].scaling["std"] == [1.0, 1.0, 1.0]
     assert seen["run"].net.config["dropout"] == 0.3
+
+
+def test_the_first_weights_of_a_built_net_are_taken_over(tmp_path, seen, capsys):
+    file, sizes = tmp_path / "built.safetensors", ["--width", "0.25", "--resolution", "32", "--classes", "10"]
+    assert main(["build", "mobilenet_v1", *sizes, "--seed", "7", "-o", file]) == 0
+    start_run((file, None), tmp_path / "run", "--seed", "3")
+    built, net = numnet.load(file), seen["run"].net
+    assert net.classes == built.classes and np.array_equal(net.flat, built.flat)
+    assert not np.array_equal(net.flat, numnet.build(**{**built.config, "seed": 3}).flat)
+    assert "by position" not in capsys.readouterr().err, "nobody has taught these outputs anything"
 
 
 @pytest.mark.parametrize(

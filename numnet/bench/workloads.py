@@ -4,13 +4,13 @@ All nets are as the torch variant has them, with symmetric padding and without d
 net it has kernels for, with nothing padded apart, and all sides compute the same numbers.
 """
 
-import difflib
 import fnmatch
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from numnet.errors import NumnetError
 from numnet.models import MODELS, describe
+from numnet.texts import nearest
 
 # Modes that measure one kind of kernel, at all the shapes that a net has of it
 KERNELS = ("depthwise", "pointwise")
@@ -82,10 +82,8 @@ def find(names) -> list[Workload]:
     for name in names or DEFAULT:
         fitting = fnmatch.filter(WORKLOADS, "*" if name == "all" else name)
         if not fitting:
-            close = difflib.get_close_matches(name, WORKLOADS, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
             raise NumnetError(
-                f"no workload {name!r}{hint}; expected all, a pattern, or one of {', '.join(WORKLOADS)}"
+                f"no workload {name!r}{nearest(name, WORKLOADS)}; expected all, a pattern, or one of {', '.join(WORKLOADS)}"
             )
         found |= {name: WORKLOADS[name] for name in fitting}
     return list(found.values())

@@ -1,29 +1,25 @@
 """A parser whose mistakes are one line, kinds of values, and the options that several commands share."""
 
 import argparse
-import difflib
 import json
 import os
 import re
 import shutil
-import sys
 import threading
 from math import isfinite
+from pathlib import Path
 
 from numnet import cores
 from numnet.cli import elsewhere
 from numnet.cli.tables import columns as columns
 from numnet.data import BUILT_IN
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
+from numnet.errors import say as say
 from numnet.loading import describe_checkpoint, require_floats
 from numnet.models import describe, models
 from numnet.models.names import hint
-
-
-def nearest(word, known) -> str:
-    """ " (did you mean …?)" if one of ``known`` is like ``word``, else nothing."""
-    close = difflib.get_close_matches(str(word), list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+from numnet.texts import nearest as nearest
+from numnet.weights.kinds import ENDINGS, OTHERS
 
 
 class Parser(argparse.ArgumentParser):
@@ -228,8 +224,9 @@ def described_or_saved(model, *, eights=None, **options):
 
     ``eights``: what to do with a net in eight bits; None is what needs floats and refuses it.
     """
+    ending = os.path.splitext(model)[1].lower()
     saved = model not in models() and (
-        model.endswith(".safetensors") or os.sep in model or os.path.exists(model)
+        ending in (*ENDINGS, *OTHERS) or os.sep in model or os.path.exists(model)
     )
     net = _counted(describe_checkpoint if saved else describe, model, options)
     if eights is None:
@@ -288,25 +285,13 @@ def _finite(value):
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def say(text) -> None:
-    """A line for a person: on standard error, so that standard output holds results alone.
-
-    If nobody takes it (a closed pipe, a terminal that is gone), the work goes on.
-    """
-    if sys.stderr is not None:
-        try:
-            print(text, file=sys.stderr, flush=True)
-        except (OSError, ValueError):
-            pass
-
-
 def say_notes(net) -> None:
     """What was assumed, chosen or left out when another framework's file became this net."""
     for note in getattr(net, "notes", ()):
-        say(f"numnet: {net.path.name}: {note}")
+        tell(f"{net.path.name}: {note}")
 
 
-class Patience:
+class IfSlow:
     """Says ``text`` if what is done inside takes longer than ``seconds``. A training's start ends the wait too."""
 
     def __init__(self, text, seconds=3.0):
@@ -335,3 +320,16 @@ def require_figure(file, option) -> None:
         raise NumnetError(f"{option}: no folder {os.path.dirname(file)} for {os.path.basename(file)}")
     if not os.access(folder, os.W_OK):
         raise NumnetError(f"{option}: the folder {folder} cannot be written to")
+
+
+def require_writable(file, endings) -> None:
+    """Raise NumnetError before the work for a file that could not be written after it."""
+    file = Path(file)
+    if file.suffix.lower() not in endings:
+        raise NumnetError(f"{file}: expected a file name that ends in {' or '.join(endings)}")
+    if file.is_dir():
+        raise NumnetError(f"{file} is a folder, expected a file name")
+    if not file.parent.is_dir():
+        raise NumnetError(f"{file}: no folder {file.parent}")
+    if not os.access(file.parent, os.W_OK):
+        raise NumnetError(f"{file}: the folder {file.parent} cannot be written to")

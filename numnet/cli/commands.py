@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from numnet import __version__
 from numnet.cli import completion
-from numnet.cli.arguments import Parser, nearest, say
-from numnet.errors import NumnetError
+from numnet.cli.arguments import Parser, nearest
+from numnet.errors import NumnetError, tell
 
 
 class Command(NamedTuple):
@@ -174,7 +174,7 @@ def _parsed(parser, words):
 
 def _fail(error) -> int:
     """The one line."""
-    say("numnet: error: " + " ".join(str(error).split()))
+    tell("error: " + " ".join(str(error).split()))
     return 2
 
 

@@ -7,7 +7,6 @@ from numnet.cli.arguments import (
     print_json,
     require_dataset,
     require_figure,
-    say,
     set_threads,
 )
 from numnet.cli.use import (
@@ -22,6 +21,7 @@ from numnet.cli.use import (
 )
 from numnet.data import names
 from numnet.data.folder import PARTS
+from numnet.errors import tell
 
 
 def eval_arguments(parser):
@@ -70,10 +70,10 @@ def eval(arguments):
         trained=trained,
     )  # fmt: skip
     known = class_names(net, data.classes)
-    given = {"where": data.name, "by_position": arguments.by_position}
+    given = {"where": data.name, "by_position": arguments.by_position, "first": data.first}
     assigned = names.assign(data.split, data.classes, known, net.classes, **given)
     for line in assigned.said:
-        say(f"numnet: {line}")
+        tell(line)
     compile_net(net, 8)
     views = int(arguments.views or 1)
     result = evaluate(net, assigned.split, scaling, batch_size=arguments.batch_size, views=views)

@@ -11,10 +11,9 @@ from numnet.cli.arguments import (
     described,
     model_options,
     print_json,
-    say,
     set_threads,
 )
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 
 
 def latency_arguments(parser):
@@ -42,7 +41,7 @@ def latency_arguments(parser):
 
 
 def _counts(text):
-    return [count()(part) for part in text.split(",")]
+    return list(dict.fromkeys(count()(part) for part in text.split(",")))
 
 
 def latency(arguments):
@@ -86,7 +85,7 @@ def latency(arguments):
     if rows:
         print(_told(rows))
     for mode, blocks in facts["blocks"].items():
-        say(f"numnet: {path}: {blocks:,} blocks, {mode}")
+        tell(f"{path}: {blocks:,} blocks, {mode}")
 
 
 def _measured(table, lines, modes, options) -> list[dict]:
@@ -132,7 +131,7 @@ def open_table(path):
                 "expected a table of this one, or another name for a new one"
             )
     if table.machine.get("numnet") != here.machine["numnet"]:
-        say(f"numnet: {path}: times of numnet {table.machine.get('numnet')}; remove it to measure this one's")
+        tell(f"{path}: times of numnet {table.machine.get('numnet')}; remove it to measure this one's")
     return table
 
 
@@ -166,8 +165,8 @@ def complete(table, path, space, modes, options, shown, again=False) -> None:
         finally:
             table.write(path)
     if disturbed:
-        say(
-            f"numnet: {path}: {disturbed} of {len(todo)} nets had no calm moment on this machine, so "
+        tell(
+            f"{path}: {disturbed} of {len(todo)} nets had no calm moment on this machine, so "
             "their times may be too long; `numnet latency --again` repeats them"
         )
 

@@ -109,8 +109,14 @@ def draw(arguments):
 
 
 def cost_arguments(parser):
+    parser.epilog = (
+        "A BLOCK is KIND:HxWxC:F, the shape of its input and its output channels. KIND: conv, depthwise (no F), pointwise, "
+        "separable, inverted, dense (input C alone). Behind it, in any order: k3 side of the kernel (3), s1 stride (1), "
+        "p0 padding (same), t6 how many times as wide an inverted residual is inside (6), se4 squeeze-and-excite to a "
+        "quarter."
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help=MODEL)
-    about = "single blocks instead, written like conv:7x7x3:128 or separable:7x7x3:128 (see help(numnet.cost.block))"
+    about = "single blocks instead, written like conv:7x7x3:128 or separable:7x7x3:128 (see below)"
     parser.add_argument("--block", nargs="+", metavar="BLOCK", help=about)
     parser.add_argument("--batch-size", type=count(), default=1, metavar="B", help="images (1)")
     add_model_options(parser)

@@ -23,19 +23,19 @@ from numnet.cli.use import (
     input_scaling,
     trained_net,
 )
-from numnet.data.files import has_images, images_below
+from numnet.data.files import images_below
 from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
 from numnet.data.layout import kinds
 from numnet.data.lists import lines_of
 from numnet.data.names import listed
 from numnet.data.transforms import as_channels
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.kernels.augment import scale
 from numnet.kernels.loss import softmax
 from numnet.loading import PACKAGED, PACKAGED_INT8, require_floats
 from numnet.texts import printable
 from numnet.weights import is_foreign
-from numnet.weights.kinds import ENDINGS
+from numnet.weights.kinds import ENDINGS, is_checkpoint
 
 BATCH = 64  # images decoded and shown to the net at a time
 READERS = 4  # threads that decode
@@ -127,12 +127,12 @@ def predict(arguments):
             progress.update(len(batch))
     if first is None and len(bad) < len(images):
         accuracy = net.document["result"]["test_accuracy"]
-        say(
-            f"numnet: no checkpoint given: the net that comes with numnet, for {listed(net.class_names, 10)} "
+        tell(
+            f"no checkpoint given: the net that comes with numnet, for {listed(net.class_names, 10)} "
             f"({100 * accuracy:.1f} % of {net.document['dataset']}'s test images)"
         )
     for line in noted(read.keywords["notes"]):
-        say(f"numnet: {line}")
+        tell(line)
     if len(bad) < len(images):
         show.end()
         if figure:
@@ -147,7 +147,7 @@ def _tell_bad(bad, count) -> None:
         return
     if len(bad) > 1:
         for reason in bad:
-            say(f"numnet: skipped {reason}")
+            tell(f"skipped {reason}")
     if count == 1:
         raise NumnetError(bad[0])
     which = bad[0] if len(bad) == 1 else "those named above"
@@ -169,9 +169,9 @@ def _checkpoint(arguments):
     first, path = arguments[0], Path(arguments[0])
     if path.is_dir():
         run = any((path / f"{name}.safetensors").exists() for name in ("best", "last"))
-        own = run or not has_images(path)
+        own = run or ((len(arguments) > 1 or is_foreign(path)) and not images_below(path).images)
     else:
-        own = path.suffix.lower() in (".safetensors", *ENDINGS) or is_foreign(first)
+        own = path.suffix.lower() in (".safetensors", *ENDINGS) or is_foreign(first) or is_checkpoint(first)
     if not own and not path.suffix and not os.path.exists(first) and not any(sign in first for sign in "*?["):
         raise NumnetError(f"{first}: no such run directory, checkpoint, image or folder of images")
     return (first, arguments[1:]) if own else (None, arguments)
@@ -182,27 +182,39 @@ def _images(arguments, list_file) -> list[str]:
     found = []
     for argument in arguments:
         if os.path.isdir(argument):
-            below = images_below(Path(argument))
-            if not below.images:
-                raise NumnetError(f"{argument}: a folder without images, expected {', '.join(SUFFIXES)}")
-            found += map(str, below.images)
-            if below.hidden:
-                say(f"numnet: {argument}: images in hidden folders left out: {kinds(below.hidden)}")
-            if below.others:
-                say(f"numnet: {argument}: files of kinds that are not read left out: {kinds(below.others)}")
+            found += _images_in(argument)
         elif not os.path.exists(argument) and any(sign in argument for sign in "*?["):
             matching = sorted(glob.glob(argument, recursive=True))
             if not matching:
                 raise NumnetError(f"{argument}: no file has such a name")
-            found += matching
+            inside = {}  # by its plain path: ** finds an image and the folders around it
+            for path in matching:
+                for image in _images_in(path) if os.path.isdir(path) else [path]:
+                    inside.setdefault(os.path.normpath(image), image)
+            found += inside.values()
         else:
             found.append(argument)
     return found + ([] if list_file is None else _listed_images(list_file))
 
 
+def _images_in(folder) -> list[str]:
+    """The images below a folder; says what is left out."""
+    below = images_below(Path(folder))
+    if not below.images:
+        others = f" (it holds {kinds(below.others)}, which cannot be read)" if below.others else ""
+        raise NumnetError(f"{folder}: a folder without images{others}, expected {', '.join(SUFFIXES)}")
+    if below.hidden:
+        tell(f"{folder}: images in hidden folders left out: {kinds(below.hidden)}")
+    if below.others:
+        tell(f"{folder}: files of kinds that are not read left out: {kinds(below.others)}")
+    return [str(path) for path in below.images]
+
+
 def _listed_images(list_file) -> list[str]:
     """The images of a list: a path a line, from here or from the list's folder; what follows a path is not read."""
     if list_file == "-":
+        if hasattr(sys.stdin, "reconfigure"):  # names of files may be no UTF-8
+            sys.stdin.reconfigure(errors="surrogateescape")
         lines, home = sys.stdin.read().splitlines(), Path()
     else:
         said = []
@@ -210,7 +222,7 @@ def _listed_images(list_file) -> list[str]:
             raise NumnetError(f"--list: {list_file}: no such file, expected a text file with an image a line")
         lines, home = lines_of(Path(list_file), said), Path(list_file).parent
         for line in said:
-            say(f"numnet: {line}")
+            tell(line)
     found = []
     for line in (line.strip().strip('"') for line in lines):
         if line:

@@ -3,10 +3,17 @@
 import time
 from pathlib import Path
 
-from numnet.cli.arguments import columns, print_json, require_dataset, say, say_notes, set_threads
+from numnet.cli.arguments import (
+    columns,
+    count,
+    print_json,
+    require_dataset,
+    require_writable,
+    say_notes,
+    set_threads,
+)
 from numnet.cli.use import add_input_options, bar, compile_net, input_background, input_preset, input_scaling
-from numnet.cli.weights import require_folder
-from numnet.errors import NumnetError
+from numnet.errors import tell
 from numnet.loading import load_any, require_floats
 
 
@@ -16,7 +23,9 @@ def probe_arguments(parser):
     )
     parser.add_argument("dataset", metavar="DATASET", help="cifar10, shapes or a folder of images")
     parser.add_argument("--data", metavar="DIR", help="where CIFAR-10 lies")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which images are held back (0)")
+    parser.add_argument(
+        "--seed", type=count(0), default=0, metavar="S", help="which images are held back (0)"
+    )
     parser.add_argument("--memory", metavar="SIZE", help="images to keep in memory: 500M, 4G (2G)")
     about = "write the net with its new classifier: numnet predict, export, train --init take it"
     parser.add_argument("-o", "--out", metavar="CHECKPOINT", help=about)
@@ -31,9 +40,7 @@ def probe(arguments):
     set_threads(arguments.threads)
     require_dataset(arguments.dataset, arguments.data)
     if arguments.out is not None:
-        require_folder(arguments.out, (".safetensors",))
-    if arguments.seed < 0:
-        raise NumnetError(f"--seed: expected an integer of at least 0, got {arguments.seed}")
+        require_writable(arguments.out, (".safetensors",))
     net = load_any(arguments.checkpoint)
     require_floats(net, "probe")
     say_notes(net)
@@ -65,7 +72,7 @@ def probe(arguments):
         return
     print(_told(facts))
     if arguments.out is not None:
-        say(f"numnet: {Path(arguments.out)}: the net with its new classifier")
+        tell(f"{Path(arguments.out)}: the net with its new classifier")
 
 
 def _told(facts) -> str:

@@ -10,7 +10,7 @@ from numnet.cli.arguments import (
     count,
     print_json,
     require_dataset,
-    say,
+    require_writable,
     set_threads,
 )
 from numnet.cli.use import (
@@ -21,9 +21,8 @@ from numnet.cli.use import (
     input_scaling,
     trained_net,
 )
-from numnet.cli.weights import require_folder
 from numnet.data import names
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.loading import require_floats
 from numnet.quantised.make import LEAST
 from numnet.quantised.ranges import METHODS
@@ -63,7 +62,7 @@ def quantise(arguments):
     from numnet import quantised
 
     set_threads(arguments.threads)
-    require_folder(arguments.out, (".safetensors",))
+    require_writable(arguments.out, (".safetensors",))
     require_dataset(arguments.dataset, arguments.data)
     net = trained_net(arguments.checkpoint, "quantise")
     require_floats(net, "quantise")
@@ -79,7 +78,7 @@ def quantise(arguments):
     )  # fmt: skip
     images = next(iter(found), (np.empty((0, *net.input_shape), np.float32), None))[0]
     if len(images) < arguments.images:
-        say(f"numnet: {data.name} has {len(images):,} training images; ranges are taken from these")
+        tell(f"{data.name} has {len(images):,} training images; ranges are taken from these")
     net.scaling = scaling
     remedies = {"equalise": arguments.equalise, "correct": arguments.correct_bias}
     whole = quantised.quantise(
@@ -90,8 +89,9 @@ def quantise(arguments):
         "dataset": data.name, "images": len(images), "ranges": arguments.ranges, "per_tensor": arguments.per_tensor,
         "equalise": arguments.equalise, "correct_bias": arguments.correct_bias,
     }  # fmt: skip
-    if arguments.preset is not None:  # whoever uses the net shall resize its images alike
-        how["preset"] = arguments.preset
+    for name in ("preset", "background"):  # whoever uses the net shall read its images alike
+        if getattr(arguments, name) is not None:
+            how[name] = getattr(arguments, name)
     result = None
     if arguments.test:
         before, result = (_tested(each, test, scaling) for each in (net, whole))
@@ -113,10 +113,16 @@ def _test_images(net, data, by_position):
         raise NumnetError(f"--test: {data.name} has no test images; expected some, or no --test")
     known = class_names(net, data.classes)
     assigned = names.assign(
-        data.test, data.classes, known, net.classes, where=data.name, by_position=by_position
+        data.test,
+        data.classes,
+        known,
+        net.classes,
+        where=data.name,
+        by_position=by_position,
+        first=data.first,
     )
     for line in assigned.said:
-        say(f"numnet: {line}")
+        tell(line)
     return assigned.split
 
 

@@ -16,11 +16,12 @@ from numnet.cli.arguments import (
     model_options,
     print_json,
     require_dataset,
+    require_writable,
     say,
     set_threads,
 )
 from numnet.cli.latency import Progress, complete, open_table
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.models.searched import is_written, parse
 
 UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -53,7 +54,7 @@ def build_arguments(parser):
 
 def build(arguments):
     """The net's line, its size; with -o the net as a checkpoint."""
-    from numnet.cli.weights import require_folder
+    from numnet.loading import parts_of
     from numnet.models import build as make
     from numnet.search.space import space_named
 
@@ -65,12 +66,12 @@ def build(arguments):
     if is_written(name):
         name = str(parse(name))
     if arguments.out is not None:
-        require_folder(arguments.out, (".safetensors",))
+        require_writable(arguments.out, (".safetensors",))
     net = described(name, **model_options(arguments))
     total = net.cost()
     if arguments.out is not None:
         net = make(name, seed=arguments.seed, **model_options(arguments))
-        net.save(arguments.out, untrained=list(dict.fromkeys(spec.split(".")[0] for spec in net.specs)))
+        net.save(arguments.out, untrained=sorted(parts_of(net)))
     if arguments.json:
         facts = {
             "net": name,
@@ -82,11 +83,11 @@ def build(arguments):
         return
     print(name)
     size = "×".join(map(str, net.input_shape))
-    say(
-        f"numnet: {total.params:,} parameters, {total.macs:,} MACs for an image of {size}; `numnet summary` shows the layers"
+    tell(
+        f"{total.params:,} parameters, {total.macs:,} MACs for an image of {size}; `numnet summary` shows the layers"
     )
     if arguments.out is not None:
-        say(f"numnet: {Path(arguments.out)}: the net, untrained")
+        tell(f"{Path(arguments.out)}: the net, untrained")
 
 
 # ----------------------------------------------------------------------------------------- search
@@ -129,7 +130,12 @@ def search_arguments(parser):
     add("--seed", "of the draws and the trainings (0)", type=count(0), metavar="S")
     add("--epochs", "of each training; with --budget the most (4)", type=count(), metavar="E")
     add("--images", "of each training (shapes 4000, others 10000)", type=count(10), metavar="N")
-    add("--side", "of the images in each training (24; space 224: 96)", type=count(8), metavar="PIXELS")
+    add(
+        "--side",
+        "of the images in each training (24; space small: 16, 224: 96)",
+        type=count(8),
+        metavar="PIXELS",
+    )
     add("--population", "of evolution (a fifth of the nets, 100 at most)", type=count(2), metavar="P")
     add("--sample", "of these the parents are chosen from (a quarter)", type=count(2), metavar="S")
     add(
@@ -233,30 +239,43 @@ def _begin(arguments):
     proxy = run.Proxy(plan)
     described(space_named(space).draw(0), **proxy.options)
     out = Path(given["out"]) if "out" in given else new_folder("searches", arguments.dataset)
-    table = _table(given.get("table"), space_named(space), plan["mode"], proxy.options, not arguments.quiet)
+    table = _table(given.get("table"), space, plan["mode"], proxy.options, not arguments.quiet)
     if budget is not None:
         each = proxy.seconds(run.samples(plan, table, len(proxy.data.classes)))
         nets, epochs = run.nets_for(budget, plan, each)
         proxy.plan = plan = planned(nets=nets, **{**keywords, "epochs": epochs})
-        say(f"numnet: {given['budget']} are {nets} nets of {epochs} epochs here")
-    run.begin(out, plan, table)
+        tell(f"{given['budget']} are {nets} nets of {epochs} epochs here")
+    run.begin(out, {**plan, "digest": proxy.data.digest}, table)
     return out, proxy
 
 
-def _table(file, space, mode, options, shown):
+def _table(file, name, mode, options, shown):
     """The times of all blocks of the space; what is missing is measured now. A whole table may be of another machine."""
     import numba
 
     from numnet.search import latency as clock
+    from numnet.search.space import space_named
 
+    space = space_named(name)
     path = Path(file or clock.file_name(numba.get_num_threads()))
     if file is not None and path.exists():
         table = clock.Table.read(path)
         lines = clock.carriers(space, **options)
-        if not any(table.lacks(clock.describe(line, **options), mode) for line in lines):
-            facts = table.machine
-            say(f"numnet: {path}: times of {facts.get('processor')}, threads: {facts.get('threads')}")
+        facts = table.machine
+        lacking = [each for line in lines for each in table.lacks(clock.describe(line, **options), mode)]
+        if not lacking:
+            tell(f"{path}: times of {facts.get('processor')}, threads: {facts.get('threads')}")
             return table
+        if facts.get("processor") != clock.Table.here().machine["processor"]:
+            asked = "".join(
+                f" --{key} {value}" if key == "classes" else f" --set {key}={value}"
+                for key, value in options.items()
+            )
+            raise NumnetError(
+                f"{path}: has no time ({mode}) of blocks such as {lacking[0]!r}; expected, "
+                f"measured on {facts.get('processor')}: "
+                f"numnet latency --space {name} --images {mode.partition('-')[2]}{asked} -o {path.name}"
+            )
     table = open_table(path)
     complete(table, path, space, [mode], options, shown)
     return table

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from numnet import checkpoint, parallel
 from numnet.cli.arguments import (
-    Patience,
+    IfSlow,
     add_model_options,
     add_threads,
+    choice,
     columns,
     count,
     described,
     model_options,
     nearest,
     number,
+    plain,
     print_json,
     require_dataset,
     require_figure,
@@ -23,7 +25,9 @@ from numnet.cli.arguments import (
     say_notes,
     set_threads,
 )
-from numnet.errors import NumnetError
+from numnet.data.feed import OPTIONS as AUGMENT
+from numnet.errors import NumnetError, tell
+from numnet.kernels.augment import BORDERS
 from numnet.loading import load_any, require_floats
 from numnet.training import budget, recipes, run, state
 from numnet.training.loop import DEFAULTS
@@ -57,6 +61,10 @@ FLAGS = {
     "scaling": ("NAME", "input scaling: dataset, imagenet, keras, unit"),
     "preset": ("NAME", "how photographs are resized: torchvision, stretch, keras"),
     "class_weights": ("W", "class weights in the loss: balanced, or cat=2,dog=0.5"),
+    "progressive": (
+        "STAGES",
+        "smaller images first: [[0.625,0.5]] is 0.625 of the side in half of the epochs; none: whole ones",
+    ),
     "sampling": ("NAME", "shuffled, or balanced: every epoch has the same number of images of each class"),
     "patience": ("E", "end after E epochs without a better result (needs validation images)"),
     "background": ("NAME", "colour behind transparent pixels: white, black, grey"),
@@ -83,7 +91,7 @@ FLAGS = {
     "milestones": ("E,E,…", "epochs after which the schedule step multiplies by gamma"),
     "every": ("EPOCHS", "epochs between two factors of the schedule exponential"),
 }
-NO_FLAG = ("about", "augment", "progressive")
+NO_FLAG = ("about", "augment")
 # May be used with --resume
 FREE_TO_RESUME = (
     "resume",
@@ -159,6 +167,8 @@ def train_arguments(parser):
     group.add_argument(
         "--cutout", type=_pixels, metavar="SIDE", help="cover a square with this side", **hidden
     )
+    about = "what a shifted image shows at its border: zero, or reflect"
+    group.add_argument("--border", type=choice(*BORDERS), metavar="NAME", help=about, **hidden)
     for name, what in (
         ("mixup", "blend every image with another one"),
         ("cutmix", "put a part of another image in"),
@@ -180,6 +190,8 @@ def _setting(key):
 
     def convert(text):
         value = _value(text)
+        if key == "progressive" and isinstance(value, str):
+            value = plain(value)
         if recipes.SETTINGS[key] is recipes.EPOCH_LIST:
             value = [_value(part) for part in text.strip("[]").split(",")]
         if key == "class_weights" and "=" in text:
@@ -248,8 +260,8 @@ def _start(arguments, team):
     reading = {
         key: given[name] for key, name in (("data_dir", "data"), ("memory", "memory")) if name in given
     }
-    keywords = {"recipe": recipe, "flags": flags, "init": init, "out": out, "progress": not arguments.quiet}
-    with _patience(f"reading {arguments.dataset} …", team) as callbacks:
+    keywords = {"recipe": recipe, "flags": flags, "init": start, "out": out, "progress": not arguments.quiet}
+    with _if_slow(f"reading {arguments.dataset} …", team) as callbacks:
         result = run.train(arguments.dataset, callbacks=callbacks, team=team, **keywords, **reading)
     _report(arguments, result, team)
 
@@ -259,8 +271,6 @@ def _within(arguments, given, recipe, flags, start, team):
     limit = budget.seconds(given["budget"])
     if "epochs" in flags:
         raise NumnetError("--budget: chooses the number of epochs; expected no --epochs")
-    if given.get("quantise"):
-        raise NumnetError("--budget: times a training in floats; expected --epochs with --quantise")
     if team.size > 1:
         raise NumnetError("--budget: times the steps of one process; expected no mpiexec, or --epochs")
     reading = {
@@ -271,7 +281,7 @@ def _within(arguments, given, recipe, flags, start, team):
         reading=reading,
     )  # fmt: skip
     if not arguments.quiet:
-        say(f"numnet: budget of {given['budget']}: {line}")
+        tell(f"budget of {given['budget']}: {line}")
     return recipe, {**flags, "epochs": epochs}
 
 
@@ -287,12 +297,12 @@ def _without(flags, key) -> dict:
     return {name: value for name, value in flags.items() if name != key}
 
 
-def _patience(text, team):
+def _if_slow(text, team):
     """A context whose value are the callbacks of a training: on one rank they say what takes long."""
-    return _Patience(text) if team.leads else nullcontext([])
+    return _UntilStart(text) if team.leads else nullcontext([])
 
 
-class _Patience(Patience):
+class _UntilStart(IfSlow):
     def __enter__(self):
         return [super().__enter__()]
 
@@ -306,7 +316,7 @@ def _flags(arguments) -> dict:
         model["model"] = given["model"]
     if model:
         flags["model"] = model
-    augment = {key: given[key] for key in ("crop", "flip", "cutout", "mixup", "cutmix") if key in given}
+    augment = {key: given[key] for key in AUGMENT if key in given}
     if given.get("no_augment"):
         if augment:
             raise NumnetError(f"--no-augment: cannot be used with --{next(iter(augment))}")
@@ -335,7 +345,7 @@ def _resume(arguments, team):
     finished = epoch is None and not changes and team.lead(lambda: (folder / "result.json").exists())
     if finished and team.leads:
         say(f"{folder}: this run is finished; nothing is left to do")
-    with _patience("reading the data …", team) as callbacks:
+    with _if_slow("reading the data …", team) as callbacks:
         keywords = {"progress": not arguments.quiet, "callbacks": callbacks, "team": team}
         keywords |= {key: given[key] for key in ("data", "memory") if key in given}
         result = run.resume(arguments.resume, epoch=epoch, changes=changes, **keywords)
@@ -356,7 +366,7 @@ def _report(arguments, result, team, draw=True):
             plotting.learning_curves(result["history"], folder / "curves.png")
         except (NumnetError, OSError, MemoryError) as error:  # the training is done and saved all the same
             reason = getattr(error, "strerror", None) or error
-            say(f"numnet: warning: {folder / 'curves.png'} was not drawn ({reason})")
+            tell(f"warning: {folder / 'curves.png'} was not drawn ({reason})")
     result = {key: value for key, value in result.items() if key != "history"}
     if arguments.json:
         print_json(result)
@@ -391,7 +401,9 @@ def _percent(part) -> str:
 
 
 def sweep_arguments(parser):
-    parser.add_argument("file", metavar="FILE", help="JSON: a list of runs; see help(numnet.training.sweep)")
+    parser.add_argument(
+        "file", metavar="FILE", help="JSON: a list of runs; see python -m pydoc numnet.training.sweep"
+    )
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the runs and their table (FILE without its ending)"
     )

@@ -1,4 +1,4 @@
-"""What ``numnet eval`` and ``numnet predict`` share: how photographs come to a trained net, and how shares are shown."""
+"""What the commands share that use a trained net: how photographs come to it, and how shares are shown."""
 
 import copy
 import re
@@ -6,15 +6,15 @@ import re
 import numpy as np
 
 from numnet import ahead
-from numnet.cli.arguments import add_threads, choice, say, say_notes
+from numnet.cli.arguments import add_threads, choice, say_notes
 from numnet.data import imagenet
 from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.data.transforms import scaling as scaling_named
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.loading import load_any, require_trained
 from numnet.training.console import Compiling
-from numnet.weights.source import preset_of
+from numnet.weights.source import background_of, preset_of
 
 
 def add_input_options(parser):
@@ -56,10 +56,7 @@ def input_preset(net, arguments):
 
 def input_background(net, arguments):
     """--background, else as the run had it."""
-    document = net.document
-    return (
-        arguments.background or (document.get("recipe") or {}).get("background") or document.get("background")
-    )
+    return arguments.background or background_of(net.document)
 
 
 def class_names(net, classes=()):
@@ -69,7 +66,7 @@ def class_names(net, classes=()):
     ids = bool(classes) and all(re.fullmatch(r"n\d{8}", name) for name in classes)
     known = imagenet.class_ids() if ids else imagenet.class_names()
     if known is None:
-        say(f"numnet: {imagenet.hint()}")
+        tell(f"{imagenet.hint()}")
     return known
 
 

@@ -9,31 +9,21 @@ from numnet.cli.arguments import (
     model_options,
     print_json,
     require_dataset,
+    require_writable,
     say_notes,
 )
 from numnet.data import imagenet
 from numnet.data.download import cache_folder
 from numnet.data.transforms import SCALINGS
 from numnet.data.transforms import scaling as scaling_named
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 from numnet.loading import load, require_floats, require_trained
+from numnet.net import KNOWN
 from numnet.quantised import QuantisedNet
 
 STATISTICS = 256  # images that batch norm's statistics are taken from
 LAYOUTS = ("torchvision", "timm", "numnet")
-# What a net for use still says of its making.
-KEPT = (
-    "dataset",
-    "command",
-    "recipe",
-    "labels",
-    "source",
-    "result",
-    "preset",
-    "background",
-    "untrained",
-    "digest",
-)
+KEPT = (*KNOWN, "command", "result")  # what a net for use still says of its making
 
 
 def import_arguments(parser):
@@ -62,7 +52,7 @@ def import_arguments(parser):
 def import_(arguments):
     from numnet import weights
 
-    require_folder(arguments.out, (".safetensors",))
+    require_writable(arguments.out, (".safetensors",))
     options = model_options(arguments)
     tflite = weights.is_tflite(arguments.file)
     if arguments.float and not tflite:
@@ -82,7 +72,7 @@ def import_(arguments):
             arguments.file, arguments.model, options.pop("width", None), **chosen, **options
         )
     say_notes(net)
-    if arguments.scaling is not None:
+    if arguments.scaling is not None and not tflite:
         net.scaling = scaling_named(arguments.scaling)
     net.save(arguments.out, input=net.scaling, classes=net.class_names, **net.document)
     facts = {**net.document["source"], **net.config, "params": net.flat.size, "checkpoint": arguments.out}
@@ -151,6 +141,8 @@ def _floats(arguments, options):
     if arguments.statistics is not None:
         require_dataset(arguments.statistics)
     whole = weights.import_tflite(arguments.file)
+    if arguments.scaling is not None:  # before anything is computed with it
+        whole.scaling = scaling_named(arguments.scaling)
     net = weights.to_floats(whole, arguments.model, options.pop("width", None), **options)
     if arguments.statistics is not None:
         images = data.load(
@@ -203,9 +195,10 @@ def export_arguments(parser):
 def export(arguments):
     from numnet import weights
     from numnet.training.state import BEST, read_result
+    from numnet.weights.torch import departures, layout_for
 
     file = Path(arguments.file)
-    require_folder(file, (".onnx", ".safetensors"))
+    require_writable(file, (".onnx", ".safetensors"))
     onnx = file.suffix.lower() == ".onnx"
     for name in (
         ("fold", "preprocess", "free_sides", "softmax", "layers", "unsigned") if not onnx else ("layout",)
@@ -234,7 +227,15 @@ def export(arguments):
     if net.classes:
         require_trained(net, "export")
     if not onnx:
-        weights.export_torch(net, file, arguments.layout)
+        layout = layout_for(net, arguments.layout)
+        weights.export_torch(net, file, layout)
+        other = departures(net, layout)
+        if other:
+            tell(
+                f"{layout}'s own {net.config['model']} takes these tensors, but computes otherwise: "
+                f"{', '.join(other)}. For PyTorch train with --padding symmetric --variant torch, or export .onnx; "
+                "numnet reads the file as it is"
+            )
         return
     if arguments.softmax and not net.classes:
         raise NumnetError(f"--softmax: {net.path} has no classifier whose logits could become probabilities")
@@ -268,14 +269,3 @@ def _names(net):
     if net.class_names is not None or net.document.get("labels") != "imagenet":
         return net.class_names
     return imagenet.class_names() if (cache_folder() / imagenet.FILE).is_file() else None
-
-
-def require_folder(file, endings):
-    """Raise NumnetError before the work for a file that could not be written after it."""
-    file = Path(file)
-    if file.suffix.lower() not in endings:
-        raise NumnetError(f"{file}: expected a file name that ends in {' or '.join(endings)}")
-    if file.is_dir():
-        raise NumnetError(f"{file} is a folder, expected a file name")
-    if not file.parent.is_dir():
-        raise NumnetError(f"{file}: no folder {file.parent}")

@@ -15,7 +15,7 @@ from numnet.data.split import Dataset as Dataset
 from numnet.data.split import ResizedSplit, in_memory
 from numnet.data.split import Split as Split
 from numnet.data.transforms import check_preset, scaling, sides
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 
 BUILT_IN = ("cifar10", "shapes")
 MEMORY = 2 << 30  # bytes of images that are kept in memory; more are decoded again and again
@@ -66,7 +66,7 @@ def load(
                 f"data set: expected {', '.join(BUILT_IN)} or the path of an image folder, got {dataset!r}"
             )
         data = folder.load(
-            path,
+            path.absolute() if str(path) in BUILT_IN else path,  # "./shapes" is no set of numnet's own
             resolution=224 if resolution is None else resolution,
             preset="torchvision" if preset is None else preset,
             memory=memory,
@@ -80,6 +80,8 @@ def load(
         data.validation = data.test
     elif data.validation is None:
         data.hold_back(validation, seed, stratified=dataset not in BUILT_IN)
+    elif validation:
+        tell(f"{data.name}: has {len(data.validation):,} validation images of its own: none is held back")
     if input_scaling is not None:
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
         if set(chosen) != {"mean", "std"}:

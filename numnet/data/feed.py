@@ -124,16 +124,14 @@ def _batches(split, parts, scaling, options, draw, dtype, threads):
         yield x, labels
 
 
-def _options(augment, shape):
-    """The keywords of ``kernels.augment`` for the option ``augment``; None for none."""
-    if augment is None:
-        return None
-    for name in augment:
+def check_augment(augment) -> None:
+    """Raise NumnetError for an option ``augment`` that no images can have."""
+    for name in augment or {}:
         if name not in OPTIONS:
             raise NumnetError(f"augmentation: expected some of {', '.join(OPTIONS)}, got {name!r}")
-    options = {**OPTIONS, **augment}
+    options = {**OPTIONS, **(augment or {})}
     for name in ("mixup", "cutmix"):
-        mixing.check(name, options.pop(name))
+        mixing.check(name, options[name])
     for name in ("crop", "cutout"):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -144,6 +142,14 @@ def _options(augment, shape):
         raise NumnetError(
             f"augmentation: border expects one of {', '.join(BORDERS)}, got {options['border']!r}"
         )
+
+
+def _options(augment, shape):
+    """The keywords of ``kernels.augment`` for the option ``augment``; None for none."""
+    check_augment(augment)
+    if augment is None:
+        return None
+    options = {key: value for key, value in {**OPTIONS, **augment}.items() if key not in ("mixup", "cutmix")}
     if options["border"] == "reflect" and options["crop"] >= min(shape[:2]):
         raise NumnetError(
             f"augmentation: crop by {options['crop']} pixels cannot reflect images of {shape[0]}×{shape[1]}"

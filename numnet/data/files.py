@@ -30,6 +30,7 @@ COMPANIONS = {
 # Endings of which the first bytes say nothing about use: copies, halves of downloads, previews.
 COPIES = {".bak", ".orig", ".old", ".tmp", ".part", ".crdownload", ".download", ".thm"}
 SNIFFED = 64  # bytes
+RUN = "last.safetensors"  # what every run directory of numnet holds
 
 
 @dataclass
@@ -43,14 +44,35 @@ class Found:
     linked: set = field(default_factory=set)  # those of the images that are links
 
 
-def is_hidden(name: str) -> bool:
-    """True for a folder that holds nothing of a data set."""
-    return name.startswith(".") or name.casefold() in HIDDEN
+def is_hidden(folder) -> bool:
+    """True for a folder (a Path or a DirEntry) that holds nothing of a data set: a system's, or numnet's own runs.
+
+    The learning curves in a run are a .png, but no photograph.
+    """
+    return folder.name.startswith(".") or folder.name.casefold() in HIDDEN or _holds_runs(folder)
+
+
+def _holds_runs(folder) -> bool:
+    """True for a run directory, and for a folder of nothing but such and others without images."""
+    if os.path.isfile(os.path.join(folder, RUN)):
+        return True
+    inner = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                return False
+            inner.append(Path(entry))
+    others = [path for path in inner if not os.path.isfile(path / RUN)]
+    if len(others) == len(inner):
+        return False
+    return not any(has_images(path) for path in others if not path.is_symlink())
 
 
 def subfolders(folder: Path) -> list[str]:
     """The names of the folders in a folder, without hidden ones."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry))
 
 
 def holds_images(folder: Path) -> bool:
@@ -95,7 +117,7 @@ def _walk(folder, found, links, taken) -> None:
         elif kind is not None:
             found.others[kind] += 1
     for entry in inner:
-        if is_hidden(entry.name):
+        if is_hidden(entry):
             count = _count(entry.path)
             if count:
                 found.hidden[entry.name] += count
@@ -124,7 +146,7 @@ def _drop_doubles(found) -> None:
 def hidden_images(folder) -> Counter:
     """How many images lie in the hidden folders in a folder, by the names of these."""
     with os.scandir(folder) as entries:
-        hidden = [entry for entry in entries if entry.is_dir() and is_hidden(entry.name)]
+        hidden = [entry for entry in entries if entry.is_dir() and is_hidden(entry)]
     return Counter({entry.name: count for entry in hidden if (count := _count(entry.path))})
 
 

@@ -78,17 +78,22 @@ def load(folder, *, resolution, preset: str, memory: int, background=None) -> Da
         raise NumnetError(f"{folder}: none of the validation images can be read")
     data = Dataset(str(folder), classes, splits["train"], test, mean, std, validation, reader.skipped)
     data.digest, data.said, data.preset, data.background = digest(listing), reader.said, preset, background
+    data.first = listing.first
     return data
 
 
 class Evaluation(NamedTuple):
-    """The labelled images that a net is to be judged by; ``part``: which of the folder's these are."""
+    """The labelled images that a net is to be judged by; ``part``: which of the folder's these are.
+
+    ``first``: the number of the first class, where the classes are numbers of lists.
+    """
 
     name: str
     classes: list
     split: Split
     part: str
     skipped: list
+    first: int = 0
 
 
 def evaluation(
@@ -125,7 +130,7 @@ def evaluation(
     reader.tell()
     if not len(split):
         raise NumnetError(f"{folder}: none of the {part} images can be read")
-    return Evaluation(str(folder), listing.classes, split, part, reader.skipped)
+    return Evaluation(str(folder), listing.classes, split, part, reader.skipped, listing.first)
 
 
 def _of_whole(listing, trained) -> str:
@@ -135,13 +140,14 @@ def _of_whole(listing, trained) -> str:
     whole = list(listing.parts["train"])
     _cut_test_set(listing)
     known = trained.get("digest")
+    same = known is not None and any(known == digest(listing, base) for base in _bases(folder, whole))
     here = os.path.isabs(trained.get("dataset") or "") and _same(trained["dataset"], folder)  # not "cifar10"
-    if here or (known is not None and known == digest(listing)):
+    if here or same:
         listing.said.append(
             f"{folder}: the net was trained on this folder: judged by the {len(listing.parts['test']):,} of its "
             f"{count:,} images that the training left out"
         )
-        if known is not None and known != digest(listing):
+        if known is not None and not same:
             listing.said.append(
                 f"{folder}: has changed since the training: some of these images may have been trained on"
             )
@@ -149,6 +155,16 @@ def _of_whole(listing, trained) -> str:
     listing.parts = {"train": whole}
     listing.said.append(f"{folder}: no splits in it: all {count:,} images are used")
     return "all"
+
+
+def _bases(folder, files) -> list:
+    """What a training on these files may have named: their folder, the one around it, or one in it."""
+    try:
+        inner = Path(os.path.commonpath([path.parent for path, _ in files]))
+    except ValueError:  # no files, or a list's, some by absolute paths
+        inner = folder
+    between = [path for path in (inner, *inner.parents) if path.is_relative_to(folder)]
+    return list(dict.fromkeys([folder, folder.absolute().parent, *between]))
 
 
 def _same(one, other) -> bool:
@@ -182,12 +198,12 @@ def _listing(folder, resolution, preset, background, training=True) -> layout.Li
         raise NumnetError(f"{error.filename or folder}: {error.strerror or error}") from None
 
 
-def digest(listing) -> str:
-    """A fingerprint of the training images' files: their paths below the folder, sizes and classes, in order."""
+def digest(listing, base=None) -> str:
+    """A fingerprint of the training images' files: their paths below ``base``, the folder, sizes and classes, in order."""
     sum_ = hashlib.sha256()
     for path, label in listing.parts["train"]:
         try:
-            name = os.path.relpath(path, listing.folder).replace(os.sep, "/")
+            name = os.path.relpath(path, base or listing.folder).replace(os.sep, "/")
             size = os.stat(path).st_size
         except (OSError, ValueError):  # a link to nothing; another drive
             name, size = path.name, -1

@@ -21,6 +21,7 @@ from numnet.data.files import has_images, hidden_images, holds_images, images_be
 from numnet.data.image import SUFFIXES
 from numnet.data.names import listed
 from numnet.errors import NumnetError
+from numnet.texts import counted
 
 ROLES = {
     "train": "train|training|trn|训练|訓練",
@@ -46,6 +47,7 @@ class Listing:
     ``whole``     True if the images of "train" are all there are: a test set is still to be cut off
     ``said``      lines that the user should read
     ``lost``      label -> Counter of files of that class that are not read, by their endings
+    ``first``     the number of the first class in lists without names: 1 where they begin at 1
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Listing:
     whole: bool = False
     said: list = field(default_factory=list)
     lost: dict = field(default_factory=dict)
+    first: int = 0
 
 
 def role(name: str) -> str | None:
@@ -110,11 +113,11 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
             said.append(f"{folder}: names of classes differ in spelling: {other}")
     if hidden:
         said.append(
-            f"{folder}: {_counted(sum(hidden.values()), 'image')} in hidden folders left out: {kinds(hidden)}"
+            f"{folder}: {counted(sum(hidden.values()), 'image')} in hidden folders left out: {kinds(hidden)}"
         )
     if again:
         said.append(
-            f"{folder}: {_counted(again, 'link')} to folders or images that are there already left out"
+            f"{folder}: {counted(again, 'link')} to folders or images that are there already left out"
         )
     return listing
 
@@ -192,19 +195,20 @@ def _places(folder, training, said) -> dict:
         places[roles[name]] = _classes(inside[name], said)
     for name in flat:
         count = len(images_below(folder / name).images)
-        said.append(f"{folder / name}: not used: {_counted(count, 'image')} without class folders")
+        said.append(f"{folder / name}: not used: {counted(count, 'image')} without class folders")
     if others:
         said.append(f"{folder}: not used: {', '.join(others)}, next to the folders of the splits")
     if training and set(places) == {"train"}:
         said.append(
             f"{folder}: no labelled images for testing: a fifth of each class's training images is the test set"
         )
-    return _as_test(places)
+    return _as_test(folder, places, said)
 
 
-def _as_test(places) -> dict:
+def _as_test(folder, places, said) -> dict:
     """If there are validation images and no test images, the validation images are the test set."""
     if "train" in places and "validation" in places and "test" not in places:
+        said.append(f"{folder}: no test images: its validation images are the test set")
         places["test"] = places.pop("validation")
     order = ("train", "test", "validation")
     return {part: places[part] for part in order if part in places}
@@ -249,7 +253,7 @@ def _classes(folder: Path, said) -> list:
     if names and holds_images(folder):
         loose = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
         said.append(
-            f"{folder}: not used: {_counted(loose, 'image')} next to the class folders, without a class"
+            f"{folder}: not used: {counted(loose, 'image')} next to the class folders, without a class"
         )
     _ask_about_folds(folder, names, said)
     return [(name, folder / name) for name in names]
@@ -288,7 +292,7 @@ def _turned(folder, names, said) -> dict | None:
         said.append(
             f"{folder}: not used: {listed([str(path.relative_to(folder)) for _, path in places['unlabelled']])}"
         )
-    return _as_test(places)
+    return _as_test(folder, places, said)
 
 
 # ----------------------------------------------------------------------------------------- what was left out
@@ -302,7 +306,7 @@ def losses(listing: Listing, unreadable: Counter) -> list[str]:
     said, total = [], sum(listing.lost.values(), Counter())
     if total:
         said.append(
-            f"{listing.folder}: {_counted(sum(total.values()), 'file')} left out, of kinds that are not read: "
+            f"{listing.folder}: {counted(sum(total.values()), 'file')} left out, of kinds that are not read: "
             f"{kinds(total)}; JPEG or PNG would be"
         )
     listed = Counter(label for files in listing.parts.values() for _, label in files)
@@ -319,7 +323,3 @@ def kinds(counts: Counter) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common(6)) + (
         ", …" if len(counts) > 6 else ""
     )
-
-
-def _counted(count, word) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")

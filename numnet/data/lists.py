@@ -67,7 +67,8 @@ def from_lists(folder: Path, files: dict) -> Listing:
     classes, number = _classes(
         folder, files["train"] if "train" in files else None, rows, names_file, table, said
     )
-    listing = Listing(folder, classes, {}, said=said)
+    first = int(classes[0]) if table is None and classes[0].isdecimal() else 0
+    listing = Listing(folder, classes, {}, said=said, first=first)
     for part, found in rows.items():
         place = _places(folder, files[part], [path for path, _ in found], said)
         listing.parts[part] = [(place(path), number[label]) for path, label in found]

@@ -62,16 +62,18 @@ class Assigned(NamedTuple):
     said: list
 
 
-def assign(split, classes, known, outputs, *, where, by_position=False) -> Assigned:
+def assign(split, classes, known, outputs, *, where, by_position=False, first=0) -> Assigned:
     """Give the images of ``split``, whose labels number ``classes``, the labels of a net. Raises NumnetError.
 
     known        the names of the net's classes, or None: then, or ``by_position``, label n is the net's class n
     outputs      how many output classes the net has
     where        the data set's name, for messages
 
+    first        the number of the first class, where classes are numbers
+
     Classes that are numbers (of lists without names) are the numbers of the net's classes, if those have names.
     """
-    places, matched, said = _places(classes, known, outputs, where, by_position)
+    places, matched, said = _places(classes, known, outputs, where, by_position, first)
     if matched == "name":
         other = renamed(classes, known, places)
         if other:
@@ -95,7 +97,7 @@ def assign(split, classes, known, outputs, *, where, by_position=False) -> Assig
     return Assigned(kept, strange, matched, said)
 
 
-def _places(classes, known, outputs, where, by_position):
+def _places(classes, known, outputs, where, by_position, first):
     """(the net's class of each of ``classes`` or None, by what, lines to say)."""
     if by_position or known is None:
         if len(classes) > outputs:
@@ -114,9 +116,12 @@ def _places(classes, known, outputs, where, by_position):
     places = match(classes, known)
     if any(place is not None for place in places):
         return places, "name", []
-    if all(name.isdecimal() and int(name) < outputs for name in classes):
-        said = [f"{where}: its classes are numbers: taken for those of the net's classes ({listed(known)})"]
-        return [int(name) for name in classes], "number", said
+    if all(name.isdecimal() and 0 <= int(name) - first < outputs for name in classes):
+        begin = f", from {first} on" if first else ""
+        said = [
+            f"{where}: its classes are numbers{begin}: taken for those of the net's classes ({listed(known)})"
+        ]
+        return [int(name) - first for name in classes], "number", said
     raise NumnetError(
         f"{where} has the classes {listed(classes)}, the net knows others ({listed(known)}); "
         "expected the same names; --by-position takes the first for the first, and so on"

@@ -21,7 +21,11 @@ class Split:
     kept = False
 
     def __init__(self, labels, shape):
-        self.labels = np.ascontiguousarray(labels, np.int64)
+        given = np.asarray(labels)
+        with np.errstate(invalid="ignore"):  # of what is no number; it is not equal to itself below
+            self.labels = np.ascontiguousarray(given, np.int64)
+        if len(self.labels) and (self.labels.min() < 0 or (self.labels != given).any()):
+            raise NumnetError("labels: expected whole numbers from 0 on, the places of the classes' names")
         self.shape = tuple(shape)
 
     def __len__(self):
@@ -98,6 +102,7 @@ class Dataset:
     ``skipped``             "file: reason" for every image that could not be read
     ``said``                lines about what was left out and what was assumed
     ``digest``              a fingerprint of the training images' files before any are held back; None for built-in sets
+    ``first``               the number of the first class, where the classes are numbers of lists: 1 if those begin at 1
     ``preset``, ``background``   how photographs were resized, and the colour behind transparent pixels; None likewise
     """
 
@@ -113,6 +118,7 @@ class Dataset:
     digest: str | None = None
     preset: str | None = None
     background: str | None = None
+    first: int = 0
 
     @property
     def scaling(self) -> dict:

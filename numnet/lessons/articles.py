@@ -13,7 +13,7 @@ from numnet.lessons import MIDDLE, SERIES, figure
 from numnet.lessons.budget import ELDERS, PUBLISHED
 from numnet.lessons.check import agrees, check, close
 from numnet.lessons.display import Shown, Table
-from numnet.lessons.training import _runs_folder
+from numnet.lessons.training import runs_folder
 from numnet.models import build, describe
 from numnet.training.loop import fit
 
@@ -64,7 +64,7 @@ CHANGES = {  # of the article's run, one at a time: a title, and the folder of t
 
 
 def _log(name, file) -> list[dict]:
-    return [json.loads(line) for line in (_runs_folder() / name / file).read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in (runs_folder() / name / file).read_text("utf-8").splitlines()]
 
 
 def second_statistics(name=ARTICLE) -> list[dict]:
@@ -188,7 +188,7 @@ def jumps() -> Table:
 
 def swept(name="where-hswish") -> Table:
     """The kept sweep's table: accuracy of two seeds and time of a training image."""
-    rows = json.loads((_runs_folder() / name / "table.json").read_text("utf-8"))
+    rows = json.loads((runs_folder() / name / "table.json").read_text("utf-8"))
     lines = []
     for row in rows:
         spread = row["deviation"]

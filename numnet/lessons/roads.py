@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from numnet.lessons import SERIES, figure
 from numnet.lessons.display import Table
-from numnet.lessons.training import _runs_folder, saved_runs
+from numnet.lessons.training import runs_folder, saved_runs
 from numnet.models import describe
 from numnet.training.results import percent
 
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 def points(folder=None) -> list[Point]:
     """The trainings of quiet.json, in its order; none without it. ``folder``: of the kept runs, None: the notebooks' own."""
-    folder = _runs_folder() if folder is None else folder
+    folder = runs_folder() if folder is None else folder
     file = folder / "roads" / "quiet.json"
     if not file.is_file():
         return []

@@ -10,7 +10,7 @@ from numnet.data import shapes
 from numnet.lessons import DARK, GREY, LIGHT, MIDDLE, SERIES, figure, small
 from numnet.lessons.check import agrees, check
 from numnet.lessons.display import Table
-from numnet.lessons.training import _runs_folder
+from numnet.lessons.training import runs_folder
 from numnet.models import build, describe
 from numnet.models.searched import parse
 from numnet.search import latency, log, run
@@ -90,18 +90,18 @@ def rank_correlation(a, b) -> float:
 
 def kept(name="evolution"):
     """(plan, records) of a kept search: "evolution", "random"; on CIFAR-10 "cifar10/evolution", "cifar10/random"."""
-    folder = _runs_folder() / "search" / name
+    folder = runs_folder() / "search" / name
     return json.loads((folder / run.PLAN).read_text("utf-8")), log.read_nets(folder)
 
 
 def kept_table(of="."):
     """The table of times of the machine on which the kept searches were made; of "cifar10" those on CIFAR-10."""
-    return latency.Table.read(_runs_folder() / "search" / of / run.TABLE)
+    return latency.Table.read(runs_folder() / "search" / of / run.TABLE)
 
 
 def kept_json(name):
     """Another measurement that was kept."""
-    return json.loads((_runs_folder() / "search" / name).read_text("utf-8"))
+    return json.loads((runs_folder() / "search" / name).read_text("utf-8"))
 
 
 def table_of_this_machine(progress=False):

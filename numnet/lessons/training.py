@@ -251,7 +251,7 @@ def saved_runs(folder=None, below="") -> list[Saved]:
     """
     runs = []
     for path in sorted(
-        (_runs_folder() if folder is None else Path(folder)).joinpath(below).glob("*/metrics.jsonl")
+        (runs_folder() if folder is None else Path(folder)).joinpath(below).glob("*/metrics.jsonl")
     ):
         about = path.with_name("about.json")
         try:
@@ -266,7 +266,7 @@ def saved_runs(folder=None, below="") -> list[Saved]:
     return runs
 
 
-def _runs_folder() -> Path:
+def runs_folder() -> Path:
     """``notebooks/runs`` of the checkout that this package lies in, else ``runs`` where we are."""
     ours = Path(__file__).parents[2] / "notebooks" / "runs"
     return ours if ours.is_dir() else Path("runs")

@@ -8,7 +8,7 @@ from numnet.blocks import Conv, Norm, Pointwise, Residual, UniversalBottleneck
 from numnet.lessons import SERIES, best, figure
 from numnet.lessons.display import Table
 from numnet.lessons.family import NAMES, millions
-from numnet.lessons.training import _runs_folder
+from numnet.lessons.training import runs_folder
 from numnet.models import describe
 from numnet.net import Net
 
@@ -101,7 +101,7 @@ def clocked(side=14, channels=160, expanded=640, run=0.5) -> Table:
 
 def beside(name="v4-or-v3") -> Table:
     """A kept sweep's nets side by side: accuracy with its deviation over the seeds, and what each costs."""
-    rows = json.loads((_runs_folder() / name / "table.json").read_text("utf-8"))
+    rows = json.loads((runs_folder() / name / "table.json").read_text("utf-8"))
     lines = []
     for row in rows:
         accuracy = f"{100 * row['test_accuracy']:.1f} ± {100 * row['deviation']:.1f}"

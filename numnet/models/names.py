@@ -1,6 +1,6 @@
 """The names that people bring along from papers and other frameworks, and what numnet calls the same thing."""
 
-import difflib
+from numnet.texts import nearest
 
 BROUGHT = {  # a name elsewhere: an option of ``numnet.build``, or a sentence that says how it is done here
     **dict.fromkeys(
@@ -70,5 +70,4 @@ def hint(name, known, prefix="") -> str:
         return f" (did you mean {prefix}{meant}?)"
     if meant and prefix and f"{prefix}set" in known:
         return f" (did you mean {prefix}set {meant}=…?)"
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return nearest(name, known)

@@ -27,7 +27,7 @@ import numpy as np
 
 from numnet.kernels.activations import IDENTITY, RELU, RELU6
 from numnet.kernels.eight_bits import dequantise, quantise
-from numnet.quantised.steps import SUMS, Step, last_readers, step_in_reals
+from numnet.quantised.steps import SUMS, Step, last_readers, stands_for, step_in_reals
 
 ROUNDS = 20  # over all pairs, at most
 STILL = 1e-3  # a factor nearer to 1 is as good as none
@@ -120,6 +120,5 @@ def corrected(steps, whole_step, grids, images) -> list[Step]:
 
 def _rounded(step, whole, x) -> Step:
     """The step with the weights and the bias that its whole form stands for; x: the grid of its input."""
-    scales = whole.scales.astype(np.float64)
-    by = scales.reshape(whole.weight.shape[2:]) if step.kind == "depthwise" else scales
-    return replace(step, weight=whole.weight * by, bias=whole.bias * scales * x.scale)
+    weight, bias = stands_for(whole, x)
+    return replace(step, weight=weight, bias=bias)

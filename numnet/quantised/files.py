@@ -103,7 +103,7 @@ def check(net) -> None:
     shapes = [net.input_shape, *(step.shape for step in net.steps)]
     for step in net.steps:
         inputs = [shapes[i] for i in step.reads]
-        if any(net._grids[i] is None for i in step.reads):
+        if any(net.grids[i] is None for i in step.reads):
             raise ValueError(f"step {step.name!r} reads a map without a grid")
         fits = len(inputs) == (2 if step.kind in ("add", "excite") else 1) or step.kind == "concat"
         x = inputs[0]
@@ -132,7 +132,7 @@ def check(net) -> None:
             # No window lies in the padding altogether.
             fits &= _window_fits(step, x) and max(map(max, step.frame[2])) < step.frame[0]
             fits &= step.filters == x[-1] and len(step.shape) in (1, 3)
-            fits &= step.grid == net._grids[step.reads[0]]
+            fits &= step.grid == net.grids[step.reads[0]]
         elif step.kind == "concat":
             fits &= all(len(shape) == 3 and shape[:2] == step.shape[:2] for shape in inputs)
             fits &= len(step.shape) == 3 and sum(shape[-1] for shape in inputs) == step.filters

@@ -80,7 +80,7 @@ def made_of(net, steps, grid) -> QuantisedNet:
     for key in ("training", "step", "result"):  # the float net's
         document.pop(key, None)
     made = QuantisedNet(steps, grid, net.input_shape, **facts, document=document)
-    made._prepare()  # says here what does not fit
+    made.prepare()  # says here what does not fit
     return made
 
 

@@ -15,7 +15,7 @@ from numnet.kernels._jit import direct
 from numnet.kernels.eight_bits import Grid
 from numnet.kernels.maps import Window
 from numnet.quantised import files
-from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, table_function
+from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, stands_for, table_function
 
 
 class Plan(NamedTuple):
@@ -45,7 +45,7 @@ class QuantisedNet:
         self.document, self.path, self.notes = dict(document or {}), None, []
         self.dtype = np.dtype(np.float32)
         self.output_shape = tuple(self.steps[-1].shape)
-        self._grids = [self.grid, *(step.grid for step in self.steps)]
+        self.grids = [self.grid, *(step.grid for step in self.steps)]
         self._start()
 
     def _start(self):
@@ -130,11 +130,11 @@ class QuantisedNet:
 
     def reals(self, q, number) -> np.ndarray:
         """The real numbers that map ``number`` stands for, float32."""
-        grid = self._grids[number]
+        grid = self.grids[number]
         if grid is not None:
             return eight_bits.dequantise(q, grid)
         step = self.steps[number - 1]
-        return (q * (step.scales.astype(np.float64) * self._grids[step.reads[0]].scale)).astype(np.float32)
+        return (q * (step.scales.astype(np.float64) * self.grids[step.reads[0]].scale)).astype(np.float32)
 
     def run(self, q):
         """The output of bytes q (N, H, W, C), a new array: uint8 on its grid, or int32 sums."""
@@ -149,7 +149,7 @@ class QuantisedNet:
 
     def _plan(self, images):
         """The Plan for so many images: made once, and forgotten when a buffer grows."""
-        self._prepare()
+        self.prepare()
         if images not in self._plans:
             self._lay_out(images)  # buffers grow to the largest maps that they will hold
             self._plans[images] = self._lay_out(images)
@@ -188,7 +188,7 @@ class QuantisedNet:
 
     def maps(self, q) -> list:
         """All maps of bytes q, each an array of its own: of the input, then of every step."""
-        self._prepare()
+        self.prepare()
         maps = [_whole(q)]
         for number, step in enumerate(self.steps):
             dtype = np.uint8 if step.grid is not None else np.int32
@@ -198,7 +198,7 @@ class QuantisedNet:
 
     def definition_maps(self, q) -> list:
         """The same by the definitions, in plain loops."""
-        self._prepare()
+        self.prepare()
         maps = [q]
         for step in self.steps:
             dtype = np.uint8 if step.grid is not None else np.int32
@@ -212,10 +212,7 @@ class QuantisedNet:
         for step in self.steps:
             more = {"grid": None, "scales": None}
             if step.weight is not None:
-                x = self._grids[step.reads[0]].scale
-                scales = step.scales.astype(np.float64)
-                by = scales.reshape(step.weight.shape[2:]) if step.kind == "depthwise" else scales
-                more |= {"weight": step.weight * by, "bias": step.bias * scales * x}
+                more["weight"], more["bias"] = stands_for(step, self.grids[step.reads[0]])
             found.append(Step(**{**step.__dict__, **more}))
         return found
 
@@ -241,7 +238,7 @@ class QuantisedNet:
 
     # ------------------------------------------------------------------------------------------ steps
 
-    def _prepare(self):
+    def prepare(self):
         if self._ready is None:
             self._last = last_readers(self.steps)
             self._ready = [self._packed(step) for step in self.steps]
@@ -262,25 +259,25 @@ class QuantisedNet:
 
     def _fixed(self, step):
         """Equation (6) of a step with weights, or of an average or excitation."""
-        x = self._grids[step.reads[0]]
+        x = self.grids[step.reads[0]]
         if step.kind in SUMS:
             if step.grid is None:
                 return eight_bits.sums_only(step.bias)
             reals = x.scale * step.scales.astype(np.float64) / step.grid.scale
             return _fixed(step, reals, step.bias)
         if step.kind == "average":
-            size = int(np.prod(self._shape(step.reads[0])[:-1]))
+            size = int(np.prod(self.shape_of(step.reads[0])[:-1]))
             return _fixed(step, [x.scale / step.grid.scale / size], [0])
-        gates = self._grids[step.reads[1]]
+        gates = self.grids[step.reads[1]]
         return _fixed(step, [x.scale * gates.scale / step.grid.scale], [0])
 
-    def _shape(self, number):
+    def shape_of(self, number):
         return self.input_shape if number == 0 else self.steps[number - 1].shape
 
     def _packed(self, step):
         """What the step's pass takes beside maps."""
         if step.kind in SUMS:
-            fixed, zero = self._fixed(step), self._grids[step.reads[0]].zero
+            fixed, zero = self._fixed(step), self.grids[step.reads[0]].zero
             if step.weight.dtype != np.int8 or (step.kind == "depthwise" and step.weight.shape[3] > 1):
                 return None  # by the definition
             if step.kind == "depthwise":
@@ -289,27 +286,27 @@ class QuantisedNet:
                 step.weight.reshape(step.weight.shape[0], -1, step.filters), zero, fixed
             )
         if step.kind == "add":
-            first, second = (self._grids[i] for i in step.reads)
+            first, second = (self.grids[i] for i in step.reads)
             return eight_bits.addition_of(first, second, step.grid, *step.bounds)
         if step.kind == "table":
-            return table_of(step, self._grids[step.reads[0]])
+            return table_of(step, self.grids[step.reads[0]])
         if step.kind == "maximum":
             return _window(step)
         if step.kind == "average":
-            h, w, channels = self._shape(step.reads[0])
+            h, w, channels = self.shape_of(step.reads[0])
             return quantised_maps.for_means(
-                self._fixed(step), self._grids[step.reads[0]].zero, h * w, channels
+                self._fixed(step), self.grids[step.reads[0]].zero, h * w, channels
             )
         if step.kind == "excite":
             return quantised_maps.for_channels(self._fixed(step), step.shape[-1])
         if step.kind == "concat":
-            same = [self._grids[i] == step.grid for i in step.reads]
+            same = [self.grids[i] == step.grid for i in step.reads]
             return [eight_bits.NO_TABLE if equal else table for equal, table in zip(same, self._tables(step))]
         return None  # flatten
 
     def _tables(self, step):
         """For each part of a concatenation the 256 numbers that bring it to the grid of the whole."""
-        return [eight_bits.table_of(lambda real: real, self._grids[i], step.grid) for i in step.reads]
+        return [eight_bits.table_of(lambda real: real, self.grids[i], step.grid) for i in step.reads]
 
     def _step(self, number, step, inputs, y):
         """y, the map of a step."""
@@ -341,11 +338,11 @@ class QuantisedNet:
             return quantised_maps.maximum, (x, packed, y.reshape(len(x), *step.map_shape))
         if step.kind == "concat":
             return quantised_maps.concat, (inputs, packed, y)
-        zero_x, zero_g = (self._grids[i].zero for i in step.reads)
+        zero_x, zero_g = (self.grids[i].zero for i in step.reads)
         return quantised_maps.excite_step(x, zero_x, inputs[1], zero_g, packed, y)
 
     def _by_definition(self, step, inputs, y):
-        x, grid = inputs[0], self._grids[step.reads[0]]
+        x, grid = inputs[0], self.grids[step.reads[0]]
         if step.kind == "flatten":
             y[...] = x.reshape(y.shape)
             return y
@@ -359,7 +356,7 @@ class QuantisedNet:
         if step.kind == "concat":
             return eight_bits.definition_concat(inputs, self._tables(step), y)
         if step.kind == "add":
-            first, second = (self._grids[i] for i in step.reads)
+            first, second = (self.grids[i] for i in step.reads)
             addition = eight_bits.addition_of(first, second, step.grid, *step.bounds)
             return eight_bits.definition_add(
                 np.ascontiguousarray(x), np.ascontiguousarray(inputs[1]), addition, y
@@ -368,7 +365,7 @@ class QuantisedNet:
         if step.kind == "average":
             return eight_bits.definition_average(x, grid.zero, fixed, y)
         if step.kind == "excite":
-            gates = self._grids[step.reads[1]].zero
+            gates = self.grids[step.reads[1]].zero
             return eight_bits.definition_excite(x, grid.zero, inputs[1], gates, fixed, y)
         window = _window(step)
         if step.kind == "depthwise":

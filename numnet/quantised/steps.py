@@ -98,7 +98,14 @@ def trace(net) -> list[Step]:
         raise NumnetError("quantise: the net has weights that are not finite numbers")
     tracer = _Tracer()
     tracer.through(net.layers, 0, "")
+    if tracer.kept != 1:
+        raise NumnetError(f"quantise: {LOST}, as at the end of this net")
     return tracer.steps
+
+
+# Through these the factor of a Dropout(downscale=True) passes, or it goes into their weights.
+PASSES = (Unit, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool)
+LOST = "the factor of Dropout(downscale=True) has no place where no convolution or dense layer follows it"
 
 
 class _Tracer:
@@ -115,6 +122,8 @@ class _Tracer:
         return x
 
     def add(self, layer, activation, x, path) -> int:
+        if self.kept != 1 and not isinstance(layer, PASSES) and type(layer) is not Sequence:
+            raise NumnetError(f"quantise: {LOST}, as in front of {path}")
         if isinstance(layer, Unit):
             return self.unit(layer, x, path)
         if isinstance(layer, Sequence):
@@ -143,7 +152,7 @@ class _Tracer:
         if isinstance(layer, Flatten):
             return self.put("flatten", path, (x,), tuple(layer.output_shape))
         if isinstance(layer, Dropout):
-            self.kept *= 1 - layer.rate if layer.downscale else 1.0  # goes into the dense layer behind it
+            self.kept *= 1 - layer.rate if layer.downscale else 1.0  # goes into the weights behind it
             return x
         raise NumnetError(f"quantise: no arithmetic in eight bits for {path}, a layer of kind {layer.kind!r}")
 
@@ -152,7 +161,9 @@ class _Tracer:
         frame = (1, 1, ((0, 0), (0, 0)))
         if isinstance(unit, (Conv, Depthwise)):
             frame = unit.kernel, unit.stride, tuple(map(tuple, unit.pads))
-        return self.sums(kind, path, x, unit, folded(unit), unit.code, frame)
+        weight, bias = folded(unit)
+        weight, self.kept = weight * self.kept, 1.0
+        return self.sums(kind, path, x, unit, (weight, bias), unit.code, frame)
 
     def sums(self, kind, path, x, layer, arrays, code, frame=(1, 1, ((0, 0), (0, 0)))) -> int:
         code, shape = code or IDENTITY, tuple(layer.output_shape)
@@ -231,6 +242,13 @@ def step_in_reals(step, inputs) -> np.ndarray:
     if step.kind == "concat":
         return np.concatenate(inputs, axis=-1)
     return np.ascontiguousarray(x).reshape(len(x), *step.shape)  # flatten
+
+
+def stands_for(whole, x) -> tuple:
+    """(weight, bias) in real numbers, float64, that the whole numbers of a step stand for; x: the grid of its input."""
+    scales = whole.scales.astype(np.float64)
+    by = scales.reshape(whole.weight.shape[2:]) if whole.kind == "depthwise" else scales
+    return whole.weight * by, whole.bias * scales * x.scale
 
 
 def table_function(step):

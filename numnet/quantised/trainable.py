@@ -34,7 +34,7 @@ from numnet.layers.layer import Memory
 from numnet.layers.simple import Dropout
 from numnet.quantised.make import grids_of, made_of, require_images, whole_steps
 from numnet.quantised.net import QuantisedNet
-from numnet.quantised.steps import MOVES, SUMS, trace
+from numnet.quantised.steps import MOVES, SUMS, stands_for, trace
 
 RATE = 1e-3  # of Adam's rule: a scale moves by a thousandth in a step, at most about
 DECAYS = 0.9, 0.999
@@ -261,6 +261,5 @@ def _numbers(eight, x, kind):
     """(weight, bias) that a whole step's numbers stand for; without weights (None, zeros)."""
     if eight.kind not in SUMS:
         return None, np.zeros(eight.shape[-1], kind)
-    scales = eight.scales.astype(np.float64)
-    by = scales.reshape(eight.weight.shape[2:]) if eight.kind == "depthwise" else scales
-    return np.ascontiguousarray(eight.weight * by, kind), (eight.bias * scales * x.scale).astype(kind)
+    weight, bias = stands_for(eight, x)
+    return np.ascontiguousarray(weight, kind), bias.astype(kind)

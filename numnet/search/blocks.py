@@ -16,9 +16,9 @@ from numnet.blocks.unit import Unit
 
 def words(net, training=False) -> list[str]:
     """The words of each of the net's layers and blocks, in order. The net may be a description."""
-    found, handed = [], "finished"
+    found, handed, wide = [], "finished", "float64 " if net.dtype == "float64" else ""
     for layer in net.layers:
-        found.append(f"{handed} {_words(layer)}" if training else _words(layer))
+        found.append(wide + (f"{handed} {_words(layer)}" if training else _words(layer)))
         handed = _hands_on(layer)
     return found
 

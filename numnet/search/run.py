@@ -143,6 +143,10 @@ class Proxy:
             where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
             data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
             judges = min(judges, len(data.train) // 5)
+        if plan.get("digest") not in (None, data.digest):
+            raise NumnetError(
+                f"{plan['dataset']}: other images than this search was begun with (files added, removed, renamed or changed)"
+            )
         data.hold_back(judges, plan["seed"], stratified=True)
         validation = data.validation
         data.hold_back(max(len(data.train) - proxy["images"], 0), plan["seed"], stratified=True)

@@ -13,5 +13,5 @@ state         a run on disk, and how it goes on          trouble: where a number
 loss          of a batch                                 progressive: smaller images first
 evaluate      accuracy and more, over a split            team: who shares the work
 recipes       what may be set, and named settings        optimisers, schedules
-console       the bar and the signals                    lock: one process a folder
+console       the bar and the signals                    lock: one process a folder; pace: how many threads
 """

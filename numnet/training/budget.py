@@ -60,6 +60,10 @@ def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=Tru
     chosen = None
     for name in names:
         merged = plan(dataset, name, flags, start)
+        if merged.get("quantise"):  # by --quantise or by the recipe
+            raise NumnetError("--budget: times a training in floats; expected --epochs for one in eight bits")
+        if merged.get("exact"):
+            raise NumnetError("--budget: times the steps of one process; expected no --exact, or --epochs")
         cost = measure(dataset, merged, progress, reading or {})
         epochs = fitting(merged, cost, budget)
         own = merged.get("epochs", 1)
@@ -128,8 +132,7 @@ def _step_seconds(run, split, side, progress) -> float:
                 split, batch_size=settings["batch_size"], scaling=run.scaling, epoch=len(taken), dtype=net.dtype,
                 augment=shrunk(settings["augment"], side / run.side), channels=net.input_shape[2],
             ):  # fmt: skip
-                _, dlogits = run.loss.mean(net.forward(x, training=True), labels)
-                net.backward(dlogits, input_gradient=False)
+                run.gradient(run.team.parts(len(x), settings["accumulate"]), x, labels)
                 run.optimiser.step(0.0)
                 if run.average is not None:
                     run.average.update(0)

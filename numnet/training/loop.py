@@ -85,7 +85,7 @@ class Run:
         self.scaling = setup.scaling_of(settings, data)
         self.frozen = setup.freeze(settings, net, data, self.scaling)
         if self.team.leads:
-            setup.tell_of_other_classes(net, data)
+            setup.tell_of_differences(net, data, self.scaling)
         self.loss = Loss(settings["label_smoothing"], setup.class_weights(settings, data, net.classes))
         setup.require_validation(settings, data)
         self.optimiser = setup.optimiser(settings, net)
@@ -104,7 +104,9 @@ class Run:
         self.best = self.result = None
         self.sums = dict.fromkeys(SUMS, 0)  # of the epoch under way
         self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
-        self.seconds = 0.0  # from the start of the first step, in all processes
+        self.seconds = (
+            0.0  # of training, in all processes; with compiling, where the cache of kernels is cold
+        )
 
         # What this process alone knows
         self.stop = False  # a callback's wish
@@ -139,6 +141,7 @@ class Run:
             raise NumnetError("resume=True needs the run directory: out=…")
         state.level(self)
         if self.result is not None:
+            self._name_net()
             return
         self.began = time.perf_counter() - self.seconds
         with self.signals:
@@ -268,7 +271,7 @@ class Run:
         """
         net, team, passes = self.net, self.team, self.net.step
         parts = team.parts(images, self.settings["accumulate"])
-        found = self._gradient(parts, x, labels)
+        found = self.gradient(parts, x, labels)
         loss, correct, self.told = team.sum_up(found.terms, found.correct, self.signals.received)
         if not math.isfinite(loss):
             trouble.diverged(self, f"the loss is {loss}", self._where(passes, parts, x, labels))
@@ -282,7 +285,7 @@ class Run:
             self.average.update(self.step)
         return loss, round(correct)
 
-    def _gradient(self, parts, x, labels) -> Found:
+    def gradient(self, parts, x, labels) -> Found:
         """Fill ``net.flat_grad`` with the gradient of the whole batch's mean loss, one part after another."""
         net, team, passes = self.net, self.team, self.net.step
         terms, correct = [], 0
@@ -329,7 +332,13 @@ class Run:
                 checkpoint.replace(self.out / "result.json", text.encode())
         if self.average is not None:
             self.average.take()
+        self._name_net()
         self._call("on_end", self.result)
+
+    def _name_net(self) -> None:
+        """From now on the net is what this training made of it, whatever it was loaded from."""
+        self.net.document = state.document_of(self)
+        self.net.scaling, self.net.class_names = self.scaling, list(self.data.classes)
 
     def _leave_if_told(self) -> None:
         """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end the process with the signal's exit code."""

@@ -13,14 +13,13 @@ model, even the recipe's, gets the paper's, of the recipe's size (MODEL_KEPT), a
 of photographs a recipe's net takes them at its own resolution, 224 unless the recipe says otherwise.
 """
 
-import difflib
 import inspect
 import json
 from math import isfinite
 from pathlib import Path
 
 from numnet.data.feed import OPTIONS as AUGMENT
-from numnet.data.feed import SAMPLINGS
+from numnet.data.feed import SAMPLINGS, check_augment
 from numnet.data.image import BACKGROUNDS
 from numnet.data.transforms import PRESETS, SCALINGS, is_preset
 from numnet.errors import NumnetError
@@ -28,6 +27,7 @@ from numnet.models import MODELS, NO_CHOICE
 from numnet.models.common import Settings
 from numnet.models.names import hint
 from numnet.models.searched import is_written, parse
+from numnet.texts import nearest
 from numnet.training.optimisers import OPTIMISERS
 from numnet.training.schedules import OPTIONS as SCHEDULES
 
@@ -179,7 +179,7 @@ def load(name: str) -> dict:
     path = FOLDER / f"{name}.json"
     if not (name in names() or name.endswith(".json") or Path(name).is_file()):
         raise NumnetError(
-            f"unknown recipe {name!r}{_nearest(name, names())}; "
+            f"unknown recipe {name!r}{nearest(name, names())}; "
             f"expected a JSON file or one of {', '.join(names())}"
         )
     if name not in names():
@@ -206,14 +206,18 @@ def check(recipe, where: str) -> dict:
             _check_model(value, where)
             continue
         if key not in SETTINGS:
-            raise NumnetError(f"{where}: unknown key {key!r}{_nearest(key, [*SETTINGS, 'model'])}")
+            raise NumnetError(f"{where}: unknown key {key!r}{nearest(key, [*SETTINGS, 'model'])}")
         fits, expected = SETTINGS[key]
         if not fits(value):
             raise NumnetError(f"{where}: {key} is {_show(value)}; expected {expected}")
         if key == "augment":
             for name in value or {}:
                 if name not in AUGMENT:
-                    raise NumnetError(f"{where}: unknown augmentation {name!r}{_nearest(name, AUGMENT)}")
+                    raise NumnetError(f"{where}: unknown augmentation {name!r}{nearest(name, AUGMENT)}")
+            try:
+                check_augment(value)
+            except NumnetError as error:
+                raise NumnetError(f"{where}: {error}") from None
     return recipe
 
 
@@ -261,11 +265,6 @@ def merge(*layers: dict) -> dict:
         if augment and layer.get("augment"):
             merged["augment"] = {**augment, **layer["augment"]}
     return merged
-
-
-def _nearest(word: str, words) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _show(value) -> str:

@@ -33,7 +33,7 @@ def _compile(run, work) -> None:
         return
     try:
         ahead.prepare(work, Compiling(run.progress), lambda: run.signals.received is not None)
-    except Exception:  # a layer of one's own that cannot be copied, say: kernels then compile when called
+    except Exception:  # kernels then compile when they are called, and what is wrong comes to light there
         pass
 
 

@@ -18,8 +18,11 @@ import statistics
 from numnet import checkpoint
 from numnet.data.feed import OPTIONS as AUGMENT
 from numnet.errors import NumnetError
+from numnet.loading import read_document
 from numnet.models import describe
 from numnet.quantiles import student_quantile
+from numnet.training.run import plan
+from numnet.training.state import read_result
 
 COLUMNS = (
     "name",
@@ -57,7 +60,7 @@ def collect(sweep, *, say=print) -> list[dict]:
             if log is None:
                 say(f"{folder.name}: not finished")
                 continue
-            require(folder, flags, log[1])
+            require_same(folder, plan(entry.dataset, entry.recipe, flags), log[1])
             logs.append(log)
         if logs:
             rows.append(row(sweep, entry, logs))
@@ -73,20 +76,40 @@ def collect(sweep, *, say=print) -> list[dict]:
 
 
 def finished(folder) -> tuple | None:
-    """(result, recipe) of a finished training, from its run directory or from what was kept of it; None if there is none."""
-    try:
-        if (folder / "result.json").is_file():
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            # The last has the settings with which it ended: the best may be of an epoch before it was extended.
-            name = "last" if (folder / "last.safetensors").is_file() else "best"
-            return result, checkpoint.read_meta(checkpoint.find(folder, name))["recipe"]
-        if (folder / "about.json").is_file():
-            kept = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            recipe, result = dict(kept["recipe"]), {key: kept[key] for key in MEANS}
-            return result, {**recipe, "model": dict(recipe["model"])}
-    except (ValueError, KeyError, TypeError):
-        raise NumnetError(f"{folder}: its log is damaged; expected the results and the recipe") from None
-    return None
+    """(result, recipe) of a finished training, from its run directory or from what was kept of it; None if there is none.
+
+    Raises NumnetError for a log that is damaged or has lost its checkpoint.
+    """
+    if (folder / "result.json").is_file():
+        result, recipe = read_result(folder / "result.json"), document_of(folder).get("recipe")
+    elif (folder / "about.json").is_file():
+        result = checkpoint.read_json(folder / "about.json")
+        recipe = result.get("recipe") if isinstance(result, dict) else None
+    else:
+        return None
+    model = recipe.get("model") if isinstance(recipe, dict) else None
+    if not isinstance(model, dict) or not set(MEANS) <= set(result):
+        raise NumnetError(
+            f"{folder}: its log is damaged; expected the results ({', '.join(MEANS)}) and the recipe"
+        )
+    return result, recipe
+
+
+def document_of(folder) -> dict:
+    """What the training's last checkpoint says; the best one's words if that alone was kept.
+
+    The last has the settings with which it ended: the best may be of an epoch before it was extended.
+    """
+    name = "last" if (folder / "last.safetensors").is_file() else "best"
+    return read_document(checkpoint.find(folder, name))
+
+
+def require_same(folder, plan, recipe) -> None:
+    """Raise NumnetError if the training in ``folder``, of this recipe, differs from ``plan`` anywhere."""
+    model = dict.fromkeys(key for key in recipe["model"] if key != "classes")  # those are the data's
+    require(
+        folder, {**dict.fromkeys(recipe), **plan, "model": {**model, **plan["model"]}}, recipe, whole=True
+    )
 
 
 def require(folder, wanted, recipe, whole=False) -> None:
@@ -130,17 +153,33 @@ def row(sweep, entry, logs) -> dict:
         each = [result[key] for result in results]
         values[key] = None if None in each else statistics.fmean(each)
     values["deviation"] = statistics.stdev(accuracies) if several else None
-    values["microseconds"] = _times(sweep.folder).get(entry.name)
+    values["microseconds"] = _time(sweep.folder, entry)
     return {key: values[key] for key in COLUMNS}
 
 
-def _times(folder) -> dict:
-    """What ``sweep.measure`` left in the folder; nothing if it was not asked."""
+def write_times(folder, times) -> None:
+    """times.json: for each run's name (microseconds of a training image, MACs of the net that was timed)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {name: {"microseconds": time, "macs": macs} for name, (time, macs) in times.items()}
+    checkpoint.replace(folder / TIMES, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def timed(plan) -> dict:
+    """Keywords of ``build`` for the net that ``sweep.measure`` times: ten classes if nobody says how many."""
+    return {"classes": 10, **plan["model"]}
+
+
+def _time(folder, entry) -> float | None:
+    """What ``sweep.measure`` left in the folder for a run's net; None if it was not asked, or was for another net."""
     try:
-        return json.loads((folder / TIMES).read_text(encoding="utf-8"))
+        found = json.loads((folder / TIMES).read_text(encoding="utf-8")).get(entry.name)
+        if isinstance(found, dict):  # else a number alone: an older numnet's
+            now = describe(**timed(plan(entry.dataset, entry.recipe, entry.flags))).cost().macs
+            found = found["microseconds"] if found["macs"] == now else None
+        return None if found is None else float(found)
     except FileNotFoundError:
-        return {}
-    except ValueError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise NumnetError(f"{folder / TIMES}: damaged; remove it or measure again with --time") from None
 
 

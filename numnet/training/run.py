@@ -7,7 +7,7 @@ from numnet import checkpoint
 from numnet import data as datasets
 from numnet.data import names as class_names
 from numnet.errors import NumnetError, tell
-from numnet.loading import load_any, read_document, require_floats
+from numnet.loading import load_any, parts_of, read_document, require_floats
 from numnet.models import build, describe
 from numnet.models.common import Settings
 from numnet.models.searched import is_written
@@ -16,7 +16,7 @@ from numnet.training.loop import Run
 from numnet.training.team import Team
 
 # Keywords of ``data.load`` that a checkpoint may name.
-READING = {"data_dir", "memory", "download", "input_scaling"}
+LOADING = {"data_dir", "memory", "download", "input_scaling"}
 # Keywords of a checkpoint's net that say nothing of its weights: another training has its own.
 OF_A_TRAINING = ("classes", "seed", "bn_momentum", "dropout", "initialiser")
 
@@ -37,21 +37,21 @@ def train(
 
     dataset             "cifar10", "shapes" or the path of an image folder
     flags               changes of the recipe: {"epochs": 3, "model": {"width": 0.5}}
-    init                a checkpoint to start from: its net and its input scaling instead of the recipe's; a net for
-                        another number of classes gets a new last layer
+    init                a checkpoint to start from, its path or the net that was loaded from it: its net and its input
+                        scaling instead of the recipe's; a net for another number of classes gets a new last layer
     out                 run directory; None makes ``runs/<data set>-<number>``
     team                who shares the work: see ``numnet.fit``
     reading             other keywords of ``numnet.data.load``: data_dir, memory, download
 
     Returns result.json's contents and ``history``. Raises NumnetError for whatever a user can get wrong.
     """
-    start = None if init is None else load_any(init)
+    start = load_any(init) if isinstance(init, (str, Path)) else init
     if start is not None:
         require_floats(start, "training")
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
-    options = {"--recipe": recipe, "--init": None if init is None else Path(init).name}
+    options = {"--recipe": recipe, "--init": None if start is None else Path(start.path).name}
     named = [f"{option} {value}" for option, value in options.items() if value is not None]
     command = " ".join(["numnet train", Path(dataset).name, *named])
     command += f", with {json.dumps(flags)}" if flags else ""
@@ -111,9 +111,13 @@ def resume(
         raise NumnetError(
             f"{path}: holds no training that was started by `numnet train`; use fit(…, resume=True)"
         )
+    result = path.parent / "result.json"
+    if epoch is None and not changes and data is None and team.lead(result.is_file):
+        done = team.lead(lambda: state.read_result(result))  # which needs no image any more
+        return {**done, "history": (document.get("training") or {}).get("history", [])}
     source, run_dir = document["reading"], path.parent
     options, recipe = dict(source["options"]), recipes.check(document["recipe"], f"{path}: recipe")
-    if not set(options) <= READING or "seed" not in recipe or "resolution" not in recipe.get("model", {}):
+    if not set(options) <= LOADING or "seed" not in recipe or "resolution" not in recipe.get("model", {}):
         raise NumnetError(
             f"{path}: damaged checkpoint (its recipe or its reading of the data is not complete)"
         )
@@ -222,6 +226,8 @@ def _take_over(net, start, classes, say) -> None:
     """
     tensors, own = start.state(), net.state()
     new = set(start.document.get("untrained") or ())  # layers that the file had no weights for
+    if new == parts_of(start):  # of `numnet build`: its first weights, which are wanted
+        new = set()
     head, known = net.layers[-1].name, start.class_names
     names = list(classes) + [None] * (net.classes - len(classes))
     if head in new:
@@ -229,7 +235,7 @@ def _take_over(net, start, classes, say) -> None:
     elif known is None:
         if net.classes != start.classes:
             new.add(head)
-        elif start.document.get("labels") is None:
+        elif start.document.get("labels") is None and not start.document.get("untrained"):
             say(
                 f"--init {start.path}: names no classes: its {start.classes} outputs are taken over by position"
             )

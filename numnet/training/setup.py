@@ -45,6 +45,11 @@ def require_trainable(net, data) -> None:
         )
     if not len(data.train.labels):
         raise NumnetError(f"{data.name}: no images to train on")
+    highest = int(data.train.labels.max())
+    if highest >= net.classes:
+        raise NumnetError(
+            f"{data.name}: a training image has the label {highest}, the net the outputs 0 to {net.classes - 1}"
+        )
 
 
 def require_quantisable(settings, processes) -> None:
@@ -54,6 +59,11 @@ def require_quantisable(settings, processes) -> None:
     for key in ("ema", "freeze", "whiten"):
         if settings[key] not in (None, False):
             raise NumnetError(f"quantise: a training for eight bits has no {key}; expected one of the two")
+    if settings["optimiser"] == "muon":  # seen: right answers fall from 88 to 16 of 100 in one step
+        raise NumnetError(
+            "quantise: muon gives each matrix a length of its own choice, which the fixed statistics of batch norm do not "
+            "follow; expected another optimiser, such as sgd"
+        )
     if processes > 1:
         raise NumnetError(
             "quantise: a training for eight bits runs in one process; expected no mpiexec before it"
@@ -70,8 +80,14 @@ def require_validation(settings, data) -> None:
         )
 
 
-def tell_of_other_classes(net, data) -> None:
-    """Say so if the net was trained on classes of other names than the data has."""
+def tell_of_differences(net, data, scaling) -> None:
+    """Say so if the net was trained on classes of other names than the data has, or on images scaled otherwise."""
+    before = getattr(net, "scaling", None)
+    if before is not None and before != scaling:
+        tell(
+            "the net was trained on images scaled otherwise than these; data loaded with input_scaling=net.scaling is scaled "
+            "as before"
+        )
     known = getattr(net, "class_names", None)
     if known is not None and list(data.classes) != list(known)[: len(data.classes)]:
         tell(

@@ -34,6 +34,9 @@ FORMAT = 1
 BEST = "best.safetensors"
 # Settings that change no bit of what the loop computes. (How the data is read was settled before it starts.)
 FREE = ("checkpoint_every", "keep_every", "patience", "about", *READING)
+# What "training" says: attributes of the Run under their own names, and two counters that it has elsewhere.
+OF_THE_RUN = ("epoch", "batch", "images", "best", "sums", "busy", "seconds", "history")
+KEPT = (*OF_THE_RUN, "steps", "passes")
 
 
 def prepare(run, resume) -> None:
@@ -71,6 +74,11 @@ def require_no_run(out) -> None:
             f"{out} holds a run already; go on with `numnet train --resume {shlex.quote(str(out))}` "
             "or name another --out"
         )
+    for name in (BEST, "result.json"):
+        if (out / name).exists():
+            raise NumnetError(
+                f"{out} holds {name} of an earlier run, which a new one would replace; move it or name another --out"
+            )
 
 
 def append(run, record) -> None:
@@ -97,17 +105,15 @@ def _write_table(run) -> None:
         pass
 
 
-POSITION = ("epoch", "batch", "best", "sums", "busy", "seconds", "history", "result")
-
-
 def level(run) -> None:
     """Give all members of a team what member 0 has prepared: weights, vectors, position, history."""
     if run.team.size == 1:
         return
     steps = (run.net.step, run.step)
     run.net.step, run.optimiser.steps = run.team.lead(lambda: steps)
-    values = run.team.lead(lambda: [getattr(run, name) for name in POSITION])
-    for name, value in zip(POSITION, values):
+    names = (*OF_THE_RUN, "result")
+    values = run.team.lead(lambda: [getattr(run, name) for name in names])
+    for name, value in zip(names, values):
         setattr(run, name, value)
     averages = {} if run.average is None else run.average.slots
     run.team.level(run.net, **run.optimiser.slots, **{f"ema {name}": v for name, v in averages.items()})
@@ -166,29 +172,27 @@ def _copy(source, target) -> None:
 
 def save(run, name="last.safetensors") -> None:
     """Write last.safetensors, or the same under another name."""
-    tensors = {f"optimiser/{name}": slot for name, slot in run.optimiser.slots.items()}
+    tensors = {f"optimiser/{slot}": array for slot, array in run.optimiser.slots.items()}
     if run.average is not None:
-        tensors.update({f"ema/{name}": slot for name, slot in run.average.slots.items()})
+        tensors |= {f"ema/{slot}": array for slot, array in run.average.slots.items()}
     if run.net.fake is not None:
-        tensors.update({f"quantise/{name}": array for name, array in run.net.fake.state().items()})
-    training = {
-        "epoch": run.epoch,
-        "batch": run.batch,
-        "steps": run.step,
-        "passes": run.net.step,
-        "images": run.images,
-        "best": run.best,
-        "sums": run.sums,
-        "busy": run.busy,
-        "seconds": run.seconds,
-        "history": run.history,
-    }
-    _write(run, name, tensors, training)
+        tensors |= {f"quantise/{key}": array for key, array in run.net.fake.state().items()}
+    training = {key: getattr(run, key) for key in OF_THE_RUN} | {"steps": run.step, "passes": run.net.step}
+    _require_finite(run, tensors)
+    checkpoint.write(
+        run.out / name, {**run.net.state(), **tensors}, {**document_of(run), "training": training}
+    )
 
 
 def save_net(run, name) -> None:
-    """Write the net alone, and what made it the best."""
-    _write(run, name, {}, run.best)
+    """Write the net alone, in eight bits if it is trained for them, and what made it the best."""
+    _require_finite(run, {})
+    document = {**document_of(run), "training": run.best}
+    if run.net.fake is None:
+        checkpoint.write(run.out / name, run.net.state(), document)
+    else:
+        del document["format"]  # of floats
+        run.net.fake.whole().save(run.out / name, **document)
 
 
 @contextmanager
@@ -204,14 +208,19 @@ def weights_of_best(run):
         net.flat[:], net.flat_buffers[:] = own, own_buffers
 
 
-def _write(run, name, tensors, training) -> None:
-    net = run.net  # what is not finite is not saved: the older checkpoint stays
+def _require_finite(run, tensors) -> None:
+    """Raise Diverged for a number that is not finite: it is not saved, and the older checkpoint stays."""
+    net = run.net
     if not (np.isfinite(net.flat).all() and np.isfinite(net.flat_buffers).all()):
         trouble.diverged(run, "a weight is not finite", trouble.of_weights(net), over=True)
-    for tensor, array in tensors.items():
+    for name, array in tensors.items():
         if not np.isfinite(array).all():
-            trouble.diverged(run, f"{tensor} is not finite", over=True)
-    document = {
+            trouble.diverged(run, f"{name} is not finite", over=True)
+
+
+def document_of(run) -> dict:
+    """What a run's checkpoints say besides their arrays and its position."""
+    return {
         "format": FORMAT,
         "config": run.net.config,
         "input": run.scaling,
@@ -219,17 +228,7 @@ def _write(run, name, tensors, training) -> None:
         "dataset": run.data.name,
         "recipe": run.settings,
         **run.meta,
-        "training": training,
     }
-    if run.net.fake is not None and training is run.best:
-        del document["format"]  # of floats
-        run.net.fake.whole().save(run.out / name, **document)
-    else:
-        checkpoint.write(run.out / name, {**run.net.state(), **tensors}, document)
-
-
-# What "training" says of a run, besides its history.
-KEPT = ("epoch", "batch", "steps", "passes", "images", "best", "sums", "busy", "seconds", "history")
 
 
 def read_result(path) -> dict:
@@ -238,7 +237,8 @@ def read_result(path) -> dict:
         result = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(result, dict):
             raise ValueError("not an object")
-        return result
+        # Where it is now: runs are moved and renamed.
+        return {**result, "checkpoint": str(path.parent / BEST)}
     except (OSError, ValueError, RecursionError) as error:
         raise NumnetError(
             f"{path}: cannot be read ({' '.join(str(error).split())}); without it, resume makes it again"
@@ -295,9 +295,8 @@ def load(run) -> None:
             name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("quantise/")
         }
         run.net.fake.restore(ranges, str(last))
-    for name in KEPT:
-        if name not in ("steps", "passes", "images"):
-            setattr(run, name, training[name])
+    for name in OF_THE_RUN:
+        setattr(run, name, training[name])
     finished = run.out / "result.json"
     if run.extended:
         _extend(run, theirs, finished)

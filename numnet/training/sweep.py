@@ -75,7 +75,7 @@ def read(file, out=None) -> Sweep:
         if not isinstance(entry, dict):
             raise NumnetError(f"{where}: expected an object {{…}}, got {json.dumps(entry)[:40]}")
         own, flags = _parted(entry, where)
-        own, flags = shared | own, recipes.merge(shared_flags, flags)
+        own, flags = shared | own, _joined(shared_flags, flags)
         _check(own, flags, where)
         entries.append(_entry(folder, flags, **own))
     names = [entry.name for entry in entries]
@@ -89,6 +89,16 @@ def _parted(content, where) -> tuple:
     """What a run's description has of ``OWN``, and the rest, a recipe."""
     own = {key: value for key, value in content.items() if key in OWN}
     return own, recipes.check({key: value for key, value in content.items() if key not in OWN}, where)
+
+
+def _joined(shared, flags) -> dict:
+    """A run's settings on the common ones. What the file itself says stays, whatever net a run names."""
+    merged = recipes.merge(shared, flags)
+    merged = {**{key: shared[key] for key in ("progressive", "whiten") if key in shared}, **merged}
+    common, own = shared.get("model", {}), flags.get("model", {})
+    if "model" not in common and (common or own):
+        merged["model"] = {**common, **own}
+    return merged
 
 
 def _check(own, flags, where) -> None:
@@ -136,14 +146,19 @@ def train(sweep, *, progress=True, say=print) -> list[dict]:
 
 def _train(entry, folder, flags, progress, say) -> None:
     """One training: done before, resumed, or done now."""
-    begun = (folder / "last.safetensors").is_file()
-    if begun:
-        _require_same(entry.dataset, run.plan(entry.dataset, entry.recipe, flags), folder)
-    if (folder / "result.json").is_file():
+    begun, done = ((folder / name).is_file() for name in ("last.safetensors", "result.json"))
+    plan = run.plan(entry.dataset, entry.recipe, flags)
+    if begun or done:
+        _require_same(entry.dataset, plan, folder)
+    kept = None if begun or done else results.finished(folder)
+    if kept is not None:
+        results.require_same(folder, plan, kept[1])
+        say(f"{folder.name}: done already, its log was kept")
+    elif done:
         say(f"{folder.name}: done already")
     elif begun:
         say(f"{folder.name}: going on")
-        run.resume(folder, progress=progress)
+        run.resume(folder, data=entry.data, progress=progress)
     else:
         say(f"{folder.name}: starting")
         where = {} if entry.data is None else {"data_dir": entry.data}
@@ -152,14 +167,10 @@ def _train(entry, folder, flags, progress, say) -> None:
 
 def _require_same(dataset, plan, folder) -> None:
     """Raise NumnetError if the training in ``folder`` has other images, or more settings than ``plan``, fewer or others."""
-    document = checkpoint.read_meta(folder / "last.safetensors")
-    was = document.get("recipe", {})
-    model = dict.fromkeys(key for key in was.get("model", {}) if key != "classes")  # those are the data's
-    results.require(
-        folder, {**dict.fromkeys(was), **plan, "model": {**model, **plan["model"]}}, was, whole=True
-    )
+    document = results.document_of(folder)
+    results.require_same(folder, plan, {"model": {}, **(document.get("recipe") or {})})
     place = dataset if dataset in BUILT_IN else str(Path(dataset).absolute())
-    theirs = document.get("reading", {}).get("dataset", place)
+    theirs = (document.get("reading") or {}).get("dataset", place)
     if theirs != place:
         raise NumnetError(
             f"{folder} holds a run on {theirs}, the sweep now wants {place}; give the run another name or remove the folder"
@@ -180,7 +191,7 @@ def measure(sweep, *, steps=3, say=print) -> dict:
     work = []
     for entry in sweep.entries:
         plan = run.plan(entry.dataset, entry.recipe, entry.flags)
-        net = build(**{"classes": 10, **plan["model"]})
+        net = build(**results.timed(plan))
         rng = np.random.default_rng(0)
         images = plan.get("batch_size", DEFAULTS["batch_size"])
         x = rng.standard_normal((images, *net.input_shape)).astype(net.dtype)
@@ -197,8 +208,7 @@ def measure(sweep, *, steps=3, say=print) -> dict:
                 _step(net, x, labels)
             taken[name].append(1e6 * (time.process_time() - began) / (steps * len(x)))
     times = {name: statistics.median(rounds) for name, rounds in taken.items()}
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.replace(sweep.folder / results.TIMES, (json.dumps(times, indent=1) + "\n").encode())
+    results.write_times(sweep.folder, {name: (times[name], net.cost().macs) for name, net, *_ in work})
     return times
 
 

@@ -54,7 +54,8 @@ def import_file(
     net.scaling       {"mean", "std"} of x/255 that the net was trained with; images are red, green, blue
     net.class_names   a list with a text for each class where the file names them, or None
     net.document      {"source": {"framework", "layout", "file"}, "labels": "imagenet" if it has 1,000 classes,
-                      "preset": how images are resized, "untrained": layers that the file has no weights for}
+                      "preset": how images are resized, "untrained": layers that the file has no weights for; where
+                      numnet wrote the file "background" and "digest", as in a checkpoint}
     net.notes         lines on what was chosen among several weights, assumed, or left out
     net.path          the file
 
@@ -66,7 +67,7 @@ def import_file(
     """
     framework, source = _read(file, take, published)
     net, candidate, untrained, notes = match(framework, source, model, width, options)
-    net.scaling = source.scaling or copy.deepcopy(SCALINGS[candidate.scaling])
+    net.scaling = copy.deepcopy(source.scaling or SCALINGS[candidate.scaling])
     names = source.class_names
     net.class_names = names if names is not None and len(names) == net.classes else None
     net.path, net.notes = source.path, [*source.notes, *notes]
@@ -77,8 +78,8 @@ def import_file(
         "source": {"framework": source.framework, "layout": candidate.layout, "file": source.path.name},
         "labels": "imagenet" if net.classes == 1000 and net.class_names is None else None,
     }
-    if source.preset is not None:
-        net.document["preset"] = source.preset
+    facts = {key: getattr(source, key) for key in ("preset", "background", "digest")}
+    net.document |= {key: fact for key, fact in facts.items() if fact is not None}
     if untrained:
         net.document |= {"untrained": untrained, "labels": None}
         net.class_names = None

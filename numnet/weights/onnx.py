@@ -41,6 +41,7 @@ from numnet.kernels.activations import (
 from numnet.kernels.padding import resolve
 from numnet.layers import Activation, Dense, Dropout, Flatten, GlobalAverage, GlobalMax, MaxPool
 from numnet.net import Net
+from numnet.weights.source import preset_of
 
 OPSET, IR = 17, 8  # the pair of ONNX 1.12; every later reader knows it
 NAMES = {code: name for name, code in CODES.items()}
@@ -94,6 +95,7 @@ def export_onnx(
     outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", *net.output_shape])]
     outputs += [graph.map(name, layer.output_shape) for name, layer in net.walk() if name in inner]
     facts = {"config": net.config, "input": scaling or getattr(net, "scaling", None), "classes": class_names}
+    facts["preset"] = preset_of(getattr(net, "document", None) or {})
     return write(graph, helper.make_tensor_value_info("images", kind, shape), outputs, facts, path)
 
 

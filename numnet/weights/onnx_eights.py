@@ -21,6 +21,7 @@ from numnet.errors import NumnetError
 from numnet.kernels.activations import IDENTITY
 from numnet.quantised.steps import SUMS
 from numnet.weights.onnx import Graph, require_onnx, write
+from numnet.weights.source import preset_of
 
 OFFSET = 128  # between our bytes and int8
 
@@ -59,6 +60,7 @@ def export_quantised(
                 shape_ = ["N", step.shape[-1], *step.shape[:-1]]
                 outputs.append(helper.make_tensor_value_info(name, whole, shape_))
     facts = {"config": net.config, "input": scaling or net.scaling, "classes": class_names}
+    facts["preset"] = preset_of(net.document or {})
     return write(graph, helper.make_tensor_value_info("images", kind, shape), outputs, facts, path)
 
 
@@ -110,7 +112,7 @@ class _Graph(Graph):
 
     def step(self, step, net, names, number):
         """Append a step; the name of its map: of whole numbers, or of the real ones that sums become."""
-        grids = [net._grids[i] for i in step.reads]
+        grids = [net.grids[i] for i in step.reads]
         inputs = [self.real(names[i], grid) for i, grid in zip(step.reads, grids)]
         x, name = inputs[0], step.name
         if step.kind in SUMS:
@@ -138,7 +140,7 @@ class _Graph(Graph):
                 slope, shift = (self.constant(f"{name}.{i}", number) for i, number in enumerate(step.line))
                 x = self.node("Add", self.node("Mul", x, slope), shift)
             y = self.activation(step.code, x, step.beta)
-        elif len(net._shape(step.reads[0])) == 3:  # ours flattens (H, W, C)
+        elif len(net.shape_of(step.reads[0])) == 3:  # ours flattens (H, W, C)
             y = self.node("Flatten", self.node("Transpose", x, perm=[0, 2, 3, 1]))
         else:
             y = self.node("Identity", x)

@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 
 from numnet import pickles
+from numnet.checkpoint import widened
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first of the five pickles
 INSTRUCTIONS = 1_000_000  # of one pickle at most: a module saved whole, its optimiser and both sets of weights have 100,000
@@ -124,11 +125,6 @@ class _Storage:
         # A copy, checked for its bounds
         array = np.array(np.ndarray(size, dtype, content, width * offset, strides))
         return widened(array) if self.kind == "bf16" else array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def widened(bits) -> np.ndarray:
-    """Brain floats, given as uint16, as float32: their upper half."""
-    return (np.asarray(bits, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def _tensor(storage, offset, size, stride, *more):

@@ -17,14 +17,13 @@ import re
 from math import isfinite
 
 from numnet.errors import NumnetError
+from numnet.weights.source import SCALINGS
 
 SHORT = r"(?:mobilenetv1|mobilenetv2|mobilenetv3|mobilenetv4_conv|mnasnet|semnasnet)"
 TIMM = re.compile(
     rf"(?<![a-z0-9])((?:tf_)?{SHORT}_[a-z0-9]+(?:_[a-z]*\d{{3}}[a-z]?)?(?:_minimal_\d{{3}})?)", re.IGNORECASE
 )
-UNIT = {"mean": [0.0] * 3, "std": [1.0] * 3}
-HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+UNIT, HALF, IMAGENET = (SCALINGS[name] for name in ("unit", "keras", "imagenet"))
 TENSORFLOW = {"padding": "same", "bn_eps": 1e-3}
 CONFIG_LIMIT = 4_000_000  # bytes
 

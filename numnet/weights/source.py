@@ -51,6 +51,8 @@ class Source(NamedTuple):
     scaling: dict | None = None  # of its input, where the file says it
     class_names: list | None = None
     preset: str | None = None  # how images are brought to the resolution, a preset of numnet.data
+    background: str | None = None  # the colour behind transparent pixels, where numnet wrote the file
+    digest: str | None = None  # of the images that it was trained on, likewise
     notes: list = []  # lines for the user: what was chosen, assumed, left out
     # Kinds of layers that stand before a head of one's own, where the file says them
     pools: frozenset = frozenset()
@@ -222,6 +224,12 @@ def preset_of(document) -> str | None:
     if told is None and document.get("dataset") in UNTOUCHED:
         return "stretch"
     return told or (document.get("recipe") or {}).get("preset") or document.get("preset")
+
+
+def background_of(document) -> str | None:
+    """The colour behind a net's transparent pixels, by the same words in the same order; None if they say nothing of it."""
+    parts = (document.get("made") or {}, document.get("recipe") or {}, document)
+    return next((part["background"] for part in parts if part.get("background")), None)
 
 
 def turn(net, candidate) -> None:

@@ -52,7 +52,7 @@ def import_tflite(path) -> QuantisedNet:
         reader = _Reader(tflite, content, path)
         net = reader.net()
         check(net)
-        net._prepare()
+        net.prepare()
     except (
         struct.error,
         IndexError,

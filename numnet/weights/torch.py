@@ -24,7 +24,7 @@ from numnet.models import describe, mnasnet, mobilenet_v1, mobilenet_v2, mobilen
 from numnet.net import Net
 from numnet.weights import heads, pth, published, reimplementations, states
 from numnet.weights.slots import Name, Style, slots
-from numnet.weights.source import Candidate, Source, preset_of
+from numnet.weights.source import Candidate, Source, background_of, preset_of
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
 STYLE = Style(
@@ -43,6 +43,17 @@ STYLE = Style(
 COUNTER = ".num_batches_tracked"
 # In the metadata of a file that export_torch wrote
 CONFIG, SCALING, CLASSES, PRESET = "numnet_config", "numnet_input", "numnet_classes", "numnet_preset"
+BACKGROUND, DIGEST = "numnet_background", "numnet_digest"
+EPSILON = "batch norm's ε"
+FACTS = {  # of a layer or block: what no tensor says
+    "strides": lambda layer: getattr(layer, "stride", None),
+    "padding": lambda layer: getattr(layer, "pads", None),
+    EPSILON: lambda layer: getattr(getattr(layer, "norm", None), "eps", 0.0),
+    "activations": lambda layer: getattr(layer, "code", None),
+    "skips": lambda layer: getattr(layer, "adds", False),
+}
+# Options that stand behind them; of the other ones the tensors tell.
+UNTOLD = ("model", "variant", "padding", "bn_eps", "strides", "activation", "bottleneck_activation", "skip")
 
 
 # ------------------------------------------------------------------------------------------- torchvision's names
@@ -342,7 +353,7 @@ def read(path, take=None, name=None) -> Source:
     return Source(
         "torch", path, tensors, stated=facts["options"], config=config, scaling=scaling or facts.get("scaling"),
         class_names=_names(metadata) or facts.get("classes"), preset=metadata.get(PRESET) or facts.get("preset"),
-        notes=notes, question=question,
+        background=metadata.get(BACKGROUND), digest=metadata.get(DIGEST), notes=notes, question=question,
     )  # fmt: skip
 
 
@@ -454,10 +465,29 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
     ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration, scaling and the
     names of the classes stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does
     not look there.
-    Raises NumnetError for a net that the layout does not have.
+    The names alone say nothing of padding, ε, strides and activations: see ``departures``. Raises NumnetError for a net that
+    the layout does not have.
     """
     from safetensors.numpy import save
 
+    layout, state, tensors = layout_for(net, layout), net.state(), {}
+    for slot in layout_slots(net, layout):
+        tensors[slot.key] = np.ascontiguousarray(slot.give(state[slot.own]))
+        if slot.own.endswith("bn.variance"):
+            tensors[slot.key.rpartition(".")[0] + COUNTER] = np.array(net.step, np.int64)
+    metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
+    if getattr(net, "scaling", None):
+        metadata[SCALING] = json.dumps(net.scaling)
+    if getattr(net, "class_names", None):
+        metadata[CLASSES] = json.dumps({"names": list(net.class_names)})
+    document = getattr(net, "document", None) or {}
+    texts = {PRESET: preset_of(document), BACKGROUND: background_of(document), DIGEST: document.get("digest")}
+    metadata |= {key: text for key, text in texts.items() if text}
+    checkpoint.replace(path, save(tensors, metadata=metadata))
+
+
+def layout_for(net, layout=None) -> str:
+    """The layout itself, or the first that has this net for None. Raises NumnetError where there is none."""
     model = (net.config or {}).get("model")
     if model is None:
         raise NumnetError("export: a custom net has no PyTorch counterpart; expected one of numnet.models()")
@@ -473,17 +503,21 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
         raise NumnetError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     if layout not in known:
         raise NumnetError(f"layout: {layout} has no {model}, expected {' or '.join(known)}")
-    state, tensors = net.state(), {}
-    for slot in layout_slots(net, layout):
-        tensors[slot.key] = np.ascontiguousarray(slot.give(state[slot.own]))
-        if slot.own.endswith("bn.variance"):
-            tensors[slot.key.rpartition(".")[0] + COUNTER] = np.array(net.step, np.int64)
-    metadata = {"format": "pt", CONFIG: json.dumps(net.config)}
-    if getattr(net, "scaling", None):
-        metadata[SCALING] = json.dumps(net.scaling)
-    if getattr(net, "class_names", None):
-        metadata[CLASSES] = json.dumps({"names": list(net.class_names)})
-    preset = preset_of(getattr(net, "document", None) or {})
-    if preset:
-        metadata[PRESET] = preset
-    checkpoint.replace(path, save(tensors, metadata=metadata))
+    return layout
+
+
+def departures(net, layout) -> list[str]:
+    """What the layout's own module computes otherwise than this net, though every tensor fits; a text each."""
+    model, config = net.config["model"], net.config
+    options = next(c.options for c in candidates() if (c.layout, c.model) == (layout, model))
+    tensors = {key: value for key, value in config.items() if key not in UNTOLD}
+    theirs = dict(describe(model, **{**tensors, **options}).walk())
+    found = {}
+    for name, layer in net.walk():
+        for what, value in FACTS.items() if name in theirs else ():  # dropout may be missing there
+            here, there = value(layer), value(theirs[name])
+            if here != there and None not in (here, there):  # which says nothing of it
+                found.setdefault(
+                    what, f"{what} ({there:g} there, {here:g} here)" if what == EPSILON else what
+                )
+    return list(found.values())
