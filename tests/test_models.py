@@ -638,6 +638,7 @@ def test_v1_with_squeeze_excite(skip):
         ("mnasnet_a1", {"rows": [[3, 1, 16, 2, 1, 1]]}, "se of row 1 is 2, not a number from 0 to 1"),
         ("mnasnet_keras", {"rows": [[3, 1, 16, 0, 1, 1]]}, "no option 'rows'"),
         ("mobilenet_v1", {"skip": 1}, "skip: expected True or False, got 1"),
+        ("mobilenet_v1", {"separable": False, "depth_multiplier": 2}, "separable=False has none"),
         ("mobilenet_v1", {"skip": True, "depth_multiplier": 2}, "skip is for blocks of depth multiplier 1"),
         (
             "mobilenet_v1",

@@ -1,9 +1,10 @@
 """The conv–BN–activation unit: what every MobileNet is made of, three convolutions in one frame.
 
 A unit reads the map before it, finished or *pending* (raw output and pack), writes its own raw output once, and hands
-on a pending map: its normalisation and activation are applied by whoever reads it next. Backward gets the gradient of
-its finished activation, and reads and writes each map once again. So a unit costs two passes over memory forward and
-three backward, where separate layers for convolution, batch norm and activation cost six and nine.
+on a pending map: its normalisation and activation are applied by whoever reads it next. Backward gets dy, the gradient
+of the finished activation. So maps go to or come from memory twice forward (x read, y written) and four times backward
+(dy, y and x read, dx written). Separate layers for convolution, batch norm and activation move at least six and nine:
+each reads one and writes one forward, and reads two and writes one backward.
 
 Without batch norm a unit has a bias instead, or neither; a bias is a pack with mean 0, inv_std 1, γ 1 and β = bias, so
 it takes the same way.

@@ -66,7 +66,7 @@ def class_names(net, classes=()):
     ids = bool(classes) and all(re.fullmatch(r"n\d{8}", name) for name in classes)
     known = imagenet.class_ids() if ids else imagenet.class_names()
     if known is None:
-        tell(f"{imagenet.hint()}")
+        tell(imagenet.hint())
     return known
 
 

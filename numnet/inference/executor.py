@@ -7,7 +7,8 @@ map lives in, the views of weights and maps that each step gets. Running is then
 that name). They are made at each call, and the weights are read where the net holds them: so every change is seen.
 
 **Buffers by lifetime.** A map is needed from the step that writes it to the last step that reads it; a buffer whose map
-nobody needs any more is taken again. A MobileNet runs in two or three buffers, the size of its largest maps.
+nobody needs any more is taken again. A MobileNet runs in two or three buffers, the size of the largest maps
+between its blocks: the wide maps inside a block that runs in one pass (page ``inverted``) never exist.
 """
 
 import numpy as np

@@ -21,7 +21,7 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 | tile | what is worked on at a time: pixels of a map, mostly with all channels, in the cache; or registers (page ``tiles``) |
 | part | one of PARTS shares of a pass's work, each with partial sums of its own; cut by the shapes alone |
 | moments | count, mean and Σ(x − mean)² of each channel (page ``moments``) |
-| packed | weights in the order in which a product reads them |
+| packed | numbers in the order in which a product reads them; the functions ``pack…`` have nothing to do with *a pack* |
 | panel | columns of a packed matrix that a product walks through together |
 | vector, lane | a register's numbers, and the place of one of them (page ``vectors``) |
 | word | four bytes in one lane (page ``words``) |

@@ -13,8 +13,9 @@ An activation is an integer code, never a function handed over: a kernel that ta
 process. The *clipped* family (1)–(6) is nothing but a smaller, a larger and products; the *smooth* pair (7), (8) needs eˣ:
 a dozen multiply-adds and a division, which is why V3 swapped swish for h-swish.
 
-A new activation is added on this page alone: a code with its name in CODES, in the order of the families, and a branch in
-its family's ``activate_…`` and ``derivative_…``. Passes of all pages then know it, and the tests run over CODES.
+A new activation needs a code with its name in CODES, in the order of the families (codes behind it move up), and a branch in
+the two definitions and in its family's ``activate_…`` and ``derivative_…``: then the passes of all pages know it. Its
+operations stand in ``cost.operations.ACTIVATE`` (else they count as 0), its oracle in the tests: docs/howto/own_layers.md.
 
 At the kinks the derivatives are PyTorch's: relu'(0) = 0; relu6' is 0 at 0 and at 6; hsigmoid' is 0 at ±3; hswish' is
 0 at −3 and 1 at 3. Constants are float32 and exact there, so that float32 stays float32 and float64 stays float64.

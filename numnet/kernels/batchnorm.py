@@ -14,13 +14,14 @@ Backward, with du = dy · activation'(u):
 (6)  dx = γ · inv_std · (du − dβ/M − x̂ · dγ/M)                         the last two terms drop with running statistics
 
 Where (6) comes from: x moves its own output (first term), the mean that all share (second) and the variance that all
-share (third). The sums of dx and of dx · x̂ over the batch are therefore 0: adding a constant to x, or scaling it,
-changes nothing downstream. It is also why the test of this page must draw dy at random: with dy = 1, dx is 0.
+share (third). The sum of dx over the batch is therefore 0: adding a constant to x changes nothing downstream. Nor
+would scaling x, if ε were 0: Σ dx · x̂ is γ · inv_std · dγ · ε/(variance + ε), little where the variance is far above ε.
+It is also why the test of this page must draw dy at random: with dy = 1, dx is 0.
 
 **The pack.** Everything (2) and (3) need of a channel is one column of a (4, C) table: mean, inv_std, γ, β. A raw
 convolution output and its pack *are* the finished activation; whoever reads next applies them while the tile is hot in
-the cache (``normalise_activate``), and no finished map is ever written to memory. Equation (6) needs two numbers more,
-the means dβ/M and dγ/M: the (2, C) table ``means``.
+the cache (``normalise_activate``), and between two units no finished map is written to memory. Equation (6) needs two
+numbers more, the means dβ/M and dγ/M: the (2, C) table ``means``.
 
 **Mean and variance** in one look at the data are a page of their own, ``moments``.
 """
@@ -112,7 +113,7 @@ def empty_pack(dtype) -> np.ndarray:
 # A tile is a flat array of whole pixels. A pixel is ``vectors_of`` vectors of channels; the last may overlap.
 
 
-class Norm(NamedTuple):
+class Loaded(NamedTuple):
     """One vector of channels of a pack, in registers."""
 
     mean: object
@@ -124,7 +125,7 @@ class Norm(NamedTuple):
 @row
 def norm_of(pack, channels, c, v):
     """The vectors of a flat pack (4·C) for the channels from c."""
-    return Norm(
+    return Loaded(
         load(pack, MEAN * channels + c, v),
         load(pack, INV_STD * channels + c, v),
         load(pack, GAMMA * channels + c, v),

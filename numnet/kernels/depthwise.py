@@ -170,7 +170,7 @@ def see_back(back, r):
 def dx_row(back, r, dx):
     """(2) for padded row r of x: dx (W·C).
 
-    Column phase by column phase: j + left = m·s + phase, and q = m − k for the taps v = phase + k·s.
+    Column phase by column phase: j + left = b·s + phase, and q = b − k for the taps v = phase + k·s.
     """
     ring, window, s, outputs = back.ring, back.window, back.window.stride, back.shift.size
     wide = ring.spare if ring.copies > 1 else dx  # W·C·M numbers

@@ -14,7 +14,11 @@ thing to check in any training.
 **Same bits.** Exponentials are those of the page ``exponential``, whatever the dtype in float64, sums run in the order of
 the classes, and the logarithm is made of additions and products, too:
 
-(5)  log x = k·ln 2 + 2·(s + s³/3 + s⁵/5 + …),   x = 2ᵏ·m,  s = (m − 1)/(m + 1)       m between √½ and √2, so |s| ≤ 0.172
+(5)  log x = k·ln 2 + 2·(r + r³/3 + r⁵/5 + …),   x = 2ᵏ·m,  r = (m − 1)/(m + 1)       m between √½ and √2, so |r| ≤ 0.172
+
+In the pass (3) has one logarithm an image: log π[n, f] = z[n, f] − max z[n] − log Σ, with Σ the sum of (1), and Σ_f t = 1. So
+
+(6)  loss of an image = log Σ − (1 − s)·(z[label] − max z) − s/F · Σ_f (z[f] − max z)           the last sum is ``linear``
 
 Cost: N·F exponentials, next to nothing beside the layer that made the logits.
 """
@@ -31,7 +35,7 @@ from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.vectors import double, lanes, load, spread, store
 
 LN2 = 0.6931471805599453
-TERMS = 11  # of (5): s²² / 23 is 1e-18
+LAST = 11  # term of (5), counted from 0: r²² / 23 is 1e-18
 
 # ---------------------------------------------------------------------------------------------- the definition
 
@@ -47,10 +51,8 @@ def _definition(logits, labels, smoothing, dlogits):
         for f in range(classes):
             p = np.exp(logits[n, f] - top) / total  # (1)
             t = (1 - smoothing) * (f == labels[n]) + smoothing / classes  # (2)
-            if t > 0:
-                loss -= (
-                    t * (logits[n, f] - top - np.log(total)) / images
-                )  # (3): log π, without a logarithm of 0
+            if t > 0:  # (3), without a logarithm of 0
+                loss -= t * (logits[n, f] - top - np.log(total)) / images
             dlogits[n, f] = (p - t) / images  # (4)
     return loss
 
@@ -70,11 +72,11 @@ def logarithm(x):
     m, k = frexp(x)  # m in [½, 1)
     if m < 0.7071067811865476:
         m, k = 2 * m, k - 1
-    s = (m - 1) / (m + 1)
+    r = (m - 1) / (m + 1)
     series = 0.0
-    for term in range(TERMS, -1, -1):
-        series = series * s * s + 1 / (2 * term + 1)
-    return k * LN2 + 2 * s * series
+    for term in range(LAST, -1, -1):
+        series = series * r * r + 1 / (2 * term + 1)
+    return k * LN2 + 2 * r * series
 
 
 @row
@@ -114,10 +116,9 @@ def _softmax_cross_entropy(logits, labels, smoothing, losses, dlogits, v):
             target = share + (1 - smoothing if f == labels[n] else 0.0)  # (2)
             dlogits[n, f] = (p[f] / total - target) / images  # (1), (4)
         right = np.float64(z[labels[n]]) - top
-        rest = (
-            share * linear if share > 0 else 0.0
-        )  # a logit of −∞ has probability 0, and no part without smoothing
-        losses[n] = logarithm(total) - (1 - smoothing) * right - rest  # (3)
+        # A logit of −∞ has probability 0, and no part in (6) without smoothing.
+        rest = share * linear if share > 0 else 0.0
+        losses[n] = logarithm(total) - (1 - smoothing) * right - rest  # (6)
 
 
 @kernel(parallel=False)

@@ -31,8 +31,8 @@ Cost: (2) is 5·(3·C²·F + C³) FLOPs for C ≤ F, whatever the batch: 0.34 GF
 Source: K. Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024, kellerjordan.github.io/posts/muon;
 (4) as in his CIFAR-10 trainings. There the step is not divided by its length.
 
-Shapes: w, g, v (n,), float32 or float64; matrices (k, 3) int64: where each starts, C and F, rows contiguous. A matrix
-whose u is 0 (frozen weights) stays as it is. Raises ValueError for other shapes and dtypes.
+Shapes: w, g, v (n,), float32 or float64; matrices (k, 3) int64: where each starts, C (its rows) and F, rows contiguous. A
+matrix whose u is 0 (frozen weights) stays as it is. Raises ValueError for other shapes and dtypes.
 """
 
 from typing import NamedTuple

@@ -4,8 +4,9 @@
 (2)  "same"        P = ⌈H/s⌉,  total = max((P − 1)·s + K − H, 0),  before = ⌊total/2⌋,  after = total − before
 (3)  "symmetric"   before = after = ⌊K/2⌋
 
-(2) is TensorFlow's rule: at stride 2 on an even side it pads only the end. (3) is PyTorch's: the same output size
-for odd kernels, other numbers. A net trained with one and run with the other is a different function.
+(2) is TensorFlow's rule: at stride 2 on an even side, an odd kernel gets one pixel more at the end than at the
+beginning (K = 3: 0 and 1). (3) is PyTorch's: the same output size for odd kernels, other numbers. A net trained with
+one and run with the other is a different function.
 """
 
 import operator

@@ -4,13 +4,14 @@ For each parameter w with gradient g = ∂L/∂w and velocity v, which starts at
 
 (1)  g' = g + λ·w                     weight decay: λ·w is the gradient of λ/2·w² ("L2")
 (2)  v  = μ·v + g'
-(3)  w  = w − η·v                     Polyak's heavy ball (1964), as Sutskever et al. 2013 write it
+(3)  w  = w − η·v                     Polyak's heavy ball (1964), as PyTorch writes it
 (4)  w  = w − η·(g' + μ·v)            with ``nesterov``: the gradient is taken as if one step ahead
 
 η is the learning rate, μ the momentum, λ the weight decay: a number for each parameter, since biases and
 the γ and β of batch normalisation have none. These are the equations of ``torch.optim.SGD``: η stands
-outside the velocity, so a new learning rate acts at once. Keras multiplies it in, v = μ·v − η·g'; both are
-the same while η stands still. With μ = 0 the velocity is the gradient and plain descent is left.
+outside the velocity, so a new learning rate acts at once. Sutskever et al. 2013 and Keras multiply it in,
+v = μ·v − η·g'; both are the same while η stands still. With μ = 0 the velocity is the gradient and plain descent is
+left.
 
 Shapes: w, g, v and decay (= λ) (n,), float32 or float64, all of one dtype, which is also that of the
 arithmetic. Raises ValueError for other shapes and dtypes. Not supported: dampening.

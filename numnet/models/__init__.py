@@ -66,7 +66,7 @@ def build(model: str, *, dtype: DTypeLike = "float32", seed: int = 0, **options:
     model: a name of ``models()``, or a net in one line, "search:32:…" (see ``numnet.models.searched``).
 
     width, resolution (a side, or [height, width]), classes (0: a net that ends where its classifier would begin),
-    channels, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel, initialiser, and what the
+    channels, padding, strides, variant, dropout, bn_eps, bn_momentum, activation, kernel, head, initialiser, and what the
     model's own page adds. Raises NumnetError that names an unknown model or option and the
     nearest known one.
     """

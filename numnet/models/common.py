@@ -138,7 +138,8 @@ class Settings:
     """The options of ``numnet.build`` that all models know; None is the variant's own value.
 
     ``resolution``: the side of the images, or [height, width]. ``classes``: 0 for a net that ends with what its classifier
-    would read. ``channels``: of an image's pixel, 1 for grey ones.
+    would read. ``channels``: of an image's pixel, 1 for grey ones. ``strides``: "cifar" gives the stem stride 1 and, but
+    for V1, the first stage of stride 2 as well, own ``rows`` too.
     """
 
     width: float = 1.0

@@ -9,16 +9,17 @@ uses ReLU as PaddleClas does). The paper prints stride 2 at the last depthwise l
 input: the stride is 1. Keras and PaddleClas take ⌊α·c⌋; timm (``variant="torch"``) rounds to multiples of 8.
 
 ``separable=False`` is the paper's "Conv MobileNet" (table 4): each block a standard 3×3 convolution of the same stride.
-``shallow=True`` drops the five 512-channel blocks at 14×14 (table 5). ``depth_multiplier`` is Keras's: output channels
-of each depthwise filter; it is not the resolution multiplier that one article takes it for.
+``shallow=True`` drops the five 512-channel blocks at 14×14 (table 5). ``depth_multiplier`` is Keras's: depthwise filters
+for each channel; it is not the resolution multiplier that one article takes it for.
 
-Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's first,
-and ``skip=True``, which adds a block's input to its output where shapes agree. A separable block is then V2's inverted
-residual without expansion, its projection with an activation. The recipes of CIFAR-10 use both. A row may also say of which
-kind its block is: [channels, stride, "standard"] is one standard convolution, as in "Conv MobileNet": where maps are large
-and channels few it costs little (the first blocks of MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021,
-are of that kind); [channels, stride, "squeeze-excite"] is a separable one that weighs its channels between the two
-convolutions, as MobileNetV3's do (Howard et al. 2019, section 5.3), through a bottleneck of a quarter of the row's channels.
+Two options are not the paper's, for nets of one's own: ``rows``, another table of [channels, stride], the stem's
+first (its strides are what is built, whatever ``strides`` says), and ``skip=True``, which adds a block's input to its
+output where shapes agree. A separable block is then V2's inverted residual without expansion, its projection with an
+activation. The recipes of CIFAR-10 use both. A row may also say of which kind its block is: [channels, stride,
+"standard"] is one standard convolution, as in "Conv MobileNet": where maps are large and channels few it costs little
+(the first blocks of MobileNetV4, Qin et al. 2024, and of EfficientNetV2, Tan & Le 2021, are of that kind); [channels,
+stride, "squeeze-excite"] is a separable one that weighs its channels between the two convolutions, as MobileNetV3's
+do (Howard et al. 2019, section 5.3), through a bottleneck of a quarter of the row's channels.
 """
 
 from typing import NamedTuple
@@ -108,6 +109,10 @@ def layers(
     if depth_multiplier != 1 and (skip or squeezes):
         option = "skip" if skip else "squeeze-excite"
         raise NumnetError(f"mobilenet_v1: {option} is for blocks of depth multiplier 1")
+    if depth_multiplier != 1 and not separable:
+        raise NumnetError(
+            "mobilenet_v1: depth_multiplier is for depthwise convolutions, and separable=False has none"
+        )
     if squeezes and not separable:
         raise NumnetError(
             "mobilenet_v1: squeeze-excite is for separable blocks, and separable=False has none"

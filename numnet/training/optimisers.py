@@ -19,7 +19,7 @@ class Optimiser:
     """What all optimisers share. ``DEFAULTS`` are its options with their values; ``lr`` is among them.
 
     ``weights``, ``gradient``: vectors (n,) of one dtype; they are kept, not copied. ``decay_mask``: bool
-    (n,), True where weight decay applies; ``matrices``: (start, C, F) of each weight that is a matrix and that batch norm
+    (n,), True where weight decay applies; ``matrices``: (start, rows, F) of each weight that is a matrix and that batch norm
     follows, for optimisers that treat those apart; ``betas``: bool (n,), True for β of batch norm, whose steps SGD and
     muon multiply by ``beta_rate``. Raises NumnetError for an option that the optimiser does not have.
     """
@@ -101,7 +101,7 @@ class Muon(Optimiser):
 
     def __init__(self, weights, gradient, decay_mask, weight_decay=0.0, matrices=(), betas=None, **options):
         super().__init__(weights, gradient, decay_mask, weight_decay, matrices, betas, **options)
-        ends = [0, *(start + channels * filters for start, channels, filters in matrices)]
+        ends = [0, *(start + rows * filters for start, rows, filters in matrices)]
         starts = [*(start for start, _, _ in matrices), weights.size]
         self.rest = [slice(lo, hi) for lo, hi in zip(ends, starts) if hi > lo]
 
