@@ -8,6 +8,7 @@ A file is written as a whole or not at all: to a temporary name in the same fold
 one, and the folder flushed too. Whoever pulls the plug finds the old file or the new one.
 """
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -62,7 +63,7 @@ def replace(path, content: bytes) -> None:
 def read_json(path, missing=None):
     """The content of a JSON file. Raises NumnetError, which says ``missing`` if the file is and that is given."""
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        return json.loads(Path(path).read_text("utf-8-sig"))  # some editors write a mark in front
     except OSError as error:
         if missing is not None and isinstance(error, FileNotFoundError):
             raise NumnetError(missing) from None
@@ -75,9 +76,19 @@ def _flush_folder(folder: Path) -> None:
     """The rename itself is on the disk only when the folder is. Windows knows no such thing."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to, not read
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.EBADF,
+            errno.ENOTSUP,
+        ):  # file systems that flush no folders
+            raise
     finally:
         os.close(descriptor)
 

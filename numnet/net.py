@@ -24,6 +24,17 @@ SHARED = ("flat", "flat_grad", "flat_buffers", "params", "grads", "buffers")
 KNOWN = ("untrained", "labels", "source", "dataset", "digest", "preset", "background", "recipe")
 
 
+def dtype_of(dtype) -> np.dtype:
+    """The dtype of a net, float32 or float64. Raises NumnetError for another one."""
+    for kind in (np.float32, np.float64):
+        try:
+            if dtype is not None and np.dtype(dtype) == kind:
+                return np.dtype(kind)
+        except TypeError:
+            pass
+    raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
+
+
 class Views(dict[str, np.ndarray]):
     """Name -> array, each a view of a flat vector. An array is written to, never replaced: nobody would see the new."""
 
@@ -80,11 +91,17 @@ class Net:
         config: dict[str, Any] | None = None,
         allocate: bool = True,
     ) -> None:
-        self.layers = name_children(layers)
-        self.input_shape = tuple(int(n) for n in input_shape)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")
+        listed = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+        strange = next((layer for layer in listed if not isinstance(layer, Layer)), None)
+        if strange is not None or not listed or not isinstance(layers, (list, tuple)):
+            got = repr(layers if strange is None else strange)[:60]
+            raise NumnetError(f"layers: expected a list of layers and blocks, got {got}")
+        shape = tuple(input_shape) if np.iterable(input_shape) else (input_shape,)
+        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape):
+            raise NumnetError(f"input_shape: expected the shape of an image, (H, W, C), got {input_shape!r}")
+        self.layers = name_children(listed)
+        self.input_shape = tuple(int(n) for n in shape)
+        self.dtype = dtype_of(dtype)
         self.seed, self.step, self.first_image, self.config = seed, 0, 0, config
         self.__dict__ |= dict.fromkeys(("flat", "flat_grad", "flat_buffers", "decay_mask"))
         self.params, self.grads, self.buffers = {}, {}, {}
@@ -180,6 +197,8 @@ class Net:
         self.__dict__["params"] = _views(self.flat, shapes)
         self.__dict__["grads"] = _views(self.flat_grad, shapes)
         self.__dict__["buffers"] = _views(self.flat_buffers, self._kept())
+        for number, layer in enumerate(layer for _, layer in self.walk() if layer.kind == "dropout"):
+            layer.number = number
         for path, layer in self.walk():
             if layer.clock is not None and layer.clock is not self:
                 layer.clock._robbed = True
@@ -214,16 +233,21 @@ class Net:
             problem = f"this net has no room in images of {high}×{wide}: {error}"
         except BaseException:  # of a layer of one's own; its reason is not known here
             self._connect(before)
+            self._anew()
             raise
         if problem:
             self._connect(before)
         elif self.config and "model" in self.config:  # what is saved is this net
             self.config = {**self.config, "resolution": high if high == wide else [high, wide]}
+        self._anew()
+        if problem:
+            raise NumnetError(problem)
+
+    def _anew(self):
+        """After the layers were connected once more: their views, and no plan of before."""
         if self.flat is not None:
             self._bind()
         self._executor, self._before_head, self._ready = None, {}, False
-        if problem:
-            raise NumnetError(problem)
 
     def matrices(self):
         """(start in ``flat``, rows, F) of every weight that is a matrix and that batch norm follows, in their order.
@@ -507,6 +531,10 @@ class Net:
         ``half``: all as float16 but the running variances, which may leave its range: about half the bytes. Loading
         gives the net's own dtype again.
         """
+        if self.flat is None:
+            raise NumnetError(
+                "save: this net is a description without arrays; numnet.build makes one that has them"
+            )
         tensors = self.state()
         if half:
             tensors = {

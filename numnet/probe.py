@@ -86,12 +86,14 @@ def linear_probe(
         data = replace(data)  # the caller's stays whole
         data.hold_back(max(1, int(HELD_BACK * len(data.train))), seed, stratified=True)
 
+    made = with_head(net, len(data.classes))  # refuses nets that it cannot give one
+
     def of(split):
         batches = datasets.batches(
             split, batch_size=batch_size, scaling=scaling, shuffle=False, dtype=net.dtype,
             channels=net.input_shape[2],
         )  # fmt: skip
-        found = np.concatenate([net.features(x) for x, _ in batches])
+        found = np.concatenate([made.features(x) for x, _ in batches])
         return found.astype(np.float64), split.labels
 
     (x, labels), (held, held_labels), (test, test_labels) = map(of, (data.train, data.validation, data.test))
@@ -102,12 +104,13 @@ def linear_probe(
     guesses = _logits(test, weight, bias).argmax(axis=1)
     right = guesses == test_labels
     each = [test_labels == label for label in range(len(data.classes))]
-    made = with_head(net, len(data.classes))
     made.params["logits.weight"][...], made.params["logits.bias"][...] = weight, bias
     made.class_names, made.scaling = list(data.classes), scaling
     # What is known of the new classifier, and not what its body was trained on
     facts = {key: getattr(data, key, None) for key in ("digest", "preset", "background")}
-    made.document = {"source": (made.document or {}).get("source"), "dataset": data.name, **facts}
+    rest = [name for name in made.document.get("untrained") or () if name != made.layers[-1].name]
+    facts |= {"source": made.document.get("source"), "untrained": rest or None}
+    made.document = {"dataset": data.name, **facts}
     made.notes = []
     return Probe(
         net=made,

@@ -1,7 +1,9 @@
 """Checkpoints: what is written is read, writes are whole or not at all, bad files get one clear line."""
 
+import errno
 import json
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -200,3 +202,26 @@ def test_find(tmp_path):
     best.touch()
     assert checkpoint.find(tmp_path, "best") == best and checkpoint.find(tmp_path, "last") == last
     assert checkpoint.find(best, "last") == best
+
+
+@pytest.mark.parametrize("number, flushes", [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_file_systems_that_flush_no_folders(tmp_path, monkeypatch, number, flushes):
+    flush = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if flushes:
+        checkpoint.replace(tmp_path / "a.json", b"{}")
+    else:
+        with pytest.raises(NumnetError, match=r"cannot write .*a\.json"):
+            checkpoint.replace(tmp_path / "a.json", b"{}")
+    assert (tmp_path / "a.json").read_bytes() == b"{}"
+
+
+def test_json_with_a_mark_in_front(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"epochs": 3}')
+    assert checkpoint.read_json(tmp_path / "a.json") == {"epochs": 3}

@@ -14,6 +14,8 @@ from PIL import Image
 
 import numnet as library
 from numnet.cli import predict as page
+from numnet.data import progress
+from numnet.training import console
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,20 @@ def test_a_list_on_standard_input_with_names_that_are_no_text(here, monkeypatch,
     if form == ["--json"]:
         first = json.loads(out)[0]
         assert first["image"] == odd and first["top"] == seen("photos/test/red/0.png")[0]["top"]
+
+
+def test_what_a_stream_lacks_is_a_question_mark_and_a_byte_stays_a_byte():
+    assert "a\udcff→b".encode("ascii", "numnet") == b"a\xff?b"
+
+
+def test_standard_streams_that_are_closed(here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = numnet("predict", "net.safetensors", "--list", "-")
+    assert code == 2 and "--list -: standard input is closed" in err
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = progress.bar(range(3))
+    assert list(bar) == [0, 1, 2] and bar.disable
+    console.Bar(None, True).say("nobody hears it")
 
 
 def test_bad_images_cost_only_their_own_answers(here):

@@ -176,3 +176,18 @@ def test_the_small_class_is_named_and_weighted(here):
     assert {"test_macro", "test_worst"} <= set(json.loads(out))
     code, _, err = numnet("train", "elsewhere", *options, "--class-weights", "red=heavy", "--out", "never")
     assert code == 2 and '--class-weights: expected "balanced", or a number above 0 for each class' in err
+
+
+def test_a_best_net_that_is_not_the_runs_best_is_refused(here):
+    """Of a copy that was made while the training ran, say."""
+    (here / "run" / "result.json").unlink()
+    best = here / "run" / "best.safetensors"
+    tensors, document = checkpoint.read(best)
+    kept = best.read_bytes()
+    checkpoint.write(best, tensors, {**document, "training": {**document["training"], "accuracy": 0.123}})
+    assert "of another epoch or run; expected the net of epoch" in fails("--data", "elsewhere")
+    best.unlink()
+    assert "best.safetensors: missing; expected the net of epoch" in fails("--data", "elsewhere")
+    best.write_bytes(kept)
+    works("train", "--resume", "run", "--data", "elsewhere", "--quiet")
+    assert (here / "run" / "result.json").exists()

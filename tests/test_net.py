@@ -9,9 +9,9 @@ import pytest
 from own_layer import Scale
 
 import numnet
-from numnet.blocks import Conv, Norm
+from numnet.blocks import Branches, Conv, Norm, Pointwise
 from numnet.errors import NumnetError
-from numnet.layers import Dense, GlobalAverage, MaxPool
+from numnet.layers import Dense, Dropout, GlobalAverage, MaxPool
 from numnet.layers.layer import finish
 from numnet.net import KNOWN
 
@@ -502,3 +502,77 @@ def test_a_net_of_one_s_own():
         dx, np.broadcast_to((pooled * p["scale1.weight"])[:, None, None], x.shape), rtol=1e-12
     )
     assert net.cost().params == net.flat.size
+
+
+# --- what nets of one's own may be told ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layers, shape, message",
+    [
+        (lambda: [GlobalAverage(), Conv(8)], (8, 8, 3), r"conv: expected maps \(H, W, C\), got \(3,\)"),
+        (lambda: [GlobalAverage(), Pointwise(8)], (8, 8, 3), "pointwise: expected maps"),
+        (lambda: [GlobalAverage(), GlobalAverage()], (8, 8, 3), "global average: expected maps"),
+        (lambda: [GlobalAverage(), MaxPool(2)], (8, 8, 3), "max pool: expected maps"),
+        (lambda: [Conv(8)], (8, 8), "conv: expected maps"),
+        (lambda: [Branches(GlobalAverage(), Conv(2))], (8, 8, 3), "expected maps"),
+        (lambda: [Conv(3), "relu"], (8, 8, 3), "layers: expected a list of layers and blocks, got 'relu'"),
+        (lambda: Conv(3), (8, 8, 3), "layers: expected a list of layers and blocks"),
+        (lambda: [], (8, 8, 3), "layers: expected a list of layers and blocks"),
+        (lambda: [Conv(3)], (8.5, 8, 3), "input_shape: expected the shape of an image"),
+        (lambda: [Conv(3)], 8, r"conv: expected maps \(H, W, C\), got \(8,\)"),
+        (lambda: [Conv(3, name="a.b")], (8, 8, 3), "layers: expected a name of letters without . and /"),
+        (lambda: [Conv(3, name=5)], (8, 8, 3), "layers: expected a name of letters"),
+    ],
+)
+def test_a_net_that_cannot_be_is_one_line(layers, shape, message):
+    with pytest.raises(ValueError, match=message):
+        numnet.Net(layers(), shape)
+
+
+def test_a_parameter_has_a_role_and_a_weight_its_fans():
+    layer = Scale()
+    with pytest.raises(ValueError, match=r"role: expected one of conv, .*, got 'foo'"):
+        layer.needs("w", (3,), role="foo")
+    with pytest.raises(ValueError, match="expected fan_in and fan_out above 0"):
+        layer.needs("w", (3,), role="dense")
+
+
+def test_a_description_is_not_saved_over_a_net(tmp_path):
+    build().save(tmp_path / "net.safetensors")
+    with pytest.raises(NumnetError, match="save: this net is a description"):
+        numnet.describe("mobilenet_v1").save(tmp_path / "net.safetensors")
+    assert numnet.load(tmp_path / "net.safetensors").input_shape == (32, 32, 3)
+
+
+def test_a_unit_with_a_convolution_of_its_own_predicts_by_it():
+    class Centred(Pointwise):
+        def run(self, x, y, moments):
+            w = self.params["weight"]
+            kept = w.copy()
+            w -= w.mean(0)
+            super().run(x, y, moments)
+            w[...] = kept
+
+    layers = [Conv(8, norm=Norm(), activation="relu"), Centred(6), GlobalAverage()]
+    net = numnet.Net(layers, (8, 8, 3), dtype="float64")
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    np.testing.assert_allclose(net.predict(x), net.forward(x), rtol=1e-12, atol=1e-14)
+
+
+def test_parameters_that_no_row_counts_are_counted():
+    class Kept(Scale):
+        def connect(self, shape):
+            self.keeps("seen", (4,))
+            return super().connect(shape)
+
+    net = numnet.Net([Conv(4, 3, norm=Norm()), Kept(), GlobalAverage()], (8, 8, 3))
+    assert net.cost().params == net.flat.size and net.cost().buffers == net.flat_buffers.size
+
+
+def test_the_dropouts_of_a_net_draw_numbers_of_their_own():
+    net = numnet.Net([GlobalAverage(), Dropout(0.5, name="a"), Dropout(0.5, name="b")], (2, 2, 4096))
+    left = (net.forward(np.ones((1, 2, 2, 4096), np.float32), training=True) != 0).mean()
+    assert 0.22 < left < 0.28, "a quarter, not a half"
+    net.resize(4)
+    assert [layer.number for layer in net.layers[1:]] == [0, 1]

@@ -1,5 +1,6 @@
 """Nets in eight bits: fast steps against definitions, files, the report, the command, and what is refused."""
 
+import copy
 import json
 import os
 import shutil
@@ -783,4 +784,10 @@ def test_an_equalised_net_reports_and_saves(tmp_path):
     rows = quantised.report(net, whole, x, hurt=False)
     assert min(row["signal_db"] for row in rows if row["signal_db"] is not None) > 10
     whole.save(tmp_path / "a.safetensors")
-    assert (library.load(tmp_path / "a.safetensors").predict(x) == whole.predict(x)).all()
+    again = library.load(tmp_path / "a.safetensors")
+    assert (again.predict(x) == whole.predict(x)).all()
+    signals = [row["signal_db"] for row in rows]
+    for other in (again, copy.deepcopy(whole)):  # whatever way it comes, the same figures
+        assert [row["signal_db"] for row in quantised.report(net, other, x, hurt=False)] == signals
+    steps = quantised.quantise(net, x, method="minmax", steps=equalise.equalised(trace(net)), correct=True)
+    assert [row["signal_db"] for row in quantised.report(net, steps, x, hurt=False)] == signals

@@ -282,6 +282,10 @@ def test_what_does_not_go_together_is_one_line(start, tmp_path):
         with pytest.raises(NumnetError, match=words):
             fit(copy_of(start[0]), start[1], **SETTINGS, **more)
     net = copy_of(start[0])
+    net.freeze(net.layers[0].name)
+    with pytest.raises(NumnetError, match=r"this net has frozen ones; expected net.freeze\(None\) first"):
+        fit(net, start[1], **SETTINGS)
+    net = copy_of(start[0])
     net.fake = FakeQuantised(net)
     with pytest.raises(NumnetError, match="quantise/scales is missing"):
         net.fake.restore({})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import numnet
+from numnet.cli.latency import complete, save
 from numnet.errors import NumnetError
 from numnet.layers.layer import Pending
 from numnet.search import latency, space
@@ -207,12 +208,15 @@ def test_nets_that_were_timed_beside_other_work_are_timed_again(monkeypatch, few
 
 RUN = {"net": "search:8:8,sep3c8", "options": {}, "mode": "infer-1", "layers": [1], "whole": 1}
 SOUND = {"format": 1, "machine": {}}
+WHOLE = {**RUN, "layers": [1] * len(words(numnet.describe(RUN["net"])))}
+CHANGES = ({"whole": None}, {"whole": "1"}, {"layers": [np.nan] * 4}, {"whole": -1}, {"whole": np.inf})
 
 
 @pytest.mark.parametrize(
     "content",
     ["{", "[]", "{}", '{"format": 1}']
-    + [json.dumps({**SOUND, "nets": [run]}) for run in (3, RUN, {**RUN, "net": "x"}, {**RUN, "mode": "y"})],
+    + [json.dumps({**SOUND, "nets": [run]}) for run in (3, RUN, {**RUN, "net": "x"}, {**RUN, "mode": "y"})]
+    + [json.dumps({**SOUND, "nets": [{**WHOLE, **change}]}) for change in CHANGES],
 )
 def test_damaged_tables_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "table.json"
@@ -221,6 +225,21 @@ def test_damaged_tables_are_refused_in_one_line(tmp_path, content):
         Table.read(path)
     with pytest.raises(NumnetError, match="no such table; `numnet latency` makes one"):
         Table.read(tmp_path / "none.json")
+
+
+def test_two_processes_with_one_table_keep_both_measurements(tmp_path, few, monkeypatch):
+    path, lines = tmp_path / "table.json", carriers(few, **OPTIONS)[:2]
+    tables = [Table.here(), Table.here()]
+    for table, line in zip(tables, lines):
+        table.note(line, OPTIONS, "infer-1", *made_up(numnet.describe(line, **OPTIONS)))
+        save(table, path)
+    assert [run["net"] for run in Table.read(path).runs] == lines[::-1]
+
+
+def test_nets_without_a_calm_moment_are_said(tmp_path, few, monkeypatch, capsys):
+    monkeypatch.setattr(latency, "fill", lambda table, lines, *more, **options: 3)
+    complete(Table.here(), tmp_path / "table.json", few, ["infer-1"], OPTIONS, False)
+    assert "3 of" in (said := capsys.readouterr().err) and "had no calm moment" in said
 
 
 def test_modes():

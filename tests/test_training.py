@@ -510,7 +510,7 @@ ERRORS = {
         dict(optimiser="sdg"),
         'optimiser is "sdg"; expected one of sgd, muon, rmsprop, adam, adamw',
     ),
-    "unknown": (dict(momentun=0.9), r"unknown key 'momentun' \(did you mean 'momentum'\?\)"),
+    "unknown": (dict(momentun=0.9), r"unknown key 'momentun' \(did you mean momentum\?\)"),
     "no momentum": (
         dict(optimiser="adam", momentum=0.9),
         "the optimiser adam has no momentum; it has lr, beta1",
@@ -518,7 +518,7 @@ ERRORS = {
     "no gamma": (dict(schedule="cosine", gamma=0.9), "the schedule cosine has no gamma; it has final"),
     "warmup": (dict(warmup=5), "a warm-up of 5 epochs does not fit into a training of 3"),
     "smoothing": (dict(label_smoothing=1), "label_smoothing is 1; expected a number ≥ 0 and < 1"),
-    "augment": (dict(augment={"corp": 4}), r"unknown augmentation 'corp' \(did you mean 'crop'\?\)"),
+    "augment": (dict(augment={"corp": 4}), r"unknown augmentation 'corp' \(did you mean crop\?\)"),
     "scaling": (dict(scaling="none"), 'scaling is "none"; expected one of dataset, cifar10, imagenet, keras'),
     "progressive": (dict(progressive=[[0.5, 0.6], [0.7, 0.4]]), "together less than all epochs"),
     "resume nowhere": (dict(resume=True), "resume=True needs the run directory"),

@@ -452,8 +452,8 @@ BAD = {
     "no dataset": ([{"name": "a"}], "run 1: no dataset"),
     "dataset": ([{**RUN, "dataset": 3}], "run 1: dataset is 3; expected a text"),
     "group": ([{**RUN, "group": 1}], "run 1: group is 1; expected a text"),
-    "unknown": ([{**RUN, "epoch": 3}], r"run 1: unknown key 'epoch' \(did you mean 'epochs'\?\)"),
-    "common": ({"common": {"lrr": 1}, "runs": [RUN]}, r"common: unknown key 'lrr' \(did you mean 'lr'\?\)"),
+    "unknown": ([{**RUN, "epoch": 3}], r"run 1: unknown key 'epoch' \(did you mean epochs\?\)"),
+    "common": ({"common": {"lrr": 1}, "runs": [RUN]}, r"common: unknown key 'lrr' \(did you mean lr\?\)"),
     "seeds": ([{**RUN, "seeds": 3}], "run 1: seeds is 3; expected a list"),
     "seeds twice": ([{**RUN, "seeds": [1, 1]}], "run 1: a seed stands twice"),
     "seed and seeds": ([{**RUN, "seeds": [1], "seed": 2}], "run 1: has both seed and seeds"),
@@ -466,6 +466,14 @@ def test_sweep_files(case):
     with pytest.raises(NumnetError, match=message) as caught:
         sweep.read(write(content))
     assert str(caught.value).startswith("plan.json: ") and "\n" not in str(caught.value)
+
+
+def test_a_file_that_stands_where_its_runs_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan").write_text(json.dumps([RUN]))
+    with pytest.raises(NumnetError, match=r"^plan: the runs need a folder of another name"):
+        sweep.read("plan")
+    assert sweep.read("plan", "out").folder.name == "out"
 
 
 def test_missing_sweep_file():

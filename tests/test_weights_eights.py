@@ -10,8 +10,10 @@ from test_weights import random_net
 
 import numnet as library
 from numnet import quantised, weights
+from numnet.blocks import Conv
 from numnet.errors import NumnetError
 from numnet.kernels import eight_bits
+from numnet.layers import Dense, GlobalAverage
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -78,6 +80,15 @@ def test_of_unsigned_maps_onnx_runtime_makes_integer_convolutions(model, tmp_pat
     assert {"QLinearConv", "QGemm"} <= kinds and not {"Conv", "Gemm", "Concat"} & kinds
     first = run(weights.export_quantised(whole, unsigned=True, maps=True), x[:2])["stem"]
     assert np.abs(first.astype(int) - whole.maps(eight_bits.quantise(x[:2], whole.grid))[1]).max() <= 1
+
+
+def test_steps_that_are_called_as_the_graphs_own_names():
+    layers = [Conv(8, name="input", activation="relu"), Conv(8, name="images"), GlobalAverage(name="pool")]
+    net = library.Net([*layers, Dense(4, name="logits")], (8, 8, 3))
+    x = some(net)
+    whole = quantised.quantise(net, x)
+    logits = run(weights.export_quantised(whole), x[:2])["logits"]
+    assert np.abs(logits - whole.predict(x[:2])).max() <= 0.05 * np.abs(logits).max()
 
 
 @pytest.mark.parametrize("unsigned", [False, True])

@@ -18,7 +18,7 @@ LEAST = 3  # steps a measurement
 LAYER_STEPS = 5
 # Relative: logits of running statistics agree better than losses; in eight bits sums may be rounded another way
 AGREE = {"train": 1e-2, "infer": 1e-3, "infer-int8": 5e-2}
-TOO_LONG = 1800  # seconds; nothing here takes that long
+TOO_LONG = 1800  # seconds beside those of the measurement; nothing here takes that long
 
 
 def compare(
@@ -90,6 +90,8 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
     threads = workload.threads or threads
     job = {"task": "parts" if workload.mode in KERNELS else "steps", "workload": workload.as_dict()}
     job |= {"threads": threads, "seconds": seconds, "least": LEAST}
+    if workload.mode in KERNELS:
+        job["turns"] = 2 * len(parts(workload))  # forward and backward of each shape
     measured, failed = {side: [] for side in sides}, {}
     say(f"{workload.name}: {', '.join(sides)} in turn, rounds: {rounds}; the first compiles")
     for number in range(1, rounds + 1):
@@ -136,12 +138,13 @@ def _run(job) -> dict:
         "MKL_NUM_THREADS": count,
     }
     command = [sys.executable, "-m", "numnet.bench.worker"]
+    limit = TOO_LONG + job.get("turns", 1) * job.get("seconds", 0)
     try:
         done = subprocess.run(
-            command, input=json.dumps(job), capture_output=True, text=True, env=environment, timeout=TOO_LONG
+            command, input=json.dumps(job), capture_output=True, text=True, env=environment, timeout=limit
         )
     except subprocess.TimeoutExpired:
-        raise NumnetError(f"{job.get('side', 'the machine')}: no result after {TOO_LONG} s") from None
+        raise NumnetError(f"{job.get('side', 'the machine')}: no result after {limit:.0f} s") from None
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         why = said[-1] if said else f"exit code {done.returncode}"

@@ -84,6 +84,11 @@ def _resident() -> int | None:
 
 def _peak() -> int | None:
     """The most bytes of this process that were in memory, since _forget_peak where the system can forget."""
+    try:  # on Linux ``ru_maxrss`` would keep the peak of the process that started this one
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
     try:
         import resource
     except ImportError:  # Windows

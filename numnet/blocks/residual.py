@@ -15,7 +15,7 @@ import numpy as np
 from numnet.blocks.separable import Sequence, name_children
 from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.kernels import concat, maps, residual, squeeze_excite
-from numnet.layers.layer import CostRow, Layer, Pending, backward_through, finish, source
+from numnet.layers.layer import CostRow, Layer, Pending, backward_through, finish, map_of, source
 from numnet.layers.simple import Activation, Dense, GlobalAverage
 
 
@@ -169,7 +169,7 @@ class SqueezeExcite(Layer):
         self.squeezed, self.gate = squeezed, gate
 
     def connect(self, shape):
-        super().connect(shape)
+        super().connect(map_of(self.kind, shape))
         self.children = (
             GlobalAverage(name="squeeze"),
             Excite(self.squeezed, name="reduce"),
@@ -225,7 +225,7 @@ class Branches(Layer):
 
     def connect(self, shape):
         super().connect(shape)
-        shapes = [child.connect(shape) for child in self.children]
+        shapes = [map_of(self.kind, child.connect(shape)) for child in self.children]
         if len({shape[:2] for shape in shapes}) != 1:
             raise ValueError(f"branches: expected maps of one size to concatenate, got {shapes}")
         self.starts = np.cumsum([0] + [shape[2] for shape in shapes]).tolist()

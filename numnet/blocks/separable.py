@@ -59,6 +59,8 @@ def name_children(children):
             child.name = f"{kind}{counts[kind]}" if kinds.count(kind) > 1 else kind
     names = [child.name for child in children]
     for name in names:
+        if not isinstance(name, str) or not name or set(name) & set("./"):
+            raise ValueError(f"layers: expected a name of letters without . and /, got {name!r}")
         if names.count(name) > 1:
             raise ValueError(f"layers: two are named {name!r}; expected a name of its own for each")
     return tuple(children)

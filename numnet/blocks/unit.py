@@ -17,7 +17,7 @@ from numnet.kernels._cost import Cost
 from numnet.kernels.activations import IDENTITY, code_of
 from numnet.kernels.maps import Window
 from numnet.kernels.padding import output_side, resolve
-from numnet.layers.layer import CostRow, Layer, Pending, source
+from numnet.layers.layer import CostRow, Layer, Pending, map_of, source
 
 
 class Unit(Layer):
@@ -181,7 +181,7 @@ class Windowed(Unit):
 
     def place(self, shape):
         """Resolve the padding for an input (H, W, C); the output's (P, Q)."""
-        self.input_shape = tuple(shape)
+        self.input_shape = map_of(self.kind, shape)
         k, s = self.kernel, self.stride
         self.pads = resolve(self.padding, shape[:2], (k, k), s)
         return tuple(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads))
@@ -259,7 +259,7 @@ class Pointwise(Unit):
         self.filters = _check.positive(f"{self.kind}: filters", filters)
 
     def connect(self, shape):
-        self.input_shape = tuple(shape)
+        self.input_shape = map_of(self.kind, shape)
         c, f = shape[2], self.filters
         self.needs("weight", (c, f), "pointwise", c, f)
         self.output_shape = (*shape[:2], f)

@@ -257,16 +257,30 @@ def add_threads(parser):
 
 def set_threads(threads) -> None:
     """Let the kernels run on so many threads; None: on all cores, or as many as a container's quota is worth."""
+    import numba
+
+    require_threads()
     if threads is None:
         cores.keep_to_quota()
         return
-    import numba
-
     most = numba.config.NUMBA_NUM_THREADS
     if threads > most:
         why = "as NUMBA_NUM_THREADS says" if "NUMBA_NUM_THREADS" in os.environ else "one for each core"
         raise NumnetError(f"--threads: expected 1 to {most}, {why}, got {threads}")
     numba.set_num_threads(threads)
+
+
+def require_threads() -> None:
+    """Raise NumnetError if Numba cannot start its threads, as the user's variables have it."""
+    import numba
+
+    try:
+        numba.get_num_threads()  # starts them
+    except ValueError as error:
+        why = " ".join(str(error).split())
+        raise NumnetError(
+            f"NUMBA_NUM_THREADS, NUMBA_THREADING_LAYER: Numba starts no threads ({why})"
+        ) from None
 
 
 # ----------------------------------------------------------------------------------------- output

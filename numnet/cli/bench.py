@@ -25,7 +25,13 @@ def bench_arguments(parser):
     parser.add_argument(
         "--rounds", type=count(), default=3, metavar="R", help="how often each side has its turn (3)"
     )
-    parser.add_argument("--seconds", type=number(above=0), default=2.0, metavar="S", help="of each turn (2)")
+    parser.add_argument(
+        "--seconds",
+        type=number(above=0),
+        default=2.0,
+        metavar="S",
+        help="of each turn; of kernels of each shape, forward and backward (2)",
+    )
     parser.add_argument(
         "--sides", metavar="A,B", help="numnet, pytorch, onnxruntime, torch.compile (the first three)"
     )
@@ -41,7 +47,7 @@ def bench_arguments(parser):
     )
     parser.add_argument("--resolution", type=count(), metavar="R", help="instead of the workload's own")
     parser.add_argument("--batch-size", type=count(), metavar="B", help="instead of the workload's own")
-    about = "a roofline, the sweep's curves, or with --layers the time by kind of layer (.png, .pdf, .svg)"
+    about = "a roofline; with --sweep its curves, or with --layers too the time by kind of layer (.png, .pdf, .svg)"
     parser.add_argument("--plot", metavar="FILE", help=about)
     parser.add_argument("--json", action="store_true", help="as JSON")
 

@@ -1,5 +1,6 @@
 """The table of commands, and what all of them share: usage, errors, exit codes."""
 
+import codecs
 import os
 import signal
 import sys
@@ -49,12 +50,22 @@ RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 USAGE = "usage: numnet COMMAND [arguments]      numnet COMMAND --help\n\n{}\n"
 
 
+def _byte_or_question(error):
+    """What a stream writes for what its encoding lacks: "?"; for a byte of a file's name that is no text the byte."""
+    part = error.object[error.start : error.end]
+    kept = (bytes([ord(sign) - 0xDC00]) if 0xDC80 <= ord(sign) <= 0xDCFF else b"?" for sign in part)
+    return b"".join(kept), error.end
+
+
+codecs.register_error("numnet", _byte_or_question)
+
+
 def main(argv=None) -> int:
     """Run the command in ``argv`` (the process's arguments if None) and return the exit code."""
     argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign gets "?", not a traceback
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="numnet")
     try:
         with _ended_by_signals():
             _run(argv)

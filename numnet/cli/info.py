@@ -38,7 +38,6 @@ def info(arguments):
 
 def installation() -> dict:
     """Versions, processor, threads, lanes, cache, and what slows it all down."""
-    import numba
 
     from numnet.bench import machine
     from numnet.kernels import _jit, vectors
@@ -56,7 +55,7 @@ def installation() -> dict:
         "processor": machine.processor(),
         "cores": machine.cores(),
         "cpu_quota": quota(),
-        "threads": numba.get_num_threads(),
+        "threads": _threads(),
         "threading_layer": threading_layer(),
         # ``lanes`` refuses what $NUMNET_LANES cannot be
         "lanes": vectors.number_of(vectors.lanes(vectors.LANES, "float32")),
@@ -67,6 +66,16 @@ def installation() -> dict:
         "check_mode": _jit.CHECK,
         "warnings": machine.warnings(),
     }
+
+
+def _threads() -> int:
+    """Threads of the kernels; 0 where Numba starts none."""
+    import numba
+
+    try:
+        return numba.get_num_threads()
+    except ValueError:
+        return 0
 
 
 def threading_layer() -> str:

@@ -73,7 +73,7 @@ def latency(arguments):
         complete(table, path, space, modes, options, not arguments.quiet, arguments.again)
     rows = _measured(table, lines, modes, options)
     if arguments.nets:
-        table.write(path)
+        save(table, path)
     facts = {
         "table": str(path),
         "machine": table.machine,
@@ -141,6 +141,14 @@ def require_place(path) -> None:
         raise NumnetError(f"{path}: no folder {path.parent} for this table")
 
 
+def save(table, path) -> None:
+    """Write the table, with what another process has written there in the meantime."""
+    if path.exists():
+        for run in type(table).read(path).runs:
+            table.note(run["net"], run["options"], run["mode"], run["layers"], run["whole"])
+    table.write(path)
+
+
 def complete(table, path, space, modes, options, shown, again=False) -> None:
     """Time every block of a space that the table lacks, or ``again`` all; the table is written after every few nets."""
     from numnet.search import latency as clock
@@ -155,15 +163,15 @@ def complete(table, path, space, modes, options, shown, again=False) -> None:
     table.write(path)
     with Progress(len(todo), "timing blocks", shown) as bar:
 
-        def tell(line):
+        def timed(line):
             bar.advance()
             if bar.done % 10 == 0:
-                table.write(path)
+                save(table, path)
 
         try:
-            disturbed = clock.fill(table, todo, modes, tell, again, **options)
+            disturbed = clock.fill(table, todo, modes, timed, again, **options)
         finally:
-            table.write(path)
+            save(table, path)
     if disturbed:
         tell(
             f"{path}: {disturbed} of {len(todo)} nets had no calm moment on this machine, so "

@@ -213,6 +213,8 @@ def _images_in(folder) -> list[str]:
 def _listed_images(list_file) -> list[str]:
     """The images of a list: a path a line, from here or from the list's folder; what follows a path is not read."""
     if list_file == "-":
+        if sys.stdin is None:
+            raise NumnetError("--list -: standard input is closed; expected an image a line there")
         if hasattr(sys.stdin, "reconfigure"):  # names of files may be no UTF-8
             sys.stdin.reconfigure(errors="surrogateescape")
         lines, home = sys.stdin.read().splitlines(), Path()
@@ -263,7 +265,7 @@ class _Output:
 
     def __init__(self, form, path):
         self.form, self.path, self.results = form, str(path), []
-        self.table = csv.writer(sys.stdout, lineterminator="\n")
+        self.table = csv.writer(sys.stdout, lineterminator="\n") if form == "csv" and sys.stdout else None
         self.begun = False
 
     def add(self, image, top, error=None):
@@ -271,6 +273,8 @@ class _Output:
             result = {"image": image, "checkpoint": self.path, "top": top}
             self.results.append(result if error is None else {**result, "error": error})
         elif self.form == "csv":
+            if self.table is None:  # standard output is closed
+                return
             if not self.begun:
                 self.table.writerow(COLUMNS)
             for rank, row in enumerate(top, 1):
@@ -296,7 +300,8 @@ def _bar_over(images, show):
     """A bar on the terminal, where many images take time and no text of answers scrolls by."""
     from tqdm import tqdm
 
-    shown = images > BATCH and not (show.form != "json" and sys.stdout.isatty())
+    scrolls = show.form != "json" and sys.stdout is not None and sys.stdout.isatty()
+    shown = images > BATCH and not scrolls and sys.stderr is not None
     return tqdm(total=images, unit=" images", leave=False, disable=None if shown else True)
 
 

@@ -64,6 +64,8 @@ def quantise(arguments):
     set_threads(arguments.threads)
     require_writable(arguments.out, (".safetensors",))
     require_dataset(arguments.dataset, arguments.data)
+    if arguments.by_position and not arguments.test:
+        raise NumnetError("--by-position: says how --test counts; expected --test beside it")
     net = trained_net(arguments.checkpoint, "quantise")
     require_floats(net, "quantise")
     scaling = input_scaling(net, arguments)

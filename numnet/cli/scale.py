@@ -94,7 +94,6 @@ def _measured(arguments, options, team) -> dict:
         link = link._replace(bandwidth=1e9 * arguments.bandwidth)
     if arguments.hidden is not None:
         link = link._replace(hidden=arguments.hidden)
-    given = (arguments.latency, arguments.bandwidth, arguments.hidden)
     found = {
         "model": arguments.model,
         "batch": arguments.batch,
@@ -107,7 +106,9 @@ def _measured(arguments, options, team) -> dict:
         "layers": [stage._asdict() for stage in (compute.forward, *compute.backward, compute.update)],
         "rows": scaling.curves(compute, arguments.batch, link, arguments.ranks, arguments.algorithm),
         "assumptions": scaling.assumptions(
-            link, arguments.algorithm, measured is not None and given == (None, None, None)
+            link,
+            arguments.algorithm,
+            measured is not None and (arguments.latency, arguments.bandwidth) == (None, None),
         ),
     }
     if team.size > 1 and arguments.batch >= team.size:

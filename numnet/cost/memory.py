@@ -42,7 +42,10 @@ def parts_of_peak(net, batch_size=1, input_gradient=False) -> tuple:
 
 
 def peak_inference(net, batch_size=1) -> int:
-    """Bytes of the buffers that ``net.predict`` works in, the images included: a map lives until its last reader has run."""
+    """Bytes of the buffers that ``net.predict`` works in, the images included: a map lives until its last reader has run.
+
+    For so many images at once: ``predict`` takes 256 at a time, unless its own ``batch_size`` says otherwise.
+    """
     buffers = Buffers(batch_size)
     buffers.row(net.layers, buffers.make(net.input_shape))
     return buffers.numbers * net.dtype.itemsize

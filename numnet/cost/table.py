@@ -1,6 +1,10 @@
 """The count of a net by the papers' rules, and the familiar summary table."""
 
+from math import prod
 from typing import NamedTuple
+
+from numnet.kernels._cost import Cost
+from numnet.layers.layer import CostRow
 
 
 class NetCost(NamedTuple):
@@ -27,8 +31,19 @@ def rows_and_layers(net):
 def _rows(layer, path):
     for child in layer.children:
         yield from _rows(child, f"{path}.{child.name}")
-    for row in layer.cost():
+    for row in (*layer.cost(), *_uncounted(layer)):
         yield row._replace(name=f"{path}.{row.name}" if row.name else path), layer
+
+
+def _uncounted(layer):
+    """A row for parameters and buffers of a layer of one's own that its ``cost`` does not count."""
+    counted = [row.cost for row in layer.cost()]
+    params = sum(spec.size for spec in layer.specs.values()) - sum(cost.params for cost in counted)
+    buffers = sum(map(prod, layer.buffer_specs.values())) - sum(cost.buffers for cost in counted)
+    if params > 0 or buffers > 0:
+        yield CostRow(
+            "", layer.kind, layer.output_shape, Cost(params=max(params, 0), buffers=max(buffers, 0))
+        )
 
 
 def summary(net) -> dict:

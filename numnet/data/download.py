@@ -1,13 +1,13 @@
 """Download of the official CIFAR-10 archive to the user's cache: the whole archive or nothing."""
 
 import os
-import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from numnet.data.connection import BUNDLES, those_set, trouble
 from numnet.data.progress import bar
-from numnet.errors import NumnetError
+from numnet.errors import NumnetError, tell
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -27,7 +27,12 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     own = os.environ.get("NUMNET_CACHE")
-    return Path(own) if own else user_cache_path("numnet", appauthor=False)
+    if own:
+        return Path(own).expanduser().absolute()
+    try:
+        return user_cache_path("numnet", appauthor=False)
+    except RuntimeError:  # nobody's home: then as the kernels' cache does
+        return Path(tempfile.gettempdir()) / f"numnet-{os.getuid()}"
 
 
 def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIMEOUT) -> Path:
@@ -50,7 +55,7 @@ def download_cifar10(folder=None, *, url=None, sha256=None, timeout: float = TIM
     level = logger.level
     logger.setLevel("ERROR")  # what it would say is said by the errors below
     size = f" ({BYTES / 1e6:.0f} MB)" if url == URL else ""
-    print(f"numnet: downloading {url}{size} to {folder}", file=sys.stderr)
+    tell(f"downloading {url}{size} to {folder}")
     try:
         pooch.retrieve(url, f"sha256:{sha256}", ARCHIVE, folder, downloader=_Downloader(timeout))
     except exceptions.HTTPError as error:

@@ -10,7 +10,8 @@ def bar(iterable=None, **options):
     from tqdm import tqdm
 
     notebook = in_notebook()
-    return tqdm(iterable, disable=False if notebook else None, delay=SOON if notebook else 0, **options)
+    hidden = False if notebook else True if sys.stderr is None else None  # None: where that is no terminal
+    return tqdm(iterable, disable=hidden, delay=SOON if notebook else 0, **options)
 
 
 def in_notebook() -> bool:

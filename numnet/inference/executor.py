@@ -15,7 +15,7 @@ import numpy as np
 
 from numnet.blocks.residual import Branches, Residual, SqueezeExcite
 from numnet.blocks.separable import Sequence
-from numnet.blocks.unit import Conv, Depthwise, Unit
+from numnet.blocks.unit import Conv, Depthwise, Pointwise, Unit
 from numnet.inference.folding import Folding
 from numnet.kernels import (
     _jit,
@@ -39,6 +39,8 @@ KNOWN = {
     kind.forward
     for kind in (Unit, Sequence, Residual, SqueezeExcite, Branches, GlobalAverage, Dense, Dropout, Activation)
 }
+
+RUNS = {kind.run for kind in (Conv, Depthwise, Pointwise)}  # likewise of a unit's convolution
 
 
 class Executor:
@@ -295,7 +297,7 @@ class _Shape:
 
 def _known(layer):
     """True if the layer computes what its kind does; of a residual block the last unit too, which adds."""
-    known = type(layer).forward in KNOWN
+    known = type(layer).forward in KNOWN and (not isinstance(layer, Unit) or type(layer).run in RUNS)
     return known and _known(layer.children[-1]) if isinstance(layer, Residual) else known
 
 

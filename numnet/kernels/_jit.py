@@ -81,7 +81,7 @@ def _cache_folder() -> Path | None:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     homes = [Path(tempfile.gettempdir()) / f"numnet-{user}"]
     if os.environ.get("NUMNET_CACHE"):
-        homes.insert(0, Path(os.environ["NUMNET_CACHE"]))
+        homes.insert(0, Path(os.environ["NUMNET_CACHE"]).expanduser().absolute())
     elif os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME") or os.name == "nt":
         from platformdirs import user_cache_path
 
@@ -225,6 +225,7 @@ def _takes_turns() -> bool:
 
 def _after_fork() -> None:
     """In the child. The work queue starts threads of its own again; OpenMP would end the child, TBB wait for ever."""
+    _InTurn._one = threading.RLock()  # whoever had the parent's is not here to give it back
     if getattr(layers, "_threading_layer", None) in ("omp", "tbb"):
         for dispatcher in _parallel:
             dispatcher.__class__ = _Forked

@@ -29,6 +29,8 @@ import numpy as np
 from numnet.kernels import _memory, batchnorm
 from numnet.kernels._cost import Cost
 
+WEIGHTS = ("conv", "depthwise", "pointwise", "dense")  # roles of parameters that decay
+
 
 class Spec(NamedTuple):
     """A parameter before it exists: its shape, its role, and the fans that initialisers ask for."""
@@ -44,7 +46,7 @@ class Spec(NamedTuple):
 
     @property
     def decays(self) -> bool:
-        return self.role in ("conv", "depthwise", "pointwise", "dense")
+        return self.role in WEIGHTS
 
 
 class CostRow(NamedTuple):
@@ -208,7 +210,15 @@ class Layer:
     children: tuple = ()  # blocks list their layers here
 
     def needs(self, name, shape, role, fan_in=0, fan_out=0):
-        """State a parameter."""
+        """State a parameter; ``role``: see ``Spec``. Raises ValueError for another one, and for weights without fans."""
+        if role not in (*WEIGHTS, "bias", "gamma", "beta"):
+            raise ValueError(
+                f"{self.kind}: role: expected one of {', '.join(WEIGHTS)}, bias, gamma, beta, got {role!r}"
+            )
+        if role in WEIGHTS and not (fan_in > 0 and fan_out > 0):
+            raise ValueError(
+                f"{self.kind}: {name}: a weight of role {role} is drawn by its fans; expected fan_in and fan_out above 0"
+            )
         self.specs[name] = Spec(tuple(shape), role, fan_in, fan_out)
 
     def keeps(self, name, shape):
@@ -220,6 +230,15 @@ class Layer:
         yield prefix, self
         for child in self.children:
             yield from child.tree(f"{prefix}.{child.name}" if prefix else child.name)
+
+
+def map_of(kind, shape) -> tuple:
+    """The shape (H, W, C) of a map, as a tuple. Raises ValueError for that of a vector, or of anything else."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"{kind}: expected maps (H, W, C), got {tuple(shape)}; vectors come after GlobalAverage or Flatten"
+        )
+    return tuple(shape)
 
 
 def finish(x, memory, name):

@@ -5,7 +5,7 @@ import numpy as np
 from numnet.kernels import _check, activations, average, dense, dropout, pooling
 from numnet.kernels._cost import Cost
 from numnet.kernels.padding import output_side, resolve
-from numnet.layers.layer import CostRow, Layer, source
+from numnet.layers.layer import CostRow, Layer, map_of, source
 
 
 class Dense(Layer):
@@ -73,7 +73,7 @@ class GlobalAverage(Layer):
         self.keep = keep
 
     def connect(self, shape):
-        super().connect(shape)
+        super().connect(map_of(self.kind, shape))
         self.output_shape = (1, 1, shape[2]) if self.keep else (shape[2],)
         return self.output_shape
 
@@ -98,7 +98,7 @@ class GlobalMax(Layer):
     kind = "global max"
 
     def connect(self, shape):
-        super().connect(shape)
+        super().connect(map_of(self.kind, shape))
         self.output_shape = (shape[2],)
         return self.output_shape
 
@@ -126,7 +126,7 @@ class MaxPool(Layer):
         self.padding, self.ceil = padding, ceil
 
     def connect(self, shape):
-        super().connect(shape)
+        super().connect(map_of(self.kind, shape))
         k, s = self.kernel, self.stride
         pads = resolve(self.padding, shape[:2], (k, k), s)
         if self.ceil:  # pad the end until the last window that starts inside is whole
@@ -163,7 +163,7 @@ class AveragePool(Layer):
         self.padding = padding
 
     def connect(self, shape):
-        super().connect(shape)
+        super().connect(map_of(self.kind, shape))
         k, s = self.kernel, self.stride
         self.pads = resolve(self.padding, shape[:2], (k, k), s)
         self.output_shape = (*(output_side(n, k, s, *pad) for n, pad in zip(shape, self.pads)), shape[2])
@@ -230,13 +230,13 @@ class Dropout(Layer):
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
             raise ValueError(f"dropout: expected 0 ≤ rate < 1, got {rate!r}")
         self.rate, self.downscale, self.key = rate, downscale, None
+        self.number = 0  # among the dropouts of its net: each draws numbers of its own
 
     def forward(self, x, training):
-        self.key = (
-            (self.clock.seed, self.clock.step, self.clock.first_image * x[0].size)
-            if training and len(x)
-            else None
-        )
+        self.key = None
+        if training and len(x):
+            first = (self.number << 40) + self.clock.first_image * x[0].size
+            self.key = self.clock.seed, self.clock.step, first
         if self.rate == 0 or (self.key is None and not self.downscale):
             return x
         y = self.memory.array("y", x.shape, x.dtype)

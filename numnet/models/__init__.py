@@ -20,7 +20,7 @@ from numnet.models import (
 )
 from numnet.models.common import Settings, check
 from numnet.models.names import hint
-from numnet.net import Net
+from numnet.net import Net, dtype_of
 
 MODELS = {  # name: what makes its layers, and the keywords that this name fixes
     "mobilenet_v1": (mobilenet_v1.layers, {}),
@@ -104,7 +104,7 @@ def _make(model, options, dtype, seed, allocate):
     seed = seed.item() if isinstance(seed, np.generic) else seed
     for name, value in {**options, "seed": seed}.items():
         check(name, value)
-    dtype = _dtype(dtype)
+    dtype = dtype_of(dtype).name
     settings = Settings(**{name: value for name, value in options.items() if name in shared})
     more = {name: value for name, value in options.items() if name in own}
     config = {"model": model, **options, "dtype": dtype, "seed": seed}
@@ -124,14 +124,3 @@ def _make(model, options, dtype, seed, allocate):
         raise
     except ValueError as error:
         raise NumnetError(f"{model}: {error}") from error
-
-
-def _dtype(dtype) -> str:
-    """The name of a dtype that nets may have."""
-    for name in ("float32", "float64"):
-        try:
-            if dtype is not None and np.dtype(dtype) == name:
-                return name
-        except TypeError:
-            pass
-    raise NumnetError(f"dtype: expected float32 or float64, got {dtype!r}")

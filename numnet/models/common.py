@@ -246,9 +246,9 @@ def classifier(settings, dropout):
 
 
 def ending(settings, dropout, **more):
-    """Dropout where the rate is not 0, and the dense layer; nothing for ``classes=0``."""
-    if settings.classes == 0:
-        return []
+    """Dropout where the rate is not 0, and the dense layer; for ``classes=0`` no more than what the classifier would read."""
+    if settings.classes == 0:  # PaddlePaddle's dropout scales that, in inference, too
+        return dropped(settings, dropout, **more) if more.get("downscale") else []
     return [*dropped(settings, dropout, **more), Dense(settings.classes, name="logits")]
 
 

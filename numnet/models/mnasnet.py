@@ -142,7 +142,7 @@ def _blocks(settings, rows, c_in, options, frame, first=1, channels=_channels):
                 expanded=expanded if row.t > 1 else None,
                 kernel=settings.kernel or row.k,
                 padding=settings.padding,
-                squeeze=options.squeeze(expanded, int(c_in * row.se)),
+                squeeze=options.squeeze(expanded, max(int(c_in * row.se), 1) if row.se else 0),
                 gate="sigmoid",
                 **frame,
                 **options.frame | ({} if row.t > 1 else {"skip": False}),

@@ -36,13 +36,18 @@ def with_head(
     if head is not None:
         new |= {layer.name for layer in made.layers[_pool(made) :]}
     new &= {name.split(".")[0] for name in made.specs}
+    before = set(
+        (getattr(net, "document", None) or {}).get("untrained") or ()
+    )  # of the body: nobody has trained it since
     _take(made, net, new)
     _carry(made, net)
     made.class_names = None
-    untrained = [layer.name for layer in made.layers if layer.name in new]
+    untrained = [layer.name for layer in made.layers if layer.name in new | before]
     made.document = {**made.document, "labels": None, "classes": None, "untrained": untrained or None}
     made.notes.append(
-        f"a new head: {', '.join(untrained)} starts anew" if untrained else "without classifier"
+        f"a new head: {', '.join(layer.name for layer in made.layers if layer.name in new)} starts anew"
+        if new
+        else "without classifier"
     )
     return made
 

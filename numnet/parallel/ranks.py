@@ -81,7 +81,7 @@ class Ranks(Team):
     # ------------------------------------------------------------------------------------------- a training
 
     def start(self, run) -> None:
-        settings, self.net = run.settings, run.net
+        settings, self.net, self.peers = run.settings, run.net, ALONE
         gather = gatherer(self.comm)
         if settings["exact"]:
             full, rest = divmod(run.images, settings["batch_size"])

@@ -214,7 +214,7 @@ class Helper:
         self.hub = None
 
     def accept(self, listener):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             client, _ = listener.accept()
             client.settimeout(1.0)
             hello = json.loads(client.makefile("rb").readline(4096))

@@ -45,15 +45,18 @@ def quantise(
     eight bits, and a map that is 0 for all images.
     """
     require_images(net, images, method)
-    steps = trace(net) if steps is None else steps
+    given = steps is not None
+    steps = steps if given else trace(net)
     steps = equalised(steps) if equalise else steps
     grids = grids_of(steps, images, method)
     origin = steps
     if correct:
         steps = corrected(steps, partial(whole_step, per_tensor=per_tensor), grids, images)
     made = made_of(net, whole_steps(steps, grids, per_tensor), grids[0])
-    # What ``report`` compares with: maps are others than the net's.
-    made.origin = origin if equalise else None
+    if equalise or given:  # what ``report`` compares with: maps are others than the net's
+        made.origin = origin
+    if equalise:
+        made.document["equalised"] = True
     return made
 
 

@@ -46,19 +46,20 @@ class QuantisedNet:
         self.dtype = np.dtype(np.float32)
         self.output_shape = tuple(self.steps[-1].shape)
         self.grids = [self.grid, *(step.grid for step in self.steps)]
+        self.origin = (
+            None  # steps in real numbers, where they are others than ``trace`` of the float net gives
+        )
         self._start()
 
     def _start(self):
         """What no copy shares: packed weights, buffers, and who is at work."""
         self._ready, self._buffers, self._plans, self._lock = None, {}, {}, threading.RLock()
-        # Steps in real numbers, where they are others than ``trace`` of the float net gives.
-        self.origin = None
 
     def __getstate__(self):
         return {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("_ready", "_joined", "_buffers", "_plans", "_lock", "origin")
+            if name not in ("_ready", "_joined", "_buffers", "_plans", "_lock")
         }
 
     def __setstate__(self, state):

@@ -10,6 +10,7 @@ hurt      the noise in the logits, in per cent of their size, if this step alone
 import numpy as np
 
 from numnet.kernels.eight_bits import quantise
+from numnet.quantised.equalise import equalised
 from numnet.quantised.make import hurt_of, on_grid, walk
 from numnet.quantised.steps import run, step_in_reals, told_apart, trace
 
@@ -18,7 +19,11 @@ IMAGES = 64  # that "hurt" is measured with
 
 def report(net, whole, images, *, hurt=True) -> list[dict]:
     """A row a step, of the float ``net`` and its ``whole`` form, for scaled images. ``hurt=False`` is much quicker."""
-    steps = whole.origin or trace(net)
+    steps = whole.origin
+    if steps is None:
+        steps = trace(net)
+        if whole.document.get("equalised") or (whole.document.get("made") or {}).get("equalise"):
+            steps = equalised(steps)  # a net from a file does not hold them
     sums = [{"signal": 0.0, "noise": 0.0, "outside": 0, "count": 0} for _ in steps]
     images, tells = np.ascontiguousarray(images, np.float32), told_apart(steps)
     for lo in range(0, len(images), IMAGES):

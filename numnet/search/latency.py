@@ -21,6 +21,7 @@ median of those that it took in different nets.
 """
 
 import json
+import math
 import platform
 import re
 import statistics
@@ -101,7 +102,10 @@ class Table:
             table = cls(content["machine"], content["nets"])
             for mode in {run["mode"] for run in table.runs}:
                 mode_of(mode)
-                table.blocks(mode)
+                times = [*table.blocks(mode).values(), *(run["whole"] for run in table.only(mode).runs)]
+                if not all(0 <= seconds < math.inf for seconds in times):  # NaN is neither
+                    raise ValueError
+                table.beyond(mode)
         except (NumnetError, ValueError, TypeError, KeyError, AttributeError):
             raise NumnetError(
                 f"{path}: no table of times, or a damaged one; `numnet latency` makes one"

@@ -261,6 +261,8 @@ def read(folder) -> tuple[dict, latency.Table]:
     missing = set(NEEDED) - set(plan)
     if missing:
         raise NumnetError(f"{path}: damaged: {', '.join(sorted(missing))} is missing")
+    if not isinstance(plan["nets"], int) or plan["nets"] < LEAST:
+        raise NumnetError(f"{path}: nets is {plan['nets']!r}; expected an integer of at least {LEAST}")
     return plan, latency.Table.read(Path(folder) / TABLE)
 
 

@@ -9,6 +9,8 @@ import sys
 import threading
 from contextlib import contextmanager
 
+from numnet.errors import say
+
 # What asks a process to end; SIGHUP, which Windows does not have, comes when its terminal is closed.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -42,6 +44,8 @@ class Signals:
         if self.received is not None:
             self.leave(self.received)
         self.received = number
+        if sys.stderr is None:  # then 2 may be any file
+            return
         try:  # not print: the signal may have come in the middle of one
             os.write(2, b"\nstopping after this step; once more stops at once\n")
         except OSError:
@@ -60,7 +64,7 @@ class Bar:
     FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
 
     def __init__(self, run, shown):
-        self.run, self.shown, self.bar = run, shown, None
+        self.run, self.shown, self.bar = run, shown and sys.stderr is not None, None
 
     def __enter__(self):
         if self.shown:
@@ -128,7 +132,7 @@ class Bar:
         with self._heard():
             if self.bar is not None:
                 self.bar.close()
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def _describe(self):
         run = self.run
@@ -143,7 +147,7 @@ class Compiling:
     FORMAT = "compiling kernels (first run only): {n_fmt} of {total_fmt}, {elapsed}"
 
     def __init__(self, shown=True):
-        self.shown, self.bar = shown, None
+        self.shown, self.bar = shown and sys.stderr is not None, None
 
     def __call__(self, done, missing):
         if not self.shown:

@@ -79,7 +79,7 @@ class Run:
         setup.require_trainable(net, data)
         if net.fake is not None:
             settings["quantise"] = True
-        setup.require_quantisable(settings, self.team.size)
+        setup.require_quantisable(settings, net, self.team.size)
         self.images = len(data.train.labels)
         self.batches = -(-self.images // settings["batch_size"])  # of an epoch; the last may be smaller
         self.scaling = setup.scaling_of(settings, data)

@@ -41,10 +41,10 @@ def shrunk(augment, part):
 def at_side(net, side):
     """Inside, the net takes images of this side."""
     own, config = net.input_shape[0], net.config
-    if side != own:
-        net.resize(side)
-        net.config = config  # a checkpoint that is written inside is that of the whole training's net
-    try:
+    try:  # with the way in, since Ctrl-C may come in the middle of it
+        if side != own:
+            net.resize(side)
+            net.config = config  # a checkpoint that is written inside is that of the whole training's net
         yield
     finally:
         if side != own:

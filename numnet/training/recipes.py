@@ -18,6 +18,7 @@ import json
 from math import isfinite
 from pathlib import Path
 
+from numnet import checkpoint
 from numnet.data.feed import OPTIONS as AUGMENT
 from numnet.data.feed import SAMPLINGS, check_augment
 from numnet.data.image import BACKGROUNDS
@@ -185,15 +186,9 @@ def load(name: str) -> dict:
     if name not in names():
         path = Path(name)
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NumnetError(f"recipe {name}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NumnetError(
-            f"recipe {name}: cannot be read ({getattr(error, 'strerror', None) or error})"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise NumnetError(f"recipe {name}: not JSON ({' '.join(str(error).split())})") from None
+        recipe = checkpoint.read_json(path, f"{path}: no such file")
+    except NumnetError as error:
+        raise NumnetError(f"recipe {error}") from None
     return check(recipe, f"recipe {name}")
 
 

@@ -52,13 +52,17 @@ def require_trainable(net, data) -> None:
         )
 
 
-def require_quantisable(settings, processes) -> None:
+def require_quantisable(settings, net, processes) -> None:
     """Raise NumnetError for settings that do not go with training for eight bits."""
     if not settings["quantise"]:
         return
     for key in ("ema", "freeze", "whiten"):
         if settings[key] not in (None, False):
             raise NumnetError(f"quantise: a training for eight bits has no {key}; expected one of the two")
+    if net.frozen:
+        raise NumnetError(
+            "quantise: a training for eight bits trains all layers, this net has frozen ones; expected net.freeze(None) first"
+        )
     if settings["optimiser"] == "muon":  # seen: right answers fall from 88 to 16 of 100 in one step
         raise NumnetError(
             "quantise: muon gives each matrix a length of its own choice, which the fixed statistics of batch norm do not "

@@ -298,6 +298,8 @@ def load(run) -> None:
     for name in OF_THE_RUN:
         setattr(run, name, training[name])
     finished = run.out / "result.json"
+    if run.back is None and not finished.exists():
+        _require_best(run)
     if run.extended:
         _extend(run, theirs, finished)
     if run.back is not None:  # only now, when nothing can be refused any more
@@ -316,6 +318,19 @@ def load(run) -> None:
     _write_table(run)
     if run.extended:
         save(run)
+
+
+def _require_best(run) -> None:
+    """Raise NumnetError if best.safetensors is not of the run's best epoch, nor of one that is done again now."""
+    best = run.out / BEST
+    if run.best is None or not run.writes:
+        return
+    made = (read_document(best).get("training") or {}) if best.is_file() else None
+    if made is None or (made != run.best and made.get("epoch", 0) <= run.epoch):
+        raise NumnetError(
+            f"{best}: {'missing' if made is None else 'of another epoch or run'}; expected the net of epoch "
+            f"{run.best['epoch']}, the best so far: put it back, or go back with --epoch to a checkpoint that was kept"
+        )
 
 
 def _extend(run, recipe, finished) -> None:

@@ -68,6 +68,10 @@ def read(file, out=None) -> Sweep:
     if not isinstance(content, list) or not content or not isinstance(common, dict):
         raise NumnetError(f'{file}: expected a list of runs, or {{"common": {{…}}, "runs": [{{…}}, …]}}')
     folder = file.with_suffix("") if out is None else Path(out)
+    if folder.is_file():
+        raise NumnetError(
+            f"{file}: the runs need a folder of another name; expected a file that ends in .json, or --out DIR"
+        )
     shared, shared_flags = _parted(common, f"{file}: common")
     entries = []
     for number, entry in enumerate(content, 1):

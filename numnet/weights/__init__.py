@@ -17,7 +17,7 @@ from typing import Any
 
 from numnet import checkpoint
 from numnet.errors import NumnetError
-from numnet.net import Net
+from numnet.net import KNOWN, Net
 from numnet.quantised.files import is_quantised
 from numnet.weights import keras, kinds, paddle, torch
 from numnet.weights.floats import settle as settle
@@ -113,6 +113,7 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
         if is_quantised(document):
             raise NumnetError(f"{file}: a net in eight bits; expected one of floats")
         net.restore(tensors, str(file))
+        _forget(net, document.get("untrained"))
         return
     framework, source = _read(file, take)
     model = (net.config or {}).get("model")
@@ -136,6 +137,16 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
     for candidate in framework.candidates():
         if candidate.model == model and candidate.bgr:
             turn(net, candidate)
+    _forget(net)
+
+
+def _forget(net, untrained=None) -> None:
+    """What was known of the net's numbers is not true of other ones; names of classes and scaling are its user's."""
+    known = getattr(net, "document", None)
+    if known:
+        net.document = {key: value for key, value in known.items() if key not in KNOWN}
+        if untrained:
+            net.document["untrained"] = untrained
 
 
 def _read(file, take=None, published=None):

@@ -64,6 +64,14 @@ def export_quantised(
     return write(graph, helper.make_tensor_value_info("images", kind, shape), outputs, facts, path)
 
 
+OWN_NAMES = (
+    "images",
+    "input",
+    "logits",
+    "probabilities",
+)  # of the graph; a step of such a name gets another one
+
+
 class _Graph(Graph):
     """Nodes of steps. A map of whole numbers is named like its step; ``real`` gives the name of what it stands for."""
 
@@ -114,7 +122,7 @@ class _Graph(Graph):
         """Append a step; the name of its map: of whole numbers, or of the real ones that sums become."""
         grids = [net.grids[i] for i in step.reads]
         inputs = [self.real(names[i], grid) for i, grid in zip(step.reads, grids)]
-        x, name = inputs[0], step.name
+        x, name = inputs[0], step.name if step.name not in OWN_NAMES else f"{step.name}.map"
         if step.kind in SUMS:
             weight, bias = self.weights(step, grids[0])
             if step.kind == "dense":
