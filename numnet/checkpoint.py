@@ -83,12 +83,8 @@ def _flush_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.EBADF,
-            errno.ENOTSUP,
-        ):  # file systems that flush no folders
-            raise
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise  # the others are of file systems that flush no folders
     finally:
         os.close(descriptor)
 

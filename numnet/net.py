@@ -59,7 +59,7 @@ class Net:
     ``frozen``: how many of the first layers run as in inference whatever ``training`` says (``freeze``).
     ``fake``: None, or a ``numnet.quantised.FakeQuantised`` of this net, which then does its training passes.
     A loader (``numnet.load``, ``numnet.weights.import_file``) leaves what its file says beside the weights: ``scaling``,
-    ``class_names``, ``document``, ``notes``, ``path``; a net that was built does not have these.
+    ``class_names``, ``document``, ``notes``, ``path``. ``fit`` sets the first three; a net that was only built has none.
     A net belongs to one thread at a time, and says so where two meet. Copies (``copy.deepcopy``, ``pickle``, a process
     that was spawned) have memory of their own. ``allocate=False`` makes a description: shapes and costs, no arrays.
     """
@@ -74,7 +74,7 @@ class Net:
     config: dict[str, Any] | None
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-    scaling: dict[str, list[float]] | None  # from here on: of a net that was loaded
+    scaling: dict[str, list[float]] | None  # from here on: of a net that was loaded or trained, see above
     class_names: list[str] | None
     document: dict[str, Any]
     notes: list[str]
@@ -526,7 +526,8 @@ class Net:
         """One file: all tensors, and as JSON the configuration and whatever ``meta`` says.
 
         What is known of a net that was loaded, or trained by ``fit``, goes along: ``input``, its scaling, ``classes``, their
-        names, and ``KNOWN``; ``meta`` wins over it.
+        names, and ``KNOWN``; ``meta`` wins over it. After a loop of your own say ``untrained=None``: ``fit`` alone knows
+        that new layers have been trained.
 
         ``half``: all as float16 but the running variances, which may leave its range: about half the bytes. Loading
         gives the net's own dtype again.

@@ -71,7 +71,7 @@ def counted(number, what) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def nearest(word, known) -> str:
-    """ " (did you mean …?)" if one of ``known`` is spelt like ``word``, else nothing."""
-    close = difflib.get_close_matches(str(word), list(known), 1)
+def nearest(word, known, alike=0.6) -> str:
+    """ " (did you mean …?)" if one of ``known`` is spelt like ``word``, in so large a part at least, else nothing."""
+    close = difflib.get_close_matches(str(word), list(known), 1, alike)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -97,7 +97,7 @@ def test_names_that_differ_altogether(here):
     ("first", "kept"), [(1, (0, 1, 2)), (1, (0, 1)), (1, (0, 2)), (0, (0, 1)), (0, (0, 2))]
 )
 def test_numbers_of_a_list_count_the_net_s_classes_from_where_they_begin(here, tmp_path, first, kept):
-    """Whether from 0 or from 1, and though images of some classes are missing."""
+    """Whether from 0 or from 1, and though images of some classes are missing. What nobody can know is said."""
     whole = judged("run", "photos")
     lines = [f"{here}/photos/test/{CLASSES[n]}/{i}.png {n + first}" for n in kept for i in range(4)]
     (tmp_path / "test_list.txt").write_text("\n".join(lines))
@@ -108,6 +108,7 @@ def test_numbers_of_a_list_count_the_net_s_classes_from_where_they_begin(here, t
         assert facts["confusion"][n] == (whole["confusion"][n] if n in kept else [0, 0, 0])
     begin = ", from 1 on" if first else ""
     assert f"its classes are numbers{begin}: taken for those of the net's classes (blue, green, red)" in err
+    assert ("if they begin at 0 and no image is of class 0" in err) == (first == 1 and 2 not in kept)
 
 
 def test_numbers_of_a_list_are_the_numbers_of_the_net(here):

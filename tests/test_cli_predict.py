@@ -77,7 +77,9 @@ def test_a_folder_a_pattern_and_a_list_are_their_images(here, monkeypatch):
     try:
         code, out, err = numnet("predict", "net.safetensors", "photos/test", "--json")
         assert (
-            code == 0 and json.loads(out) == wanted and "images in hidden folders left out: 1 .thumbs" in err
+            code == 0
+            and json.loads(out) == wanted
+            and "images in hidden folders or runs left out: 1 .thumbs" in err
         )
     finally:
         shutil.rmtree("photos/test/red/.thumbs")

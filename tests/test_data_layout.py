@@ -203,7 +203,7 @@ def test_hidden_folders(tmp_path, capsys):
     read = load(tmp_path)
     assert read.classes == ["ant", "bee"] and len(read.train) == 8 and len(read.test) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"numnet: {tmp_path}: 14 images in hidden folders left out: 3 __MACOSX, ")
+    assert line.startswith(f"numnet: {tmp_path}: 14 images in hidden folders or runs left out: 3 __MACOSX, ")
     assert "2 .Trash-1000" in line and line.count("\n") == 1
 
 
@@ -234,7 +234,7 @@ def test_runs_among_the_photographs_are_no_class_and_hold_no_image(tmp_path, spl
     again = data.load_for_evaluation(tmp_path, resolution=8, trained=trained)
     assert (again.classes, again.part) == (judges.classes, judges.part) == (["ant", "bee"], "test")
     assert (again.split.images == judges.split.images).all()
-    assert "in hidden folders left out: " in capsys.readouterr().err
+    assert "in hidden folders or runs left out: " in capsys.readouterr().err
 
 
 def test_a_folder_around_photographs_is_found_though_a_run_lies_among_them(tmp_path):

@@ -479,3 +479,33 @@ def test_a_file_that_stands_where_its_runs_would(tmp_path, monkeypatch):
 def test_missing_sweep_file():
     with pytest.raises(NumnetError, match=r"none\.json: cannot be read"):
         sweep.read("none.json")
+
+
+@pytest.mark.parametrize(
+    "common, name, kept",
+    [
+        ({"width": 0.5, "dropout": 0.1}, "vgg16", {"dropout": 0.1}),
+        ({"strides": "cifar", "bn_eps": 1e-5}, "search:32:8s2,sep3c8", {"bn_eps": 1e-5}),
+    ],
+)
+def test_what_a_net_has_no_choice_in_is_left_out(tmp_path, common, name, kept):
+    file = tmp_path / "plan.json"
+    runs = [{"name": "a", "dataset": "shapes", "model": {"model": name}}]
+    file.write_text(json.dumps({"common": {"model": common}, "runs": runs}))
+    (entry,) = sweep.read(file).entries
+    assert entry.flags["model"] == {**kept, "model": name}
+
+
+def test_a_sweep_that_goes_on_takes_the_place_of_cifar10_for_cifar10_alone(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "resume", lambda folder, data, progress: asked.append(data))
+    monkeypatch.setattr(sweep, "_require_same", lambda *arguments: None)
+    for dataset in ("shapes", "cifar10"):
+        file = tmp_path / f"{dataset}.json"
+        file.write_text(json.dumps([{"name": "a", "dataset": dataset, "data": "elsewhere"}]))
+        (entry,) = sweep.read(file).entries
+        folder, flags = entry.trainings[0]
+        folder.mkdir(parents=True)
+        (folder / "last.safetensors").touch()
+        sweep._train(entry, folder, flags, False, lambda line: None)
+    assert asked == [None, "elsewhere"]

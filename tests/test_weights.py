@@ -319,7 +319,7 @@ def test_export_says_in_one_line_what_pytorch_would_compute_otherwise(tmp_path, 
             assert err == ""
         else:
             assert err.startswith(
-                f"numnet: {said}. For PyTorch train with --padding symmetric --variant torch"
+                f"numnet: {said}. Export .onnx, or train a net with the module's own settings"
             )
             assert err.count("\n") == 1
     assert main(["export", str(file), str(out), "--layout", "numnet"]) == 0 and capsys.readouterr().err == ""

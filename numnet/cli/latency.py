@@ -160,7 +160,7 @@ def complete(table, path, space, modes, options, shown, again=False) -> None:
     if not todo:
         return
     require_place(path)
-    table.write(path)
+    save(table, path)
     with Progress(len(todo), "timing blocks", shown) as bar:
 
         def timed(line):

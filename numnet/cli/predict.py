@@ -189,22 +189,24 @@ def _images(arguments, list_file) -> list[str]:
                 raise NumnetError(f"{argument}: no file has such a name")
             inside = {}  # by its plain path: ** finds an image and the folders around it
             for path in matching:
-                for image in _images_in(path) if os.path.isdir(path) else [path]:
+                for image in _images_in(path, named=False) if os.path.isdir(path) else [path]:
                     inside.setdefault(os.path.normpath(image), image)
+            if not inside:
+                raise NumnetError(f"{argument}: only folders without images have such a name")
             found += inside.values()
         else:
             found.append(argument)
     return found + ([] if list_file is None else _listed_images(list_file))
 
 
-def _images_in(folder) -> list[str]:
-    """The images below a folder; says what is left out."""
+def _images_in(folder, named=True) -> list[str]:
+    """The images below a folder; says what is left out. A folder that the user ``named`` must have some."""
     below = images_below(Path(folder))
-    if not below.images:
+    if named and not below.images:
         others = f" (it holds {kinds(below.others)}, which cannot be read)" if below.others else ""
         raise NumnetError(f"{folder}: a folder without images{others}, expected {', '.join(SUFFIXES)}")
     if below.hidden:
-        tell(f"{folder}: images in hidden folders left out: {kinds(below.hidden)}")
+        tell(f"{folder}: images in hidden folders or runs left out: {kinds(below.hidden)}")
     if below.others:
         tell(f"{folder}: files of kinds that are not read left out: {kinds(below.others)}")
     return [str(path) for path in below.images]

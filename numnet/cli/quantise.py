@@ -114,15 +114,8 @@ def _test_images(net, data, by_position):
     if data.test is None:
         raise NumnetError(f"--test: {data.name} has no test images; expected some, or no --test")
     known = class_names(net, data.classes)
-    assigned = names.assign(
-        data.test,
-        data.classes,
-        known,
-        net.classes,
-        where=data.name,
-        by_position=by_position,
-        first=data.first,
-    )
+    how = {"where": data.name, "by_position": by_position, "first": data.first}
+    assigned = names.assign(data.test, data.classes, known, net.classes, **how)
     for line in assigned.said:
         tell(line)
     return assigned.split

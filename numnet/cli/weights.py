@@ -233,8 +233,8 @@ def export(arguments):
         if other:
             tell(
                 f"{layout}'s own {net.config['model']} takes these tensors, but computes otherwise: "
-                f"{', '.join(other)}. For PyTorch train with --padding symmetric --variant torch, or export .onnx; "
-                "numnet reads the file as it is"
+                f"{', '.join(other)}. Export .onnx, or train a net with the module's own settings (for most nets "
+                "--padding symmetric --variant torch); numnet reads the file as it is"
             )
         return
     if arguments.softmax and not net.classes:

@@ -204,7 +204,6 @@ def _why(answer, test):
     if error:
         return f"the cell of the answer stopped with {error.splitlines()[0]}"
     said = "".join(output.get("text", "") for output in test["outputs"]).strip()
-    verdicts = [
-        line for line in said.splitlines() if line.startswith((OPEN, WRONG))
-    ]  # not what an answer printed
+    # The verdicts alone, not what an answer printed.
+    verdicts = [line for line in said.splitlines() if line.startswith((OPEN, WRONG))]
     return verdicts[-1] if verdicts else f"the check stopped with {_error(test).splitlines()[0]}"

@@ -175,9 +175,8 @@ def _first(text):
 
 def _list(text):
     items = re.split(r"^\* ", text, flags=re.MULTILINE)[1:]
-    items = [
-        " ".join(item.split("\n\n")[0].split()) for item in items
-    ]  # what follows an empty line is no list
+    # What follows an empty line is no list.
+    items = [" ".join(item.split("\n\n")[0].split()) for item in items]
     return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
 
 

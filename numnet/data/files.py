@@ -30,7 +30,8 @@ COMPANIONS = {
 # Endings of which the first bytes say nothing about use: copies, halves of downloads, previews.
 COPIES = {".bak", ".orig", ".old", ".tmp", ".part", ".crdownload", ".download", ".thm"}
 SNIFFED = 64  # bytes
-RUN = "last.safetensors"  # what every run directory of numnet holds
+RUN, SEARCH = "last.safetensors", "nets.jsonl"  # what a run directory of numnet's holds, and a search's
+SWEEP = "table.png"  # the figure of a sweep, beside its runs
 
 
 @dataclass
@@ -53,18 +54,19 @@ def is_hidden(folder) -> bool:
 
 
 def _holds_runs(folder) -> bool:
-    """True for a run directory, and for a folder of nothing but such and others without images."""
-    if os.path.isfile(os.path.join(folder, RUN)):
+    """True for a run directory, a search's, and a folder of such: with no image of its own, nor in its other folders."""
+    if any(os.path.isfile(os.path.join(folder, name)) for name in (RUN, SEARCH)):
         return True
     inner = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
+            if entry.is_dir():
+                inner.append(Path(entry))
+            elif entry.name != SWEEP and _kind(entry.path, entry.name) == "image":
                 return False
-            inner.append(Path(entry))
-    others = [path for path in inner if not os.path.isfile(path / RUN)]
+    others = [path for path in inner if path.is_symlink() or not _holds_runs(path)]
     if len(others) == len(inner):
         return False
     return not any(has_images(path) for path in others if not path.is_symlink())

@@ -113,7 +113,7 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
             said.append(f"{folder}: names of classes differ in spelling: {other}")
     if hidden:
         said.append(
-            f"{folder}: {counted(sum(hidden.values()), 'image')} in hidden folders left out: {kinds(hidden)}"
+            f"{folder}: {counted(sum(hidden.values()), 'image')} in hidden folders or runs left out: {kinds(hidden)}"
         )
     if again:
         said.append(

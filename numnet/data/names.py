@@ -68,7 +68,6 @@ def assign(split, classes, known, outputs, *, where, by_position=False, first=0)
     known        the names of the net's classes, or None: then, or ``by_position``, label n is the net's class n
     outputs      how many output classes the net has
     where        the data set's name, for messages
-
     first        the number of the first class, where classes are numbers
 
     Classes that are numbers (of lists without names) are the numbers of the net's classes, if those have names.
@@ -121,6 +120,10 @@ def _places(classes, known, outputs, where, by_position, first):
         said = [
             f"{where}: its classes are numbers{begin}: taken for those of the net's classes ({listed(known)})"
         ]
+        if first and len(classes) < outputs:
+            said.append(
+                f"{where}: if they begin at 0 and no image is of class 0, put the classes' names into label_list.txt"
+            )
         return [int(name) - first for name in classes], "number", said
     raise NumnetError(
         f"{where} has the classes {listed(classes)}, the net knows others ({listed(known)}); "

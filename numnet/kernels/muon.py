@@ -49,7 +49,9 @@ from numnet.kernels.sgd import own
 from numnet.kernels.vector import COLUMNS, scale, sum_of_squares
 
 ROUNDS = 5
-TINY = 1e-37  # of a length: u below it counts as 0, since float32 has no 1 / length
+TINY = (
+    1e-37  # of a length: u below it counts as 0; not much below (3e-39) 1 / length is too large for float32
+)
 POLYNOMIAL = 3.4445, -4.7750, 2.0315
 TILE = 64  # rows of a matrix that a task makes
 PARTS = 16  # that tasks are dealt to, the largest first; a thread takes the next few parts of the row

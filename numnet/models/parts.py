@@ -36,19 +36,15 @@ def with_head(
     if head is not None:
         new |= {layer.name for layer in made.layers[_pool(made) :]}
     new &= {name.split(".")[0] for name in made.specs}
-    before = set(
-        (getattr(net, "document", None) or {}).get("untrained") or ()
-    )  # of the body: nobody has trained it since
+    # Layers of the body that nobody has trained since.
+    before = set((getattr(net, "document", None) or {}).get("untrained") or ())
     _take(made, net, new)
     _carry(made, net)
     made.class_names = None
     untrained = [layer.name for layer in made.layers if layer.name in new | before]
     made.document = {**made.document, "labels": None, "classes": None, "untrained": untrained or None}
-    made.notes.append(
-        f"a new head: {', '.join(layer.name for layer in made.layers if layer.name in new)} starts anew"
-        if new
-        else "without classifier"
-    )
+    anew = ", ".join(layer.name for layer in made.layers if layer.name in new)
+    made.notes.append(f"a new head: {anew} starts anew" if new else "without classifier")
     return made
 
 

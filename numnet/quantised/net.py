@@ -46,9 +46,8 @@ class QuantisedNet:
         self.dtype = np.dtype(np.float32)
         self.output_shape = tuple(self.steps[-1].shape)
         self.grids = [self.grid, *(step.grid for step in self.steps)]
-        self.origin = (
-            None  # steps in real numbers, where they are others than ``trace`` of the float net gives
-        )
+        # Steps in real numbers, where they are others than ``trace`` of the float net gives.
+        self.origin = None
         self._start()
 
     def _start(self):
@@ -240,6 +239,7 @@ class QuantisedNet:
     # ------------------------------------------------------------------------------------------ steps
 
     def prepare(self):
+        """Pack the weights, if that is still to be done. Raises NumnetError for what does not fit."""
         if self._ready is None:
             self._last = last_readers(self.steps)
             self._ready = [self._packed(step) for step in self.steps]
@@ -273,6 +273,7 @@ class QuantisedNet:
         return _fixed(step, [x.scale * gates.scale / step.grid.scale], [0])
 
     def shape_of(self, number):
+        """Shape of map ``number`` without the images: 0 is the input, n the map of step n − 1."""
         return self.input_shape if number == 0 else self.steps[number - 1].shape
 
     def _packed(self, step):

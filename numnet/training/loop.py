@@ -104,9 +104,7 @@ class Run:
         self.best = self.result = None
         self.sums = dict.fromkeys(SUMS, 0)  # of the epoch under way
         self.busy = {"images": 0, "seconds": 0.0}  # of all epochs
-        self.seconds = (
-            0.0  # of training, in all processes; with compiling, where the cache of kernels is cold
-        )
+        self.seconds = 0.0  # of training, in all processes, compiling included
 
         # What this process alone knows
         self.stop = False  # a callback's wish

@@ -180,7 +180,7 @@ def load(name: str) -> dict:
     path = FOLDER / f"{name}.json"
     if not (name in names() or name.endswith(".json") or Path(name).is_file()):
         raise NumnetError(
-            f"unknown recipe {name!r}{nearest(name, names())}; "
+            f"unknown recipe {name!r}{nearest(name, names(), 0.5)}; "
             f"expected a JSON file or one of {', '.join(names())}"
         )
     if name not in names():
@@ -201,14 +201,14 @@ def check(recipe, where: str) -> dict:
             _check_model(value, where)
             continue
         if key not in SETTINGS:
-            raise NumnetError(f"{where}: unknown key {key!r}{nearest(key, [*SETTINGS, 'model'])}")
+            raise NumnetError(f"{where}: unknown key {key!r}{nearest(key, [*SETTINGS, 'model'], 0.5)}")
         fits, expected = SETTINGS[key]
         if not fits(value):
             raise NumnetError(f"{where}: {key} is {_show(value)}; expected {expected}")
         if key == "augment":
             for name in value or {}:
                 if name not in AUGMENT:
-                    raise NumnetError(f"{where}: unknown augmentation {name!r}{nearest(name, AUGMENT)}")
+                    raise NumnetError(f"{where}: unknown augmentation {name!r}{nearest(name, AUGMENT, 0.5)}")
             try:
                 check_augment(value)
             except NumnetError as error:

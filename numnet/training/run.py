@@ -48,14 +48,24 @@ def train(
     start = load_any(init) if isinstance(init, (str, Path)) else init
     if start is not None:
         require_floats(start, "training")
+        if getattr(start, "path", None) is None:
+            raise NumnetError(
+                "init: expected a checkpoint, or a net that numnet.load gave; numnet.fit trains any other"
+            )
     merged = plan(dataset, recipe, flags, start)
     if start is not None and start.scaling is not None and "scaling" not in (flags or {}):
         merged["scaling"], reading["input_scaling"] = "dataset", start.scaling
-    options = {"--recipe": recipe, "--init": None if start is None else Path(start.path).name}
+    options = {"--recipe": recipe, "--init": None if start is None else _called(start.path)}
     named = [f"{option} {value}" for option, value in options.items() if value is not None]
     command = " ".join(["numnet train", Path(dataset).name, *named])
     command += f", with {json.dumps(flags)}" if flags else ""
     return _run(dataset, merged, reading, out, False, callbacks, progress, start, team, command)
+
+
+def _called(path) -> str:
+    """The name of a checkpoint's file; a run is known by its folder."""
+    path = Path(path).absolute()
+    return path.parent.name if path.name == state.BEST else path.name
 
 
 def plan(dataset, recipe=None, flags=None, start=None) -> dict:

@@ -28,7 +28,8 @@ from numnet import checkpoint
 from numnet.data import BUILT_IN
 from numnet.errors import NumnetError
 from numnet.kernels.loss import softmax_cross_entropy
-from numnet.models import build, describe
+from numnet.models import NO_CHOICE, build, describe
+from numnet.models.searched import is_written
 from numnet.training import recipes, results, run
 from numnet.training.loop import DEFAULTS
 
@@ -96,12 +97,14 @@ def _parted(content, where) -> tuple:
 
 
 def _joined(shared, flags) -> dict:
-    """A run's settings on the common ones. What the file itself says stays, whatever net a run names."""
+    """A run's settings on the common ones. What the file says stays, whatever net a run names, if that has a choice."""
     merged = recipes.merge(shared, flags)
     merged = {**{key: shared[key] for key in ("progressive", "whiten") if key in shared}, **merged}
     common, own = shared.get("model", {}), flags.get("model", {})
     if "model" not in common and (common or own):
-        merged["model"] = {**common, **own}
+        name = own.get("model", "")
+        barred = ("strides",) if is_written(name) else NO_CHOICE.get(name, ())
+        merged["model"] = {**{key: value for key, value in common.items() if key not in barred}, **own}
     return merged
 
 
@@ -162,7 +165,8 @@ def _train(entry, folder, flags, progress, say) -> None:
         say(f"{folder.name}: done already")
     elif begun:
         say(f"{folder.name}: going on")
-        run.resume(folder, data=entry.data, progress=progress)
+        data = entry.data if entry.dataset == "cifar10" else None  # the others do not ask for it
+        run.resume(folder, data=data, progress=progress)
     else:
         say(f"{folder.name}: starting")
         where = {} if entry.data is None else {"data_dir": entry.data}

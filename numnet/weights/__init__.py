@@ -142,11 +142,10 @@ def load_weights(net: Net, file: str | os.PathLike[str], *, take: str | None = N
 
 def _forget(net, untrained=None) -> None:
     """What was known of the net's numbers is not true of other ones; names of classes and scaling are its user's."""
-    known = getattr(net, "document", None)
-    if known:
-        net.document = {key: value for key, value in known.items() if key not in KNOWN}
-        if untrained:
-            net.document["untrained"] = untrained
+    known = getattr(net, "document", None) or {}
+    kept = {key: value for key, value in known.items() if key not in (*KNOWN, "result")}
+    if known or untrained:
+        net.document = {**kept, "untrained": untrained} if untrained else kept
 
 
 def _read(file, take=None, published=None):

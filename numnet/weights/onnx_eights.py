@@ -24,6 +24,7 @@ from numnet.weights.onnx import Graph, require_onnx, write
 from numnet.weights.source import preset_of
 
 OFFSET = 128  # between our bytes and int8
+OWN_NAMES = ("images", "input", "logits", "probabilities")  # the graph's; a step called so gets another name
 
 
 def export_quantised(
@@ -62,14 +63,6 @@ def export_quantised(
     facts = {"config": net.config, "input": scaling or net.scaling, "classes": class_names}
     facts["preset"] = preset_of(net.document or {})
     return write(graph, helper.make_tensor_value_info("images", kind, shape), outputs, facts, path)
-
-
-OWN_NAMES = (
-    "images",
-    "input",
-    "logits",
-    "probabilities",
-)  # of the graph; a step of such a name gets another one
 
 
 class _Graph(Graph):
