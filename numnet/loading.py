@@ -8,6 +8,7 @@ from typing import Any
 from numnet import checkpoint
 from numnet.errors import NumnetError
 from numnet.models import build, describe
+from numnet.models.parts import with_parameters
 from numnet.net import Net
 from numnet.quantised import QuantisedNet, files
 from numnet.quantised import net as eights
@@ -94,11 +95,6 @@ def require_floats(net, what) -> None:
         )
 
 
-def parts_of(net) -> set[str]:
-    """The names of the layers and blocks that have parameters."""
-    return {name.split(".")[0] for name in net.specs}
-
-
 def require_trained(net, what) -> None:
     """Raise NumnetError for a net that has layers which nobody has trained: no classifier, a new one, or all of them."""
     if net.classes == 0:
@@ -107,7 +103,7 @@ def require_trained(net, what) -> None:
             f"numnet train DATASET --init {net.path}"
         )
     new = net.document.get("untrained")
-    if new and set(new) == parts_of(net):
+    if new and set(new) == with_parameters(net):
         raise NumnetError(
             f"{net.path}: {what} needs a trained net, and this one has its first, random weights; train it first: "
             f"numnet train DATASET --init {net.path}"

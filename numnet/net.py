@@ -91,10 +91,10 @@ class Net:
         config: dict[str, Any] | None = None,
         allocate: bool = True,
     ) -> None:
-        listed = list(layers) if isinstance(layers, (list, tuple)) else [layers]
-        strange = next((layer for layer in listed if not isinstance(layer, Layer)), None)
-        if strange is not None or not listed or not isinstance(layers, (list, tuple)):
-            got = repr(layers if strange is None else strange)[:60]
+        listed = layers if isinstance(layers, (list, tuple)) else ()
+        strange = [layer for layer in listed if not isinstance(layer, Layer)]
+        if strange or not listed:
+            got = repr(strange[0] if strange else layers)[:60]
             raise NumnetError(f"layers: expected a list of layers and blocks, got {got}")
         shape = tuple(input_shape) if np.iterable(input_shape) else (input_shape,)
         if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape):

@@ -23,7 +23,8 @@ from numnet.cli.use import (
     input_scaling,
     trained_net,
 )
-from numnet.data.files import images_below
+from numnet.data import progress
+from numnet.data.files import has_images, images_below
 from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
 from numnet.data.layout import kinds
 from numnet.data.lists import lines_of
@@ -169,7 +170,8 @@ def _checkpoint(arguments):
     first, path = arguments[0], Path(arguments[0])
     if path.is_dir():
         run = any((path / f"{name}.safetensors").exists() for name in ("best", "last"))
-        own = run or ((len(arguments) > 1 or is_foreign(path)) and not images_below(path).images)
+        may = len(arguments) > 1 or is_foreign(path)  # has_images ends at the first one, but follows no links
+        own = run or (may and not has_images(path) and not images_below(path).images)
     else:
         own = path.suffix.lower() in (".safetensors", *ENDINGS) or is_foreign(first) or is_checkpoint(first)
     if not own and not path.suffix and not os.path.exists(first) and not any(sign in first for sign in "*?["):
@@ -300,11 +302,8 @@ class _Output:
 
 def _bar_over(images, show):
     """A bar on the terminal, where many images take time and no text of answers scrolls by."""
-    from tqdm import tqdm
-
     scrolls = show.form != "json" and sys.stdout is not None and sys.stdout.isatty()
-    shown = images > BATCH and not scrolls and sys.stderr is not None
-    return tqdm(total=images, unit=" images", leave=False, disable=None if shown else True)
+    return progress.bar(shown=images > BATCH and not scrolls, total=images, unit=" images", leave=False)
 
 
 def _draw_maps(net, pixels, x, arguments):

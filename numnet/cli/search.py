@@ -54,8 +54,8 @@ def build_arguments(parser):
 
 def build(arguments):
     """The net's line, its size; with -o the net as a checkpoint."""
-    from numnet.loading import parts_of
     from numnet.models import build as make
+    from numnet.models.parts import with_parameters
     from numnet.search.space import space_named
 
     if (arguments.model is None) == (arguments.random is None):
@@ -71,7 +71,7 @@ def build(arguments):
     total = net.cost()
     if arguments.out is not None:
         net = make(name, seed=arguments.seed, **model_options(arguments))
-        net.save(arguments.out, untrained=sorted(parts_of(net)))
+        net.save(arguments.out, untrained=sorted(with_parameters(net)))
     if arguments.json:
         facts = {
             "net": name,

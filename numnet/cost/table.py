@@ -31,15 +31,15 @@ def rows_and_layers(net):
 def _rows(layer, path):
     for child in layer.children:
         yield from _rows(child, f"{path}.{child.name}")
-    for row in (*layer.cost(), *_uncounted(layer)):
+    rows = layer.cost()
+    for row in (*rows, *_uncounted(layer, rows)):
         yield row._replace(name=f"{path}.{row.name}" if row.name else path), layer
 
 
-def _uncounted(layer):
-    """A row for parameters and buffers of a layer of one's own that its ``cost`` does not count."""
-    counted = [row.cost for row in layer.cost()]
-    params = sum(spec.size for spec in layer.specs.values()) - sum(cost.params for cost in counted)
-    buffers = sum(map(prod, layer.buffer_specs.values())) - sum(cost.buffers for cost in counted)
+def _uncounted(layer, rows):
+    """A row for parameters and buffers of a layer of one's own that the rows of its ``cost`` do not count."""
+    params = sum(spec.size for spec in layer.specs.values()) - sum(row.cost.params for row in rows)
+    buffers = sum(map(prod, layer.buffer_specs.values())) - sum(row.cost.buffers for row in rows)
     if params > 0 or buffers > 0:
         yield CostRow(
             "", layer.kind, layer.output_shape, Cost(params=max(params, 0), buffers=max(buffers, 0))

@@ -5,12 +5,14 @@ import sys
 SOON = 1.0  # seconds: what takes less shows nothing in a notebook, whose cells keep all that is printed
 
 
-def bar(iterable=None, **options):
-    """A bar of tqdm's on standard error; nothing where that is a file or a pipe."""
+def bar(iterable=None, *, shown=True, **options):
+    """A bar of tqdm's on standard error, if it is to be ``shown``; nothing where that is a file, a pipe or closed."""
     from tqdm import tqdm
 
     notebook = in_notebook()
-    hidden = False if notebook else True if sys.stderr is None else None  # None: where that is no terminal
+    hidden = (
+        not shown or sys.stderr is None or (False if notebook else None)
+    )  # None: where that is no terminal
     return tqdm(iterable, disable=hidden, delay=SOON if notebook else 0, **options)
 
 

@@ -35,7 +35,7 @@ def with_head(
     new = set() if classes == 0 else {made.layers[-1].name}
     if head is not None:
         new |= {layer.name for layer in made.layers[_pool(made) :]}
-    new &= {name.split(".")[0] for name in made.specs}
+    new &= with_parameters(made)
     # Layers of the body that nobody has trained since.
     before = set((getattr(net, "document", None) or {}).get("untrained") or ())
     _take(made, net, new)
@@ -78,6 +78,11 @@ def with_channels(net: Net, channels: int) -> Net:
     _carry(made, net)
     made.notes.append(f"{stem}: {what}")
     return made
+
+
+def with_parameters(net: Net) -> set[str]:
+    """The names of the layers and blocks that have parameters."""
+    return {name.split(".")[0] for name in net.specs}
 
 
 def _config(net, what) -> dict:

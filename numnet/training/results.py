@@ -81,7 +81,7 @@ def finished(folder) -> tuple | None:
     Raises NumnetError for a log that is damaged or has lost its checkpoint.
     """
     if (folder / "result.json").is_file():
-        result, recipe = read_result(folder / "result.json"), document_of(folder).get("recipe")
+        result, recipe = read_result(folder / "result.json"), document_in(folder).get("recipe")
     elif (folder / "about.json").is_file():
         result = checkpoint.read_json(folder / "about.json")
         recipe = result.get("recipe") if isinstance(result, dict) else None
@@ -95,7 +95,7 @@ def finished(folder) -> tuple | None:
     return result, recipe
 
 
-def document_of(folder) -> dict:
+def document_in(folder) -> dict:
     """What the training's last checkpoint says; the best one's words if that alone was kept.
 
     The last has the settings with which it ended: the best may be of an epoch before it was extended.

@@ -7,9 +7,10 @@ from numnet import checkpoint
 from numnet import data as datasets
 from numnet.data import names as class_names
 from numnet.errors import NumnetError, tell
-from numnet.loading import load_any, parts_of, read_document, require_floats
+from numnet.loading import load_any, read_document, require_floats
 from numnet.models import build, describe
 from numnet.models.common import Settings
+from numnet.models.parts import with_parameters
 from numnet.models.searched import is_written
 from numnet.training import recipes, state
 from numnet.training.loop import Run
@@ -236,7 +237,7 @@ def _take_over(net, start, classes, say) -> None:
     """
     tensors, own = start.state(), net.state()
     new = set(start.document.get("untrained") or ())  # layers that the file had no weights for
-    if new == parts_of(start):  # of `numnet build`: its first weights, which are wanted
+    if new == with_parameters(start):  # of `numnet build`: its first weights, which are wanted
         new = set()
     head, known = net.layers[-1].name, start.class_names
     names = list(classes) + [None] * (net.classes - len(classes))

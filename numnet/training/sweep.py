@@ -175,7 +175,7 @@ def _train(entry, folder, flags, progress, say) -> None:
 
 def _require_same(dataset, plan, folder) -> None:
     """Raise NumnetError if the training in ``folder`` has other images, or more settings than ``plan``, fewer or others."""
-    document = results.document_of(folder)
+    document = results.document_in(folder)
     results.require_same(folder, plan, {"model": {}, **(document.get("recipe") or {})})
     place = dataset if dataset in BUILT_IN else str(Path(dataset).absolute())
     theirs = (document.get("reading") or {}).get("dataset", place)
