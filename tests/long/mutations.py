@@ -249,7 +249,8 @@ def run(fault, pages):
 
 # --- faults that change no result ---------------------------------------------------------------------------
 
-# (pages, functions, what the line is with the fault, reason); the first three are regular expressions.
+# (pages, functions, what the line is with the fault, reason); the first three are regular expressions. With an arrow the
+# third is of the line before and with the fault: "if a: → if True".
 OTHER_CUT = "cuts the work into other tiles or parts: the same sums, or sums in another order"
 MORE_ROOM = "more scratch than is needed"
 NOT_READ = "a field that this caller's row functions do not read"
@@ -273,7 +274,12 @@ SAME = [
         r"if True:",
         "copies of each channel, of which there is one: every number onto itself",
     ),
-    ("taps", "convolve|correlate", r"line\.side == |^(el)?if False:", "this number of taps goes tap by tap"),
+    (
+        "taps",
+        "convolve|correlate",
+        r"line\.side [!=]= |^(el)?if False:",
+        "this number of taps goes tap by tap",
+    ),
     ("taps", "convolve", r"four, zeros\(y, 1, 1", "two taps go one by one"),
     ("taps", "convolve", r"^if True:|rest >= 0", "a rest without pixels"),
     ("taps", "correlate", r"^u = 4", "no more rows of taps, as before"),
@@ -313,10 +319,10 @@ SAME = [
     ("moments", "add_moments", r"^pass$", "sums around the first pixel: the same but for rounding"),
     ("batchnorm", "_normalise_activate", r"step \+ 1\]", BY_ANOTHER),
     ("inverted", "_squeeze_excite", r"max\(len\(y\), 0\)", "a batch of nothing, which never comes here"),
-    ("pointwise", "_backward", r"channels \+ 1\]", BY_ANOTHER),
+    ("pointwise", "_backward", r"(channels|filters) \+ 1\]", BY_ANOTHER),
     ("pointwise", "_sum_parts", r"min\(held \+ n", "the last vector is copied twice"),
     ("pooling", "global_max_forward", r"h, w, [02], 0", "one window, which has no stride"),
-    ("product", "multiply", r"2 \+ n", "with vectors of two numbers 2 + n is 2 · n"),
+    ("product|dense", "multiply|few_images", r"2 \+ n", "with vectors of two numbers 2 + n is 2 · n"),
     ("dense|folding", "few_images|fold_all", r"(filters|count) \+ 1\]", BY_ANOTHER),
     ("dense", "few_images", r"\* n < filters", "the last vectors go singly"),
     ("dense", "sums_of", r", f, 1, places\)", "a tile of one row, which has no step"),
@@ -361,42 +367,37 @@ SAME = [
         r"^if (True|[a-z]+\.size or).*:$",
         "a batch of nothing, in which passes find nothing",
     ),
-    ("inverted", "_inference", r"side_u = w2\.size \* wide", "makes rows of e that nobody reads"),
+    (
+        "inverted",
+        "_inference|tile_of",
+        r"side_u = .*wide \*|side_u = w2\.size \*|images > 0",
+        "makes rows of e that nobody reads",
+    ),
     ("inverted", "inference_step", r"\[second \+ 1 :", "room is larger than what is needed"),
     ("inverted", "inference_step", r"second \+ 1\]", "the taps' number says where their scratch ends"),
     ("pointwise", "sum_parts", r"else [02]\)$", "without padding the end is copied as the rest is"),
     ("residual", "finished_tile", r"scratch\[: hi - lo \+ 1\]", BY_ANOTHER),
     ("squeeze_excite", "_backward|_gate_gradient|_scale", r"\+ 1\]|n \+ 2\) \* size\]", BY_ANOTHER),
     ("activations", "activate_by", r"i <= end", "the last vector is stored once more behind it"),
-    ("conv", "gather_tile", r"^if True:", "a row is found again where the last one was known"),
-    ("conv", "_backward", r"^if True:", "a dx without pixels"),
+    ("conv", "gather_tile", r"r % rows == 0: → if True", "a row is found again where the last one was known"),
+    ("conv", "_backward", r"if dx\.size: → if True", "a dx without pixels"),
     ("dense", "widened", r"max\(n - size, 1\)", MORE_ROOM),
     ("dense", "is_narrow", r"max\(w\.shape\)", "the other way to the same sums"),
-    ("dense", "few_images", r"2 \+ n", "with vectors of two numbers 2 + n is 2 · n"),
-    ("depthwise", "_backward", r"^if True:", OTHER_CUT),
+    ("depthwise", "_backward", r"PIXELS or done == last \* rows: → if True", OTHER_CUT),
     ("folding", "pack_scaled", r"prefetch_tile|^one = ", "a hint to the memory, which reads nothing"),
-    ("inverted", "_inference", r"wide \* window\.side", "rows that no window sees are expanded, too"),
-    ("inverted", "_inference", r"x\[:1\]", NOT_READ),
-    ("inverted", "inference_step", r"\+ 1\]", MORE_ROOM),
-    ("inverted", "tile_of", r"images > 0", "rows that no window sees are expanded, too"),
+    ("inverted", "_inference", r"ending2 = .*x\[:1\]", NOT_READ),
+    ("inverted", "inference_step", r"room_of\(project\) \+ 1\]", MORE_ROOM),
     ("maps", "tile_height", r"p // [68]", OTHER_CUT),
     ("moments", "add_moments", r"^centre\[c\] \+= ", "sums around another centre: the same but for rounding"),
-    ("pointwise", "_backward", r"filters \+ 1\]", BY_ANOTHER),
-    (
-        "pointwise",
-        "room_of",
-        r"(max\(filters, 0|min\(filters, 1)\)",
-        "a layer without filters, which there is not",
-    ),
+    ("pointwise", "room_of", r"(max\(filters, 0|min\(filters, 1)\)", "no layer is without filters"),
     ("pointwise", "_inference", r"step - 0\)", "one tile more, without rows"),
     (
         "pooling",
         "max_backward",
-        r"^if False:|<= h \* w",
+        r"where.* → (if False:|.*<= h \* w)",
         "refuses a wrong argument, see test_kernels_pooling.py",
     ),
     ("residual", "_sum", r"\(3, step\)", MORE_ROOM),
-    ("taps", "correlate", r"line\.side != 3", "these taps go one by one"),
 ]
 
 
@@ -405,7 +406,7 @@ def reason(fault):
         if (
             re.fullmatch(pages, fault.page)
             and re.fullmatch(functions, fault.function)
-            and re.search(line, fault.after)
+            and re.search(line, f"{fault.before} → {fault.after}" if "→" in line else fault.after)
         ):
             return why
     return ""
