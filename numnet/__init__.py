@@ -38,6 +38,7 @@ Beyond
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from numnet import cores as cores  # before all that imports Numba
 from numnet import kernels as kernels
 from numnet._version import __version__ as __version__
 from numnet.errors import NumnetError as NumnetError
@@ -53,7 +54,6 @@ from numnet.net import Net as Net
 
 if TYPE_CHECKING:  # what is loaded when asked for, as a type checker sees it
     from numnet import blocks as blocks
-    from numnet import cores as cores
     from numnet import cost as cost
     from numnet import data as data
     from numnet import layers as layers
@@ -72,6 +72,6 @@ _LATER = {"fit": "numnet.training.loop", "linear_probe": "numnet.probe", "load_w
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    if name in ("cores", "data", "parallel", "plotting", "training", "weights"):
+    if name in ("data", "parallel", "plotting", "training", "weights"):
         return import_module(f"numnet.{name}")
     raise AttributeError(f"module 'numnet' has no attribute {name!r}")

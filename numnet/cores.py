@@ -2,12 +2,16 @@
 
 A container sees all cores of its machine, and may use a part of their time only: its control groups say which. Threads
 beyond that part do not make anything faster: all are stopped together when the part of a tenth of a second is used up.
+
+``import numnet`` loads this file before Numba, which cannot be imported while NUMBA_NUM_THREADS is 0 (``leave_out``).
 """
 
 import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+from numnet.errors import tell
 
 
 def available(root="/") -> int:
@@ -113,3 +117,18 @@ def within_quota():
     finally:
         if before is not None:
             numba.set_num_threads(before)
+
+
+def leave_out(name="NUMBA_NUM_THREADS") -> None:
+    """Take this variable away, and say so, where it is no number of threads. All cores are used then."""
+    text = os.environ.get(name)
+    try:
+        usable = text is None or int(text) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        tell(f"{name} is {text!r}, expected a number of threads from 1 on: it is left out")
+        del os.environ[name]
+
+
+leave_out()

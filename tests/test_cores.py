@@ -97,3 +97,21 @@ def test_a_training_keeps_to_the_quota_and_gives_the_threads_back(three, monkeyp
     with cores.within_quota():
         assert three["now"] == 1
     assert three["now"] == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "", "two"])
+def test_a_variable_that_is_no_number_of_threads_is_left_out_and_said(monkeypatch, capsys, text):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", text)
+    cores.leave_out()
+    assert "NUMBA_NUM_THREADS" not in cores.os.environ
+    said = f"numnet: NUMBA_NUM_THREADS is {text!r}, expected a number of threads from 1 on: it is left out\n"
+    assert capsys.readouterr().err == said
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    cores.leave_out()
+    assert cores.os.environ["NUMBA_NUM_THREADS"] == "3" and not capsys.readouterr().err
+
+
+def test_numnet_is_imported_where_numba_alone_is_not(tmp_path, run_python):
+    script = tmp_path / "zero.py"
+    script.write_text("import numnet, numba\nprint(numba.config.NUMBA_NUM_THREADS >= 1)\n")
+    assert run_python(script, env={"NUMBA_NUM_THREADS": "0"}) == "True\n"
