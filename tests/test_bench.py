@@ -377,6 +377,27 @@ def test_medians_and_ratios(scripted):
     assert said[-1] == "tiny, round 3 of 3: numnet 11 ms, pytorch 33 ms"
 
 
+def test_a_side_whose_layers_fail_loses_nothing_else(scripted, monkeypatch):
+    """Its steps were measured before; numnet's own failure is one of the whole."""
+    run, sick = comparison._run, {"pytorch"}
+
+    def layers_fail(job):
+        if job["task"] == "layers" and job["side"] in sick:
+            raise NumnetError(f"{job['side']} failed: no hooks")
+        return run(job)
+
+    monkeypatch.setattr(comparison, "_run", layers_fail)
+    given = {"sides": ["numnet", "pytorch"], "threads": 2, "say": lambda text: None, "layers": True}
+    facts = bench.compare([TINY, TINY], **given, rounds=1)
+    for workload in facts["workloads"]:
+        assert list(workload["layers"]) == ["numnet"] and "pytorch" in workload["ratios"]
+        assert workload["failed"] == {"pytorch": "no times of layers: pytorch failed: no hooks"}
+    assert "tiny: pytorch: no times of layers: pytorch failed: no hooks" in report.notes(facts)
+    sick.add("numnet")
+    with pytest.raises(NumnetError, match="numnet failed: no hooks"):
+        bench.compare([TINY], **given, rounds=1)
+
+
 def test_eight_bits_have_a_peak_of_their_own(scripted):
     (result,) = bench.compare([INT8], sides=["numnet"], threads=2, say=lambda text: None)["workloads"]
     assert result["sides"]["numnet"]["share_of_peak"] == pytest.approx(2 * macs(INT8) / 0.011 / 4e12)

@@ -82,7 +82,7 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
                                     of these medians, "rounds_ms", "steps", "images_per_second", "gflops",
                                     "share_of_peak", "share_of_bandwidth", "memory_bytes"}}
     ratios                          {side: {"ratio": its time by numnet's, "low", "high": over the rounds}}
-    failed                          {side: the last line that it said}
+    failed                          {side: the last line that it said}: not measured, or in ``layers`` alone
     layers                          with ``layers``: {side: {kind of layer: [ms forward, ms backward]}}
     parts                           a kind of kernel: a list of {"name", "ms": {side: …}, "ratios": {side: its time by
                                     numnet's}, "floor_ms": what the machine needs at least: see ``workloads.floor``}
@@ -124,7 +124,7 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
             side: _ratio(own, theirs) for side, theirs in facts["sides"].items() if side != "numnet"
         }
     if layers:
-        facts["layers"] = _layers(job, measured)
+        facts["layers"] = _layers(job, measured, failed)
     return facts
 
 
@@ -222,10 +222,17 @@ def _disagreement(workload, measured) -> list[str]:
     return lines
 
 
-def _layers(job, measured) -> dict:
+def _layers(job, measured, failed) -> dict:
+    """The times by kind of layer; another side that fails goes to ``failed``, and its steps stay measured."""
     times = {}
     for side in measured:
-        found = _run({**job, "task": "layers", "side": side, "steps": LAYER_STEPS})["layers"]
+        try:
+            found = _run({**job, "task": "layers", "side": side, "steps": LAYER_STEPS})["layers"]
+        except NumnetError as error:
+            if side == "numnet":
+                raise
+            failed[side] = f"no times of layers: {error}"
+            continue
         if found is not None:
             times[side] = {kind: [1e3 * seconds for seconds in both] for kind, both in found.items()}
     return times
