@@ -1,11 +1,13 @@
 """The table of times: what its blocks are called, how a net's time is put together. No test looks at a real time."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 
 import numnet
+from numnet.cli import latency as cli
 from numnet.cli.latency import complete, save
 from numnet.errors import NumnetError
 from numnet.layers.layer import Pending
@@ -234,6 +236,38 @@ def test_two_processes_with_one_table_keep_both_measurements(tmp_path, few, monk
         table.note(line, OPTIONS, "infer-1", *made_up(numnet.describe(line, **OPTIONS)))
         save(table, path)
     assert [run["net"] for run in Table.read(path).runs] == lines[::-1]
+
+
+@pytest.mark.skipif(cli.fcntl is None, reason="Windows locks no folders")
+def test_who_saves_waits_for_another_that_is_saving(tmp_path, few, monkeypatch):
+    """The second one would read the table before the first has written it, and then take away what that wrote."""
+    path, lines = tmp_path / "table.json", carriers(few, **OPTIONS)[:2]
+    tables = [Table.here(), Table.here()]
+    for table, line in zip(tables, lines):
+        table.note(line, OPTIONS, "infer-1", *made_up(numnet.describe(line, **OPTIONS)))
+    second, write = threading.Thread(target=save, args=(tables[1], path)), Table.write
+
+    def slowly(table, path):
+        if table is tables[0]:
+            second.start()
+            second.join(0.3)
+            assert second.is_alive()
+        write(table, path)
+
+    monkeypatch.setattr(Table, "write", slowly)
+    save(tables[0], path)
+    second.join()
+    assert [run["net"] for run in Table.read(path).runs] == lines[::-1]
+
+
+@pytest.mark.skipif(cli.fcntl is None, reason="Windows locks no folders")
+def test_a_folder_that_stays_locked_or_that_nobody_can_lock_is_written_to(tmp_path, few, monkeypatch):
+    monkeypatch.setattr(cli, "PATIENCE", 2)
+    with cli._alone(tmp_path):
+        save(Table.here(), tmp_path / "one.json")
+    monkeypatch.setattr(cli.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(95, "no locks")))
+    save(Table.here(), tmp_path / "two.json")
+    assert Table.read(tmp_path / "one.json").runs == Table.read(tmp_path / "two.json").runs == []
 
 
 def test_nets_without_a_calm_moment_are_said(tmp_path, few, monkeypatch, capsys):

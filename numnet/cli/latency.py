@@ -1,6 +1,9 @@
 """``numnet latency``: the times of all blocks on this machine, and what nets take by them."""
 
+import os
 import statistics
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from numnet.cli.arguments import (
@@ -14,6 +17,14 @@ from numnet.cli.arguments import (
     set_threads,
 )
 from numnet.errors import NumnetError, tell
+
+try:
+    import fcntl
+except ImportError:  # Windows, which locks no folders
+    fcntl = None
+
+TURN = 0.05  # seconds that a process waits for another one to save its table,
+PATIENCE = 200  # and how often
 
 
 def latency_arguments(parser):
@@ -143,10 +154,34 @@ def require_place(path) -> None:
 
 def save(table, path) -> None:
     """Write the table, with what another process has written there in the meantime."""
-    if path.exists():
-        for run in type(table).read(path).runs:
-            table.note(run["net"], run["options"], run["mode"], run["layers"], run["whole"])
-    table.write(path)
+    with _alone(path.parent):
+        if path.exists():
+            for run in type(table).read(path).runs:
+                table.note(run["net"], run["options"], run["mode"], run["layers"], run["whole"])
+        table.write(path)
+
+
+@contextmanager
+def _alone(folder):
+    """Inside, no other process saves a table in this folder: each reads what the one before has written."""
+    handle = None
+    try:
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            # Not for ever: somebody may have started us under a lock of this folder.
+            for _ in range(PATIENCE):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(TURN)
+    except OSError:
+        pass  # a file system without locks, a folder that may not be read
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def complete(table, path, space, modes, options, shown, again=False) -> None:
