@@ -190,6 +190,14 @@ def test_images_that_cannot_be_held_back(count):
         (IMAGES, np.arange(50) / 2, "labels: expected whole numbers from 0 on"),
         (IMAGES, np.arange(50) - 1, "labels: expected whole numbers from 0 on"),
         (IMAGES, np.where(np.arange(50) < 49, 0, np.nan), "labels: expected whole numbers from 0 on"),
+        (
+            IMAGES,
+            ["ant", "bee"] * 25,
+            r"labels: expected whole numbers .*; np.unique\(texts, return_inverse=True\)",
+        ),
+        (IMAGES, [None, *range(49)], "labels: expected whole numbers from 0 on"),
+        (IMAGES, [[0, 1], *range(49)], "labels: expected whole numbers from 0 on"),
+        (IMAGES, np.eye(50, dtype=int), r"labels: expected 50, one an image, got shape \(50, 50\)"),
     ],
 )
 def test_arrays_that_are_no_split(images, labels, says):
