@@ -133,6 +133,27 @@ def test_a_folder_that_was_trained_on_is_recognised_one_level_in_and_one_level_o
     assert "was trained on" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("train", ["train", "images/train"])
+@pytest.mark.parametrize("part", [None, "all", "train", "test"])
+def test_training_images_alone_are_said_to_be_those_of_the_training(tmp_path, train, part, capsys):
+    """Named by their own folder: they know nothing of the test images beside it. Also where all was moved."""
+    home = tmp_path / "home"
+    fill(home / train, dict(ant=6, bee=5))
+    fill((home / train).parent / "test", dict(ant=1, bee=1))
+    trained = {"dataset": str(home), "digest": load(home).digest}
+    if train == "train":
+        home = home.rename(tmp_path / "moved")
+    said = f"{home / train}: the net was trained on all of these 11 images: to judge it name the folder of its test images"
+    found = data.load_for_evaluation(home / train, resolution=16, part=part, trained=trained)
+    assert found.part == (part or "all") and said in capsys.readouterr().err
+    assert part or len(found.split) == 11
+    for folder in (home, home / train / "../test"):
+        data.load_for_evaluation(folder, resolution=16, trained=trained)
+    photo((9, 9, 9)).save(home / train / "ant" / "more.png")
+    data.load_for_evaluation(home / train, resolution=16, trained=trained)
+    assert "was trained on" not in capsys.readouterr().err
+
+
 def test_folders_without_an_image_and_lists_of_paths_of_two_kinds_were_not_trained_on(tmp_path, monkeypatch):
     """Neither has a folder that holds all of its files."""
     fill(tmp_path / "empty", dict(ant=0, bee=0))

@@ -103,12 +103,18 @@ def evaluation(
 
     ``part``      "train", "validation", "test", "all"; None: the test images if the folder names any, else the
                   validation images. A folder that names no parts is used whole, but for the folder that the net was
-                  trained on: there the fifth that its training left out
+                  trained on: there the fifth that its training left out. If it left out none, that is said
     ``trained``   what the net's checkpoint says of its training's data: {"dataset": path, "digest": …}, or None
     """
     if part is not None and part not in PARTS:
         raise NumnetError(f"split: expected one of {', '.join(PARTS)}, got {part!r}")
     listing = _listing(folder, resolution, preset, background, training=False)
+    if listing.whole and _trained_on_all(listing, trained or {}):
+        listing.said.append(
+            f"{folder}: the net was trained on all of these {len(listing.parts['train']):,} images: "
+            "to judge it name the folder of its test images"
+        )
+        part = part or "all"
     if part is None:
         part = next((name for name in ("test", "validation") if name in listing.parts), None)
         if part == "validation":
@@ -131,6 +137,13 @@ def evaluation(
     if not len(split):
         raise NumnetError(f"{folder}: none of the {part} images can be read")
     return Evaluation(str(folder), listing.classes, split, part, reader.skipped, listing.first)
+
+
+def _trained_on_all(listing, trained) -> bool:
+    """Whether these are the training images of a folder that has test images beside them: DIR/train of DIR."""
+    known, named = trained.get("digest"), trained.get("dataset") or ""
+    bases = _bases(listing.folder, listing.parts["train"]) + ([Path(named)] if os.path.isabs(named) else [])
+    return known is not None and any(known == digest(listing, base) for base in bases)
 
 
 def _of_whole(listing, trained) -> str:
