@@ -296,6 +296,41 @@ def test_weights_of_uint8_with_a_zero_point(tmp_path):
     assert np.abs(net.maps(q)[1] - want).max() <= 1 and net.steps[0].weight.dtype == np.int16
 
 
+def pooled(padding, side, stride=2, code=0, **sides):
+    """A graph of one MAX_POOL_2D of 3×3 over 9×9×5 maps, and the file's bytes."""
+    file = File()
+    x, y = file.tensor((1, 9, 9, 5), np.int8, 0.02, 3), file.tensor((1, side, side, 5), np.int8, 0.02, 3)
+    sides = {"FilterHeight": 3, "FilterWidth": 3, "StrideW": stride, "StrideH": stride, **sides}
+    table = options("Pool2DOptions", Padding=padding, FusedActivationFunction=code, **sides)
+    file.operator(OPERATOR.MAX_POOL_2D, [x], y, OPTIONS.Pool2DOptions, table)
+    return file.bytes(x, y)
+
+
+@pytest.mark.parametrize("padding, side, stride", [(SAME, 5, 2), (1, 4, 2), (SAME, 9, 1), (1, 3, 3)])
+def test_the_largest_of_each_window(tmp_path, padding, side, stride):
+    """Beside a maximum written out; what lies beyond the map is in no window."""
+    path = tmp_path / "pooled.tflite"
+    path.write_bytes(pooled(padding, side, stride))
+    net = library.weights.import_tflite(path)
+    q = np.random.default_rng(2).integers(0, 256, (2, 9, 9, 5)).astype(np.uint8)
+    before = max((side - 1) * stride + 3 - 9, 0) // 2 if padding == SAME else 0
+    starts = [(max(i * stride - before, 0), i * stride - before + 3) for i in range(side)]
+    want = [[q[:, a:b, c:d].max((1, 2)) for c, d in starts] for a, b in starts]
+    assert [step.kind for step in net.steps] == ["maximum"]
+    assert (net.maps(q)[1] == np.array(want).transpose(2, 0, 1, 3)).all()
+
+
+def test_windows_of_a_maximum_that_are_refused(tmp_path):
+    path = tmp_path / "pooled.tflite"
+    for given, words in (
+        ({"FilterWidth": 2}, "not square"),
+        ({"code": RELU6}, "MAX_POOL_2D with a fused activation"),
+    ):
+        path.write_bytes(pooled(1, 4, **given))
+        with pytest.raises(NumnetError, match=words):
+            library.weights.import_tflite(path)
+
+
 @pytest.mark.parametrize("cut", [0, 4, 8, 40, 200, 900, -700, -40])
 def test_a_file_that_is_cut_short_is_one_line(tmp_path, cut):
     path = tmp_path / "cut.tflite"

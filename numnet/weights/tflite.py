@@ -6,6 +6,7 @@ A .tflite file is a graph of operators on tensors, each with its scales and zero
     CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED     conv, depthwise, dense, with the cut of a fused relu or relu6
     ADD · MUL of a map and one number a channel     add · excite
     MEAN over rows and columns, AVERAGE_POOL_2D of a whole map      average
+    MAX_POOL_2D                                     maximum
     HARD_SWISH, LOGISTIC, RELU, RELU6, and ADD, SUB, MUL with a constant         table
     RESHAPE, SQUEEZE, QUANTIZE and DEQUANTIZE at the ends, and the last SOFTMAX      nothing: logits come out
 
@@ -228,6 +229,8 @@ class _Reader:
             self.excite(operator, inputs, out)
         elif name in ("MEAN", "AVERAGE_POOL_2D"):
             self.average(name, operator, inputs, out)
+        elif name == "MAX_POOL_2D":
+            self.maximum(operator, inputs[0], out)
         elif name in ("HARD_SWISH", "LOGISTIC", "RELU", "RELU6"):
             codes = {"HARD_SWISH": HSWISH, "LOGISTIC": SIGMOID, "RELU": RELU, "RELU6": RELU6}
             self.step("table", out, reads, code=codes[name])
@@ -295,15 +298,25 @@ class _Reader:
         if len(self.shape(x)) == 1:  # of one pixel: a dense layer
             self.step("dense", out, [x], code=code, **arrays)
             return
-        k, stride = whole.shape[0], options.StrideW()
-        if whole.shape[0] != whole.shape[1] or options.StrideH() != stride:
-            raise NumnetError(f"{self.path}: a window or stride that is not square")
+        frame = self.frame(x, whole.shape[:2], options)
         if options.DilationWFactor() != 1 or options.DilationHFactor() != 1:
             raise NumnetError(f"{self.path}: a dilated convolution, which has no arithmetic here")
+        self.step("depthwise" if depthwise else "conv", out, [x], code=code, frame=frame, **arrays)
+
+    def frame(self, x, sides, options) -> tuple:
+        """(K, stride, padding) of a step's window of these sides over the map x."""
+        k, stride = int(sides[0]), int(options.StrideW())
+        if sides[0] != sides[1] or options.StrideH() != stride:
+            raise NumnetError(f"{self.path}: a window or stride that is not square")
         padding = "same" if options.Padding() == 0 else 0
         pads = resolve(padding, self.shape(x)[:2], (k, k), stride)
-        frame = (k, stride, tuple(tuple(int(n) for n in pad) for pad in pads))
-        self.step("depthwise" if depthwise else "conv", out, [x], code=code, frame=frame, **arrays)
+        return k, stride, tuple(tuple(int(n) for n in pad) for pad in pads)
+
+    def maximum(self, operator, x, out) -> None:
+        options = self.options(operator, "Pool2DOptions")
+        self.require_plain("MAX_POOL_2D", options)
+        sides = options.FilterHeight(), options.FilterWidth()
+        self.step("maximum", out, [x], frame=self.frame(x, sides, options))
 
     def with_constant(self, name, operator, inputs, out) -> None:
         """A map and a constant number: a table."""
