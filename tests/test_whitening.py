@@ -64,6 +64,15 @@ def test_filters_whiten():
     )
 
 
+def test_images_that_lie_class_by_class_are_looked_at_in_all_classes():
+    """The first 5,000 of a folder may be of one class; where classes are mixed, as in CIFAR-10, the first are looked at."""
+    labels = np.repeat([2, 0, 1], [6000, 9000, 15000])
+    seen = whitening.looked_at(labels)
+    assert np.bincount(labels[seen]).tolist() == [1500, 2500, 1000] and len(set(seen.tolist())) == 5000
+    for labels in (np.arange(30000) % 10, np.repeat([0, 1], 100), np.zeros(1, int)):
+        assert whitening.looked_at(labels).tolist() == list(range(min(5000, len(labels))))
+
+
 @pytest.mark.parametrize("stem", [24, 30, 5])
 def test_a_net_s_stem(stem):
     """The filters work on patches as the net's convolution lays them out; others keep their numbers."""

@@ -38,9 +38,16 @@ def whiten(net, split, scaling) -> None:
         )
     weight = net.params[f"{first.name}.weight"]
     side, filters = weight.shape[0], weight.shape[3]
-    found = filters_of(covariance(split.read(np.arange(min(IMAGES, len(split)))), side, scaling))
+    found = filters_of(covariance(split.read(looked_at(split.labels)), side, scaling))
     found = found[:, :filters].reshape(side, side, 3, -1)
     weight[..., : found.shape[3]] = found
+
+
+def looked_at(labels) -> np.ndarray:
+    """The numbers of the IMAGES images: the first ones, or, where images lie class by class as in a folder, some of each."""
+    count = min(IMAGES, len(labels))
+    by_class = np.count_nonzero(np.diff(labels)) < len(np.unique(labels))
+    return np.arange(count) * len(labels) // count if by_class else np.arange(count)
 
 
 def covariance(images, side, scaling) -> np.ndarray:
