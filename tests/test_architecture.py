@@ -111,10 +111,8 @@ def test_in_training_no_two_files_import_each_other():
     [
         ("kernels", {"errors", "_version"}),
         ("checkpoint", {"errors", "_version"}),  # knows nothing of nets
-        (
-            "data",
-            {"errors", "cores", "_version", "pickles", "kernels", "texts"},
-        ),  # knows nothing of nets either
+        # knows nothing of nets either
+        ("data", {"errors", "cores", "_version", "pickles", "kernels", "texts"}),
     ],
 )
 def test_rooms_that_stand_apart(room, allowed):

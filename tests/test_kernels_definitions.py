@@ -140,16 +140,8 @@ def judged(names, fast, definition, arrays, dtype):
 
 
 DEPTHWISE = [  # N, H, W, C, K, stride, padding, M
-    (
-        32,
-        32,
-        32,
-        32,
-        3,
-        1,
-        "same",
-        1,
-    ),  # two flushes a part would hide a sum that is not zeroed: four images each
+    # two flushes a part would hide a sum that is not zeroed: four images each
+    (32, 32, 32, 32, 3, 1, "same", 1),
     (33, 16, 16, 64, 3, 2, "same", 1),
     (64, 8, 8, 40, 5, 1, "symmetric", 1),
     (35, 14, 14, 24, 5, 2, "same", 1),

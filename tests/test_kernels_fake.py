@@ -36,9 +36,8 @@ def test_the_straight_through_rule_number_by_number():
     dx, db, ds = fake.fake_backward(dy, x, bias, ends)
     assert dx.tolist() == [[0, 2, 3, 4, 5, 6, 7, 0]] and db.tolist() == dx[0].tolist()
     inside = [2 * (-10 + 2.624 * 4), 3 * 0.4, 0, 5 * (1 - 0.52), 0, 7 * (20 - 20.496)]
-    assert ds == pytest.approx(
-        1 * -10 + sum(inside) + 8 * 0
-    )  # below: the grid's end; above: the activation's
+    # below: the grid's end; above: the activation's
+    assert ds == pytest.approx(1 * -10 + sum(inside) + 8 * 0)
 
 
 def test_the_scale_has_the_slope_of_the_line_through_the_stairs():

@@ -114,13 +114,8 @@ ON_CIFAR = [  # 32×32, ten classes: a stem of stride 1 and, except in V1, a fir
     ("mobilenet_v2", {"width": 0.75}, 1368234, 26640, 59310080),
     ("mobilenet_v2", {}, 2236682, 34112, 87976448),
     ("mobilenet_v2", {"width": 1.4}, 4333706, 47936, 170073344),
-    (
-        "plain_3x3",
-        {},
-        PLAIN[0] + PLAIN[1] + 2570,
-        PLAIN[1],
-        118147360,
-    ),  # by hand; no framework has published it
+    # by hand; no framework has published it
+    ("plain_3x3", {}, PLAIN[0] + PLAIN[1] + 2570, PLAIN[1], 118147360),
 ]
 ROWS = [
     *((name, {"variant": "keras", **options}, *rest) for name, options, *rest in KERAS),

@@ -42,10 +42,8 @@ CASES = [
         "googlenet",
         {"resolution": 64, "classes": 10, "dropout": 0.0, "variant": "torch", "padding": "symmetric"},
     ),
-    (
-        "googlenet",
-        {"resolution": 50, "classes": 10, "dropout": 0.0, "strides": "cifar"},
-    ),  # partial last windows
+    # partial last windows
+    ("googlenet", {"resolution": 50, "classes": 10, "dropout": 0.0, "strides": "cifar"}),
     ("plain_3x3", {**SMALL, "strides": "cifar"}),
     ("plain_3x3", {**THIN, "variant": "torch", "padding": "symmetric", "activation": "hswish"}),
     ("plain_3x3", {**SMALL, "resolution": 37, "width": 0.5, "rows": [(40, 1), (64, 3)], "stem": 12}),

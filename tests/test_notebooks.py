@@ -27,9 +27,8 @@ MACHINE = re.compile(r"(?<![\w.])(/(tmp|home|root|work|Users|private|var|usr|opt
 SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
 pytestmark = [
     pytest.mark.skipif(CHECKING, reason="nothing is compiled here that the notebooks could show"),
-    pytest.mark.filterwarnings(
-        "ignore::DeprecationWarning"
-    ),  # of the packages that start the kernel, not ours
+    # of the packages that start the kernel, not ours
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

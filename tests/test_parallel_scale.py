@@ -77,11 +77,8 @@ def test_one_rank_computes_and_no_more():
         ),  # 0–2 forward; sums from 5 to 8 and from 9 to 12; backward ends at 10
         (False, 1.0, 10.0 + 6 + 2 + 1 + 0.5),  # both sums after backward
         (True, 0.0, 16.0 + 2 + 1 + 0.5),  # the processor does it all: 10 s and 6 s
-        (
-            True,
-            0.5,
-            13.5 + 2 + 1 + 0.5,
-        ),  # half of the first sum before stage b, which ends at 10.5; sum until 13.5
+        # half of the first sum before stage b, which ends at 10.5; sum until 13.5
+        (True, 0.5, 13.5 + 2 + 1 + 0.5),
     ],
 )
 def test_a_step_of_two_ranks(overlap, hidden, seconds):

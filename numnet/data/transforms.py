@@ -18,10 +18,8 @@ PRESETS = ("torchvision", "stretch", "keras")
 STRIP = 32  # no image is taken to be longer than that many times its width
 
 SCALINGS = {
-    "cifar10": (
-        (0.49139968, 0.48215841, 0.44653091),
-        (0.24703223, 0.24348513, 0.26158784),
-    ),  # of its training set
+    # of its training set
+    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision's, timm's and PaddleClas's
     "keras": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # x/127.5 − 1, the same as (x/255 − ½)/½
     "shapes": ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3)),  # of the built-in training set, to two digits

@@ -84,9 +84,8 @@ def at_once(pixels, side):
     of weights for 36 products, eight load 30 and 9 for 72. The sides of maps are 7, 14, 28 or 8, 16, 32, 56, 112. With 7 at
     a time maps of 7×7 are 1.6 times as fast as with 4 and then 3 singly, with 8 those of 16×16 1.1 times (a core of a Zen 4).
     """
-    if (
-        side == 3 or side == 5
-    ):  # the usual windows; others have a loop for 4 only, since each loop is compiled
+    # the usual windows; others have a loop for 4 only, since each loop is compiled
+    if side == 3 or side == 5:
         if pixels % 8 == 0:
             return 8
         if pixels % 7 == 0:

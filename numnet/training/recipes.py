@@ -134,9 +134,8 @@ SETTINGS = {
     "clip_norm": or_none(number(0, above=0)),
     "ema": or_none(number(0, below=1)),  # decay of the averaged weights
     "augment": or_none(OBJECT),
-    "scaling": one_of(
-        SCALED_BY
-    ),  # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
+    # of x/255: by the data's own mean and deviation, or a scaling of numnet.data by name
+    "scaling": one_of(SCALED_BY),
     "seed": integer(0),
     "class_weights": or_none(WEIGHTS),  # of the loss; "balanced": each class counts the same
     "sampling": one_of(SAMPLINGS),  # "balanced": in every epoch as many images of each class
@@ -146,9 +145,8 @@ SETTINGS = {
     "sync_bn": SWITCH,  # batch norm over the whole batch where several processes share it
     "quantise": SWITCH,  # train for eight bits: fake quantisation, ranges learned; the best net is saved in eight bits
     "exact": SWITCH,  # the same bits whatever the number of processes
-    "validation": or_word(
-        integer(0), "test"
-    ),  # images held back; "test": the test set, which then is no test
+    # images held back; "test": the test set, which then is no test
+    "validation": or_word(integer(0), "test"),
     "whiten": SWITCH,  # the first convolution whitens patches of the training images, and stays as it is
     "freeze": or_none(TEXT),  # the last block that training leaves as it is, and all before it
     "preset": or_none(PRESET),  # how photographs are brought to the resolution

@@ -38,11 +38,8 @@ COLUMNS = (
     "microseconds",  # of processor time for a training image; None if it was not measured
 )
 MEANS = ("test_accuracy", "validation_accuracy", "train_seconds")
-FREE = (
-    "about",
-    "checkpoint_every",
-    "keep_every",
-)  # keys of a recipe that change nothing about what comes out
+# keys of a recipe that change nothing about what comes out
+FREE = ("about", "checkpoint_every", "keep_every")
 TIMES = "times.json"
 
 
