@@ -87,6 +87,8 @@ def test_what_is_refused():
     x = np.ones((1, 4, 4, 2))
     with pytest.raises(ValueError, match="padding: expected less than the kernel side 2"):
         average_forward(x, 2, 1, 2)
+    with pytest.raises(ValueError, match="x: a map of 0×5 pixels has no mean"):
+        average_forward(np.zeros((1, 0, 5, 3)), 2, padding=1)
     with pytest.raises(ValueError, match="padding: a kernel of 5 does not fit"):
         average_forward(x, 5)
     with pytest.raises(ValueError, match="dy: expected shape"):

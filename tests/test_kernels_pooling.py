@@ -13,7 +13,7 @@ from numnet.kernels import (
     max_backward,
     max_forward,
 )
-from numnet.kernels.pooling import pooling_cost
+from numnet.kernels.pooling import definition_maximum, pooling_cost
 
 MAPS = [(1, 1, 1, 1), (2, 1, 1, 1024), (2, 5, 7, 3), (3, 7, 7, 130), (11, 2, 3, 5), (1, 17, 31, 257)]
 each_map = pytest.mark.parametrize("shape", MAPS, ids=str)
@@ -152,6 +152,8 @@ def test_of_two_nans_the_first_stays():
 def test_the_window_may_not_lie_in_the_padding():
     with pytest.raises(ValueError, match="padding: expected less than the kernel side 2"):
         max_forward(np.ones((1, 4, 4, 1)), 2, 1, 2)
+    with pytest.raises(ValueError, match="padding: expected less than the kernel side 2"):
+        definition_maximum(np.zeros((1, 4, 4, 1)), 2, padding=2)
 
 
 def test_a_map_without_pixels():

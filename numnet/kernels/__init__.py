@@ -1,10 +1,14 @@
 """Kernels: pure functions on arrays, one operation a page.
 
-**Letters**, the same everywhere:
+**Letters** of the pages with weights:
 
     N images · H×W input · P×Q output · K kernel side · s stride · C channels in · F channels out (filters)
     x input · w weights · y output · dy, dx, dw gradients of the loss, each with the shape of its tensor
     n an image · p, q a pixel of y · i, j a pixel of x · u, v a tap · c, f channels; elsewhere v is the lanes
+
+Other letters, and other meanings of these, are named on their page: h, w a pixel of x (pooling, average, squeeze_excite),
+M the numbers of a channel (batchnorm, moments), v a velocity (optimisers), s a smoothing or a scale (loss, fake), p a
+probability or a padding (dropout, augment).
 
 MobileNet's paper writes D_K for our K, D_F for our H, M for our C, N for our F, α for ``width``, ρ for ``resolution``;
 MobileNetV2's t, c, n, s stay. Arrays are NHWC, weights channel-last: standard (K, K, C, F), depthwise (K, K, C, M) with
@@ -35,8 +39,9 @@ M the depth multiplier, pointwise and dense (C, F). A MAC is one multiply-accumu
 as plain loops, public and slow: ``kernels.depthwise.definition``), *how it is made fast* (row functions on vectors, then
 passes: one ``prange`` over tiles or parts, which call them), *what it costs* (the closed form). Whoever stops after any of
 them has learned something whole. The first two need no other page: begin anywhere, say with dense, conv, depthwise and
-batchnorm. Pages that others share (vectors, tiles, maps, rows, taps, ring) have no definition of their own, nor have those
-that consist of plain loops anyway (optimisers, random numbers, concat, dropout); inverted and folding put others together.
+batchnorm. Pages that others share (vectors, tiles, maps, rows, padding, exponential, taps, ring, words) have no definition
+of their own, nor have those that consist of plain loops anyway (average, concat, sgd, vector, adam, rmsprop, random, dropout,
+augment, draw); inverted, folding and muon put others together. Those of the three pages quantised_… stand on eight_bits.
 
 **Reading order** for the third part; no page needs a later one:
 

@@ -1,6 +1,6 @@
 """How every kernel of numnet is compiled: two decorators, one cache, one check mode.
 
-``@row`` makes a *row function*: plain arithmetic on a few long vectors. It is inlined into the kernels that call
+``@row`` makes a *row function*: plain arithmetic on a few arrays of one dimension. It is inlined into the kernels that call
 it and never compiled on its own. Its arrays are promised not to overlap (LLVM's ``noalias``), so the compiler
 need not load again what it holds in a register, and makes vectors of plain loops without testing every pair of
 pointers first. The price: what a row function writes through one argument it never reads through another.

@@ -10,8 +10,9 @@
 (8)  swish       a = x / (1 + e^−βx)                        Ramachandran, Zoph and Le 2017
 
 An activation is an integer code, never a function handed over: a kernel that takes a function compiles anew in each
-process. The *clipped* family (1)–(6) is nothing but a smaller, a larger and products; the *smooth* pair (7), (8) needs eˣ:
-a dozen multiply-adds and a division, which is why V3 swapped swish for h-swish.
+process. There are three families. The *clipped* one, (1)–(3), is nothing but a smaller and a larger; the *hard* one, (4)–(6),
+has products, too. The *smooth* one, (7) and (8), needs eˣ: a dozen multiply-adds and a division, which is why V3 swapped
+swish for h-swish.
 
 A new activation needs a code with its name in CODES, in the order of the families (codes behind it move up), and a branch in
 the two definitions and in its family's ``activate_…`` and ``derivative_…``: then the passes of all pages know it. Its
@@ -44,7 +45,7 @@ CODES = {
     "swish": SWISH,
 }
 
-_0, _HALF, _1, _2, _3, _5, _6 = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 5, 6))
+_0, _HALF, _1, _3, _5, _6 = (np.float32(number) for number in (0, 0.5, 1, 3, 5, 6))
 # Families: (1)–(3), (4)–(6), (7) and (8). NumPy numbers: Numba would compile its functions anew for each Python constant.
 CLIPPED, HARD, SMOOTH = np.int64(0), np.int64(1), np.int64(2)
 TILE = 8192  # numbers a tile of an elementwise pass: 32 KiB of float32
@@ -131,7 +132,7 @@ def logistic(x):
 
 
 @row
-def activate_clipped(code, beta, x):
+def activate_clipped(code, x):
     """(1)–(3) of a vector."""
     if code == RELU6:
         return clip(x, _6)
@@ -141,7 +142,7 @@ def activate_clipped(code, beta, x):
 
 
 @row
-def activate_hard(code, beta, x):
+def activate_hard(code, x):
     """(4)–(6) of a vector."""
     if code == HSIGMOID02:
         return clip(x + spread(_5 * _HALF, x), _5) * (spread(_1, x) / spread(_5, x))
@@ -161,9 +162,9 @@ def activate_smooth(code, beta, x):
 def activate_in(family, code, beta, x):
     """(1)–(8) of a vector; callers write ``family`` as a constant."""
     if family == CLIPPED:
-        return activate_clipped(code, beta, x)
+        return activate_clipped(code, x)
     if family == HARD:
-        return activate_hard(code, beta, x)
+        return activate_hard(code, x)
     return activate_smooth(code, beta, x)
 
 
@@ -174,7 +175,7 @@ def between(low, x, high, y):
 
 
 @row
-def derivative_clipped(dy, code, beta, x):
+def derivative_clipped(dy, code, x):
     """dy · da/dx of (1)–(3), vectors."""
     if code == RELU6:
         return between(_0, x, _6, dy)
@@ -184,7 +185,7 @@ def derivative_clipped(dy, code, beta, x):
 
 
 @row
-def derivative_hard(dy, code, beta, x):
+def derivative_hard(dy, code, x):
     """dy · da/dx of (4)–(6)."""
     if code == HSWISH:
         slope = (x + x + spread(_3, x)) * (spread(_1, x) / spread(_6, x))
@@ -211,9 +212,9 @@ def derivative_smooth(dy, code, beta, x):
 def derivative_in(family, dy, code, beta, x):
     """dy · da/dx of (1)–(8), vectors; callers write ``family`` as a constant."""
     if family == CLIPPED:
-        return derivative_clipped(dy, code, beta, x)
+        return derivative_clipped(dy, code, x)
     if family == HARD:
-        return derivative_hard(dy, code, beta, x)
+        return derivative_hard(dy, code, x)
     return derivative_smooth(dy, code, beta, x)
 
 
@@ -254,7 +255,8 @@ def activate_rows(code, a, v):
 @kernel
 def _forward(x, code, beta, a, v):
     family = family_of(code)
-    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of a
+    # each tile writes its own numbers of a; a short last one some of those before, too, with the same result
+    for tile in prange((x.size + TILE - 1) // TILE):
         for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
             at = min(i, x.size - width(v))
             store(a, at, activate_in(family, code, beta, load(x, at, v)))
@@ -263,7 +265,7 @@ def _forward(x, code, beta, a, v):
 @kernel
 def _backward(da, x, code, beta, dx, v):
     family = family_of(code)
-    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx
+    for tile in prange((x.size + TILE - 1) // TILE):  # each tile writes its own numbers of dx, as above
         for i in range(tile * TILE, min((tile + 1) * TILE, x.size), width(v)):
             at = min(i, x.size - width(v))
             store(dx, at, derivative_in(family, load(da, at, v), code, beta, load(x, at, v)))

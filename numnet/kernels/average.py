@@ -19,7 +19,7 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel
-from numnet.kernels.padding import output_side, resolve
+from numnet.kernels.pooling import nonempty_map, window_of
 
 
 @kernel
@@ -65,8 +65,8 @@ def average_forward(x, kernel_side, stride=None, padding=0, out=None):
 
     ``stride``: kernel_side if None. Raises ValueError for a wrong shape or dtype, and for padding ≥ kernel_side.
     """
-    x = _check.tensor("x", x, (None, None, None, None))
-    k, stride, pads, sides = _window(x.shape, kernel_side, stride, padding)
+    x = nonempty_map("x", x)
+    k, stride, pads, sides = window_of(x.shape, kernel_side, stride, padding)
     out = _check.output("out", out, (x.shape[0], *sides, x.shape[3]), x.dtype)
     _check.apart(out, x=x)
     _forward(x, k, stride, pads[0][0], pads[1][0], out)
@@ -76,22 +76,12 @@ def average_forward(x, kernel_side, stride=None, padding=0, out=None):
 def average_backward(dy, shape, kernel_side, stride=None, padding=0, out=None):
     """dx of ``shape`` (N, H, W, C) for dy (N, P, Q, C), equation (2): only the shape of x is needed. Raises like forward."""
     n, h, w, c = _check.image_shape(shape)
-    k, stride, pads, sides = _window((n, h, w, c), kernel_side, stride, padding)
+    k, stride, pads, sides = window_of((n, h, w, c), kernel_side, stride, padding)
     dy = _check.tensor("dy", dy, (n, *sides, c))
     out = _check.output("out", out, (n, h, w, c), dy.dtype)
     _check.apart(out, dy=dy)
     _backward(dy, k, stride, pads[0][0], pads[1][0], out)
     return out
-
-
-def _window(shape, kernel_side, stride, padding):
-    """(kernel side, stride, ((top, bottom), (left, right)), (P, Q))."""
-    k = _check.positive("kernel_side", kernel_side)
-    stride = _check.positive("stride", k if stride is None else stride)
-    pads = resolve(padding, shape[1:3], (k, k), stride)
-    if max(n for pair in pads for n in pair) >= k:
-        raise ValueError(f"padding: expected less than the kernel side {k}, got {pads}")
-    return k, stride, pads, tuple(output_side(n, k, stride, *pad) for n, pad in zip(shape[1:3], pads))
 
 
 def average_cost(n: int, h: int, w: int, c: int, kernel_side: int, p: int, q: int) -> Cost:

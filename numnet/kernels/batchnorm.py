@@ -1,7 +1,7 @@
 """Batch normalisation and the activation after it: forward, backward, and the row functions that other passes borrow.
 
-For one channel, over the M = N·H·W numbers of a batch (Ioffe and Szegedy 2015, algorithm 1; on other pages M is the depth
-multiplier):
+For one channel, over the M = N·H·W numbers of a batch (Ioffe and Szegedy 2015, algorithm 1; M is so on the page
+``moments``, too, and the depth multiplier elsewhere):
 
 (1)  mean = Σ x / M,   variance = Σ (x − mean)² / M                    of the batch; running ones in inference
 (2)  x̂ = (x − mean) · inv_std,   inv_std = 1 / √(variance + ε)
@@ -161,6 +161,15 @@ def normalise_activate(x, source, a):
         normalise_by(HARD, x, source, a)
     else:
         normalise_by(SMOOTH, x, source, a)
+
+
+@row
+def finished_tile(x, source, scratch):
+    """A flat tile x of a source, finished: x itself where the source is finished, else in scratch, of that size at least."""
+    if source.pack.size:
+        normalise_activate(x, source, scratch)
+        x = scratch[: x.size]
+    return x
 
 
 @row(inline=True)

@@ -15,7 +15,7 @@ NHWC the K·C numbers of one kernel row lie side by side in the image: they are 
 two tiles may overlap in an image. A part therefore owns whole images, and no two threads add to the same dx. A raw image
 (see the pack on the batch norm page) is finished once, before its first patch is gathered.
 
-Multiplications: exactly K·K·C·F·N·P·Q in each product; taps on the padding multiply a gathered 0.
+MACs: K·K·C·F·N·P·Q in each product; taps on the padding multiply a gathered 0.
 Not supported: dilation, groups (depthwise has its own page), different strides along H and W.
 """
 
@@ -357,7 +357,7 @@ def conv_backward(dy, x, w, stride=1, padding="same", out=None):
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, w=w, dy=dy)
     dw = np.zeros(w.shape, x.dtype)
-    if out.size and dy.size:
+    if out.size:
         filters = w.shape[3]
         partial = np.empty((parts_of(len(x)), dw.size // filters, padded(filters, x.dtype)), x.dtype)
         unit_backward(upstream_of(dy), source_of(x), w, window, out, out[:0], np.zeros((0, 2, 0)), partial)

@@ -352,11 +352,3 @@ def definition_concat(parts, tables, y):
         _definition_concat(x.reshape(-1, x.shape[-1]), table, before, flat)
         before += x.shape[-1]
     return y
-
-
-# ---------------------------------------------------------------------------------------------- what it costs
-
-
-def bytes_of(weights, filters):
-    """Bytes that a layer's numbers take: one a weight, and eight a filter, for its bias and its scale."""
-    return weights + 8 * filters

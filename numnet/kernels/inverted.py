@@ -116,7 +116,7 @@ class Excite(NamedTuple):
 
 @row
 def squeeze_excite(z, images, excite, v, y):
-    """y = z · gate(r2 · relu(r1 · mean of z)) for whole images, flat; v: the lanes of t·C."""
+    """y = z · gate(relu(mean of z · r1 + bias1) · r2 + bias2) for whole images, flat; v: the lanes of t·C."""
     wide, narrow, size = excite.bias2.size, excite.bias1.size, z.size // images
     means, gates = np.empty(images * wide, z.dtype), np.empty(images * wide, z.dtype)
     squeezed = np.empty(images * narrow, z.dtype)

@@ -62,7 +62,7 @@ class Upstream(NamedTuple):
 
 @row
 def vectors_of(count, v):
-    """How many vectors hold ``count`` numbers (of which a vector is full, at least); the last may overlap the one before."""
+    """How many vectors hold ``count`` numbers, which are at least one vector's; the last may overlap the one before."""
     return (count + width(v) - 1) // width(v)
 
 
@@ -87,7 +87,7 @@ def share(part, parts, count):
 def parts_of(items: int, least: int = 1) -> int:
     """How many parts for ``items`` pixels or images, at least ``least`` of them each: a function of shape alone.
 
-    1, 2, 4 or 8: three parts would keep one of two cores waiting for a third of the time.
+    1, 2, 4 or 8: with three parts one of two cores would wait for half of the time.
     """
     return 2 ** (max(1, min(PARTS, items // least)).bit_length() - 1)
 
@@ -95,8 +95,8 @@ def parts_of(items: int, least: int = 1) -> int:
 def tile_height(p: int, most: int, others: int) -> int:
     """Rows of a tile of a map with ``p`` rows: ``most`` at most, in near-equal tiles.
 
-    others: tiles that lie side by side (images, parts of the channels). Where they are few the tiles are lower, so that
-    there are PARTS in all, but seven rows each: one image is work for all cores, too.
+    others: tiles that lie side by side (images, parts of the channels). Where these are few, the tiles are lower:
+    PARTS in all, but of about seven rows at least. So one image is work for all cores, too.
     """
     tiles = max(-(-p // most), min(-(-PARTS // others), p // 7), 1)
     return -(-p // tiles)

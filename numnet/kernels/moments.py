@@ -4,9 +4,9 @@ For one channel, over the M numbers of a batch:
 
 (1)  mean = Σ x / M,   M2 = Σ (x − mean)²,   variance = M2 / M
 
-Σx² − (Σx)²/M subtracts two large numbers that are nearly equal. Added up one after another in float32 it is wrong by 11 % at
-mean/std = 100 and M = 100,000; with NumPy's sums of sums by 0.07 %, and by 19 % at mean/std = 1000 (notebook 4). (1) as it
-stands needs two looks. Here each tile is summed once, around a centre c that is close to its mean:
+Σx² − (Σx)²/M subtracts two large numbers that are nearly equal. Added up one after another in float32 it is wrong by 1 to
+12 % at mean/std = 100 and M = 100,000 (eight draws); with NumPy's sums of sums by 0.07 %, and by 19 % at mean/std = 1000
+(notebook 4). (1) as it stands needs two looks. Here each tile is summed once, around a centre c that is close to its mean:
 
 (2)  mean = c + Σ(x − c)/n,   M2 = Σ(x − c)² − (Σ(x − c))²/n                  n numbers in the tile
 

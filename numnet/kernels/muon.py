@@ -124,7 +124,7 @@ def place(matrix, c, f):
 
 @row
 def momentum_direction(g, v, matrix, rule, z):
-    """(1): v changes, and z = u / ‖u‖. Sixteen rows at a time: as many lines of the cache if z is turned."""
+    """(1): v changes, and z = u. Sixteen rows at a time: as many lines of the cache if z is turned."""
     momentum = v.dtype.type(rule.momentum)
     for low in range(0, matrix.channels, 16):
         for f in range(matrix.filters):

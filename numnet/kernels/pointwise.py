@@ -35,7 +35,7 @@ from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.batchnorm import (
     add_gradient_sums,
-    normalise_activate,
+    finished_tile,
     source_of,
     unit_gradient,
     upstream_of,
@@ -106,10 +106,7 @@ def _forward(source, w, y, moments, parts, v):
         finished = line_up(step * channels if source.pack.size else 0, x)
         for lo in range(first, last, step):
             hi = min(lo + step, last)
-            a = x[lo * channels : hi * channels]
-            if source.pack.size:
-                normalise_activate(a, source, finished)
-                a = finished
+            a = finished_tile(x[lo * channels : hi * channels], source, finished)
             out = Strided(y, lo * filters, filters, 1)
             multiply_all(Strided(a, 0, channels, 1), hi - lo, b, out, NEW)  # (1)
             if moments.size:
@@ -133,10 +130,8 @@ def _backward(upstream, source, w, dx, more, dw, x_sums):
         mine = Strided(dw[part].reshape(-1), 0, dw.shape[2], 1)
         for lo in range(first, last, step):
             hi = min(lo + step, last)
-            a, d = x[lo * channels : hi * channels], dy[lo * filters : hi * filters]
-            if source.pack.size:
-                normalise_activate(a, source, finished)
-                a = finished
+            a = finished_tile(x[lo * channels : hi * channels], source, finished)
+            d = dy[lo * filters : hi * filters]
             if upstream.pack.size:
                 unit_gradient(d, upstream.raw[lo * filters : hi * filters], upstream, raw)
                 d = raw
@@ -266,8 +261,8 @@ def inference_step(x, folded, code, skip, y, room):
 
 def room_of(folded):
     """Numbers that the packed weights of a unit take, OWN times, since so many tiles may pack their own."""
-    filters, n = folded.shift.size, number_of(lanes(folded.shift.size, folded.w.dtype))
-    return OWN * (folded.w.size // max(filters, 1)) * -(-filters // n) * n
+    filters = folded.shift.size
+    return OWN * (folded.w.size // max(filters, 1)) * padded(filters, folded.w.dtype)
 
 
 # ---------------------------------------------------------------------------------------------- public

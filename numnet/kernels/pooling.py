@@ -17,7 +17,7 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.batchnorm import normalise_activate, source_of
+from numnet.kernels.batchnorm import finished_tile, source_of
 from numnet.kernels.maps import begin_of, vectors_of
 from numnet.kernels.padding import output_side, resolve
 from numnet.kernels.rows import copy, zero_row
@@ -60,6 +60,19 @@ def _definition_maximum(x, side, stride, top, left, where):
                                     where[n, p, q, c] = h * x.shape[2] + w
 
 
+def window_of(shape, kernel_side, stride, padding):
+    """(kernel side, stride, ((top, bottom), (left, right)), (P, Q)) on a map of ``shape``, here and on the page ``average``.
+
+    Raises ValueError for padding ≥ kernel_side, and for what else a window cannot be.
+    """
+    k = _check.positive("kernel_side", kernel_side)
+    stride = _check.positive("stride", k if stride is None else stride)
+    pads = resolve(padding, shape[1:3], (k, k), stride)
+    if max(n for pair in pads for n in pair) >= k:
+        raise ValueError(f"padding: expected less than the kernel side {k}, got {pads}")
+    return k, stride, pads, tuple(output_side(n, k, stride, *pad) for n, pad in zip(shape[1:3], pads))
+
+
 def definition_average(x):
     """y (N, C) by (1), plain loops."""
     y = np.zeros((x.shape[0], x.shape[3]), x.dtype)
@@ -76,10 +89,8 @@ def definition_average_backward(dy, shape):
 
 def definition_maximum(x, kernel_side, stride=None, padding=0):
     """y (N, P, Q, C) by (3), and the winners' pixels; for x without NaN. Arguments as of ``max_forward``."""
-    k, stride = kernel_side, kernel_side if stride is None else stride
-    (top, bottom), (left, right) = resolve(padding, x.shape[1:3], (k, k), stride)
-    p, q = (output_side(n, k, stride, *pad) for n, pad in zip(x.shape[1:3], ((top, bottom), (left, right))))
-    where = np.full((len(x), p, q, x.shape[3]), -1, np.int32)
+    k, stride, ((top, _), (left, _)), sides = window_of(x.shape, kernel_side, stride, padding)
+    where = np.full((len(x), *sides, x.shape[3]), -1, np.int32)
     _definition_maximum(x, k, stride, top, left, where)
     pixels = x.reshape(len(x), -1, x.shape[3])
     return np.take_along_axis(pixels, where.reshape(len(x), -1, x.shape[3]), 1).reshape(where.shape), where
@@ -100,13 +111,13 @@ def definition_maximum_backward(dy, where, shape):
 def average_image(image, means, v):
     """(1) for one finished image, a flat array of whole pixels: means (C,). A vector of channels goes over the pixels."""
     channels = means.size
-    part = spread(image.dtype.type(1) / image.dtype.type(image.size // channels), v)
+    inverse = spread(image.dtype.type(1) / image.dtype.type(image.size // channels), v)
     for j in range(vectors_of(channels, v)):
         c = begin_of(j, channels, v)
         total = zero(image, v)
         for i in range(c, image.size, channels):
             total = total + load(image, i, v)
-        store(means, c, total * part)
+        store(means, c, total * inverse)
 
 
 @kernel
@@ -115,12 +126,8 @@ def _average(source, y, v):
     images, height, width_, channels = source.raw.shape
     x, size = source.raw.reshape(-1), height * width_ * channels
     for n in prange(images):  # each image has its own row of y
-        image = x[n * size : (n + 1) * size]
-        if source.pack.size:
-            finished = np.empty(size, x.dtype)
-            normalise_activate(image, source, finished)
-            image = finished
-        average_image(image, y[n], v)
+        scratch = np.empty(size if source.pack.size else 0, x.dtype)
+        average_image(finished_tile(x[n * size : (n + 1) * size], source, scratch), y[n], v)
 
 
 @kernel
@@ -177,7 +184,7 @@ def unit_average(source, y):
 
 def global_average_forward(x, out=None):
     """y (N, C) for x (N, H, W, C), equation (1). Raises ValueError for a wrong shape or dtype, or an empty map."""
-    x = _map("x", x)
+    x = nonempty_map("x", x)
     out = _check.output("out", out, (x.shape[0], x.shape[3]), x.dtype)
     _check.apart(out, x=x)
     unit_average(source_of(x), out)
@@ -199,13 +206,8 @@ def max_forward(x, kernel_side, stride=None, padding=0, out=None):
 
     ``stride``: kernel_side if None. Raises ValueError for a wrong shape or dtype and for padding ≥ kernel_side.
     """
-    x = _map("x", x)
-    k = _check.positive("kernel_side", kernel_side)
-    stride = _check.positive("stride", k if stride is None else stride)
-    pads = resolve(padding, x.shape[1:3], (k, k), stride)
-    if max(n for pair in pads for n in pair) >= k:
-        raise ValueError(f"padding: expected less than the kernel side {k}, got {pads}")
-    sides = [output_side(n, k, stride, *pad) for n, pad in zip(x.shape[1:3], pads)]
+    x = nonempty_map("x", x)
+    k, stride, pads, sides = window_of(x.shape, kernel_side, stride, padding)
     shape = (x.shape[0], *sides, x.shape[3])
     out = _check.output("out", out, shape, x.dtype)
     _check.apart(out, x=x)
@@ -234,7 +236,7 @@ def max_backward(dy, where, shape, out=None):
 
 def global_max_forward(x):
     """y (N, C) and the winners (N, C), equation (2), for x (N, H, W, C). Raises like ``max_forward``."""
-    x = _map("x", x)
+    x = nonempty_map("x", x)
     n, h, w, c = x.shape
     y, where = np.empty((n, 1, 1, c), x.dtype), np.empty((n, 1, 1, c), np.int32)
     _maximum(x, h, w, 1, 0, 0, y, where)
@@ -250,7 +252,8 @@ def global_max_backward(dy, where, shape, out=None):
     return max_backward(dy[:, None, None], where[:, None, None], shape, out)
 
 
-def _map(name, x):
+def nonempty_map(name, x):
+    """x (N, H, W, C), checked: every image has a pixel."""
     x = _check.tensor(name, x, (None, None, None, None))
     if x.shape[1] * x.shape[2] == 0:
         raise ValueError(f"{name}: a map of {x.shape[1]}×{x.shape[2]} pixels has no mean and no maximum")

@@ -13,14 +13,14 @@ packed as b. The definitions below are three loops each. The rest of the page sa
 8 sums must be under way at any time, none waiting for another. And it loads two registers a cycle: if each
 multiply-add loaded both its factors, it would wait for loads half of the time.
 
-**A tile of registers** answers both. Keep R × V registers of sums, for R rows of a and V·LANES columns of b. Each step of
-k then loads V registers of b and R single numbers of a (spread to all lanes by the instruction itself), and makes R·V
-multiply-adds: with 6 × 2, 12 of them for 8 loads. AVX2 has 16 registers: 12 sums, 2 of b, 1 number of a; one is left.
+**A tile of registers** answers both. Keep 6 × 2 registers of sums, for 6 rows of a and 2·LANES columns of b. Each step of
+k then loads 2 registers of b and 6 single numbers of a (spread to all lanes by the instruction itself), and makes 12
+multiply-adds for 8 loads. AVX2 has 16 registers: 12 sums, 2 of b, 1 number of a; one is left.
 12 sums also cover the latency. ARM's NEON has 32 registers, narrower ones, and up to four units: 6 × 4 there.
 
     for k: b0, b1 = b[k, 0:LANES], b[k, LANES:2·LANES]        one core of a Zen 5 (AVX-512, peak 282 GFLOP/s), 384 rows,
         for r in 0 … 5: s = a[r, k]                           256 × 256: 6 × 2 reaches 265 GFLOP/s, 6 × 4 262
-            c[r, 0] += s · b0;  c[r, 1] += s · b1
+            sum[r, 0] += s · b0;  sum[r, 1] += s · b1
 
 **Panels.** All rows of a meet the same 2·LANES columns of b. So these columns are copied (``pack``), to lie one step of k
 after another. Then they are read in order: from the first-level cache if K is small, else from the second (two lines in 6

@@ -245,7 +245,7 @@ def product_step(x, packed, y):
 @row
 def frame_row(x, at, size, left, zero, out):
     """out = ``left`` zero points, the ``size`` numbers of x from ``at`` on, as many as fit, and zero points to the end."""
-    left = min(left, out.size)  # a stride wider than the image may end before it
+    left = min(left, out.size)  # with a stride wider than the image, all windows may lie before it
     inside = min(size, out.size - left)
     for i in range(left):
         out[i] = zero

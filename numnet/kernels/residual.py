@@ -18,8 +18,8 @@ from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
-from numnet.kernels._jit import kernel, row
-from numnet.kernels.batchnorm import TILE, normalise_activate, source_of
+from numnet.kernels._jit import kernel
+from numnet.kernels.batchnorm import TILE, finished_tile, source_of
 from numnet.kernels.pointwise import flat
 from numnet.kernels.rows import add, copy
 
@@ -39,17 +39,7 @@ def definition(a, b):
     return y
 
 
-# ---------------------------------------------------------------------------------------------- row functions
-
-
-@row
-def finished_tile(source, lo, hi, scratch):
-    """Numbers lo … hi − 1 of the finished map: where they lie, or finished in scratch."""
-    x = source.raw[lo:hi]
-    if source.pack.size:
-        normalise_activate(x, source, scratch)
-        x = scratch[: hi - lo]
-    return x
+# ---------------------------------------------------------------------------------------------- passes
 
 
 @kernel
@@ -59,8 +49,8 @@ def _sum(a, b, y, channels):
     for tile in prange((y.size + step - 1) // step):  # each tile writes its own pixels of y
         lo, hi = tile * step, min((tile + 1) * step, y.size)
         scratch = np.empty((2, step), y.dtype)
-        copy(finished_tile(a, lo, hi, scratch[0]), y[lo:hi])
-        add(y[lo:hi], finished_tile(b, lo, hi, scratch[1]))
+        copy(finished_tile(a.raw[lo:hi], a, scratch[0]), y[lo:hi])
+        add(y[lo:hi], finished_tile(b.raw[lo:hi], b, scratch[1]))
 
 
 @kernel

@@ -13,7 +13,7 @@ Backward. a has two readers, (3) and (1), so its gradient has two terms, and the
 
 This page holds (3), (4) and (5). The map may be raw, with its pack: then (3) and (4) finish it on the way. Its batch norm
 needs two sums (batchnorm's equation 5): (5) takes them from each image of da while it is in the cache. So a squeeze-excite
-reads the map twice forward and three times backward, and the finished map is never written.
+reads the map twice forward and twice backward (and dy twice), and the finished map is never written.
 
 Each image decides for itself, so passes run over images. Only those two sums go over all images; they are added in index
 order.
@@ -25,7 +25,7 @@ from numba import prange
 from numnet.kernels import _check
 from numnet.kernels._cost import Cost
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.batchnorm import GROUP, add_gradient_sums, normalise_activate, source_of
+from numnet.kernels.batchnorm import GROUP, add_gradient_sums, finished_tile, source_of
 from numnet.kernels.maps import begin_of, parts_of, share, vectors_of
 from numnet.kernels.vectors import fma, load, store, zero
 
@@ -111,36 +111,24 @@ def image_gradient(dy, gate, dmean, da, v):
 # source.raw (N, H, W, C); y, dy, dx like it; gate, dgate and dmean (N, C).
 
 
-@row
-def image_of(source, n, size, scratch):
-    """Image n of a source as a flat array of ``size`` numbers, finished: where it lies, or in scratch."""
-    image = source.raw.reshape(-1)[n * size : (n + 1) * size]
-    if source.pack.size:
-        normalise_activate(image, source, scratch)
-        image = scratch
-    return image
-
-
 @kernel
 def _scale(source, gate, y):
     """(3)."""
-    flat, size = y.reshape(-1), y.size // max(len(y), 1)
+    x, flat, size = source.raw.reshape(-1), y.reshape(-1), y.size // max(len(y), 1)
     for n in prange(len(gate)):  # each image has its own y
         scratch = np.empty(size if source.pack.size else 0, y.dtype)
-        scale_image(
-            image_of(source, n, size, scratch), gate[n], flat[n * size : (n + 1) * size], source.lanes
-        )
+        here = slice(n * size, (n + 1) * size)
+        scale_image(finished_tile(x[here], source, scratch), gate[n], flat[here], source.lanes)
 
 
 @kernel
 def _gate_gradient(dy, source, dgate):
     """(4)."""
-    flat, size = dy.reshape(-1), dy.size // max(len(dy), 1)
+    x, flat, size = source.raw.reshape(-1), dy.reshape(-1), dy.size // max(len(dy), 1)
     for n in prange(len(dgate)):  # each image has its own row of dgate
         scratch = np.empty(size if source.pack.size else 0, dy.dtype)
-        gate_gradient(
-            flat[n * size : (n + 1) * size], image_of(source, n, size, scratch), dgate[n], source.lanes
-        )
+        here = slice(n * size, (n + 1) * size)
+        gate_gradient(flat[here], finished_tile(x[here], source, scratch), dgate[n], source.lanes)
 
 
 @kernel

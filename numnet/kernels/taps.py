@@ -1,10 +1,10 @@
 """Windows that slide along a row, on registers: what a depthwise convolution spends its time with.
 
 The rows of x that a window sees lie in a flat array and begin at its numbers ``at`` (page ``ring``). For one channel
-an output row y, and what a row d of gradients adds to the gradient w' of its weights:
+an output row y, and what a row d of dy adds to dw:
 
 (1)  y[q]    = Σ_uv flat[at[u] + q·s + v] · w[u, v]          for all pixels q: ``convolve``
-(2)  w'[u,v] = Σ_q  flat[at[u] + q·s + v] · d[q]             for all taps u, v: ``correlate``
+(2)  dw[u,v] += Σ_q flat[at[u] + q·s + v] · d[q]             for all taps u, v: ``correlate``
 
 with one number for each channel in every place, so a vector holds the same tap of 4 to 16 channels. (2) is (1) with the roles
 changed. In (1) the sums of up to eight pixels stay in registers while the weights go by, a row of them at a time. In (2) the

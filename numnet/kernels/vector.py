@@ -21,12 +21,11 @@ from numba import prange
 
 from numnet.kernels import _check
 from numnet.kernels._jit import kernel, row
-from numnet.kernels.maps import share
+from numnet.kernels.maps import PARTS, share
 from numnet.kernels.rows import add
 from numnet.kernels.sgd import TILE, own
 from numnet.kernels.vectors import double, fma, lanes_of, load, spread, store, width
 
-PARTS = 8
 COLUMNS = lanes_of(16)  # on every processor; LLVM makes two, four or eight registers of them
 
 

@@ -6,7 +6,7 @@ they become ordinary values of a kernel, so that a kernel *says* what the proces
 
     v = lanes(channels, x.dtype)               # outside the kernel: how many numbers a register holds here
     total = zero(x, v)                         # inside: a register full of zeros
-    for i in range(0, x.size, width(v)):
+    for i in range(0, x.size, channels):       # pixel after pixel: the first vector of its channels
         total = fma(load(x, i, v), load(w, i, v), total)
     store(y, 0, total)
 

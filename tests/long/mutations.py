@@ -44,7 +44,7 @@ except ImportError:
 
 PAGES = {  # page: the pages whose checks concern it
     "activations": ["activations", "batchnorm", "product", "depthwise"],
-    "batchnorm": ["batchnorm", "pointwise", "pooling"],
+    "batchnorm": ["batchnorm", "pointwise", "pooling", "residual", "squeeze_excite"],
     "concat": ["concat"],
     "conv": ["conv"],
     "dense": ["dense"],
@@ -347,9 +347,14 @@ SAME = [
     (".*", ".*", r"if source\.pack\.size else 1|if copies > 1 else 1", MORE_ROOM),
     ("conv", "_forward|_inference", r"tile_rows\(", OTHER_CUT),
     ("conv", "_forward", r"last \+ 1\]", BY_ANOTHER),
-    ("pooling", "max_forward", r"shape\[1:4\], pads", "zip ends with the shorter"),
+    ("pooling", "window_of", r"shape\[1:4\], pads", "zip ends with the shorter"),
     ("residual", "_add_gradient", r"hi \+ 1\]", BY_ANOTHER),
-    ("residual", "_sum", r"finished_tile\(a, lo, hi, scratch\[1\]", "scratch that is read before b needs it"),
+    (
+        "residual",
+        "_sum",
+        r"finished_tile\(a\.raw\[lo:hi\], a, scratch\[1\]",
+        "scratch that is read before b needs it",
+    ),
     (
         "product",
         "multiply_rows",
@@ -376,7 +381,6 @@ SAME = [
     ("inverted", "inference_step", r"\[second \+ 1 :", "room is larger than what is needed"),
     ("inverted", "inference_step", r"second \+ 1\]", "the taps' number says where their scratch ends"),
     ("pointwise", "sum_parts", r"else [02]\)$", "without padding the end is copied as the rest is"),
-    ("residual", "finished_tile", r"scratch\[: hi - lo \+ 1\]", BY_ANOTHER),
     ("squeeze_excite", "_backward|_gate_gradient|_scale", r"\+ 1\]|n \+ 2\) \* size\]", BY_ANOTHER),
     ("activations", "activate_by", r"i <= end", "the last vector is stored once more behind it"),
     ("conv", "gather_tile", r"r % rows == 0: → if True", "a row is found again where the last one was known"),
