@@ -112,6 +112,9 @@ def measure(workload, sides, threads, rounds, seconds, layers, say, limits) -> d
     facts = {**workload.as_dict(), "threads": threads, "failed": failed}
     facts["warnings"] = _disagreement(workload, measured)
     if workload.mode in KERNELS:
+        facts["ratios"] = {}
+        if not measured:  # every side failed
+            return facts
         facts["parts"] = _parts(measured, workload, limits)
         facts["ratios"] = {side: _mean_ratio(facts["parts"], side) for side in measured if side != "numnet"}
         return facts

@@ -135,15 +135,20 @@ def open_table(path):
     if not path.exists():
         return here
     table = Table.read(path)
+    _require_machine(path, table, here)
+    if table.machine.get("numnet") != here.machine["numnet"]:
+        tell(f"{path}: times of numnet {table.machine.get('numnet')}; remove it to measure this one's")
+    return table
+
+
+def _require_machine(path, table, here) -> None:
+    """Raise NumnetError if the table in a file and one from here have times of different machines or threads."""
     for key in ("processor", "lanes", "threads"):
         if table.machine.get(key) != here.machine[key]:
             raise NumnetError(
                 f"{path}: times of another machine ({key} {table.machine.get(key)}, here {here.machine[key]}); "
                 "expected a table of this one, or another name for a new one"
             )
-    if table.machine.get("numnet") != here.machine["numnet"]:
-        tell(f"{path}: times of numnet {table.machine.get('numnet')}; remove it to measure this one's")
-    return table
 
 
 def require_place(path) -> None:
@@ -156,7 +161,9 @@ def save(table, path) -> None:
     """Write the table, with what another process has written there in the meantime."""
     with _alone(path.parent):
         if path.exists():
-            for run in type(table).read(path).runs:
+            there = type(table).read(path)
+            _require_machine(path, there, table)
+            for run in there.runs:
                 table.note(run["net"], run["options"], run["mode"], run["layers"], run["whole"])
         table.write(path)
 

@@ -22,6 +22,7 @@ from numnet.cli.use import (
     trained_net,
 )
 from numnet.data import names
+from numnet.data.folder import trained_on_all
 from numnet.errors import NumnetError, tell
 from numnet.loading import require_floats
 from numnet.quantised.make import LEAST
@@ -73,6 +74,12 @@ def quantise(arguments):
         arguments.dataset, data_dir=arguments.data, resolution=net.input_shape[:2], preset=input_preset(net, arguments),
         background=input_background(net, arguments), input_scaling=scaling,
     )  # fmt: skip
+    if arguments.test and arguments.dataset not in datasets.BUILT_IN:
+        trained = {**(net.document.get("reading") or {}), "digest": net.document.get("digest")}
+        if trained_on_all(arguments.dataset, trained):
+            raise NumnetError(
+                f"--test: the net was trained on all images of {data.name}; expected a folder with test images, too"
+            )
     test = _test_images(net, data, arguments.by_position) if arguments.test else None
     found = datasets.batches(
         data.train, batch_size=arguments.images, scaling=scaling, seed=arguments.seed, dtype=net.dtype,

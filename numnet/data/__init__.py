@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from numnet.data.feed import batches as batches
 from numnet.data.split import ArraySplit as ArraySplit
 from numnet.data.split import Dataset as Dataset
@@ -86,6 +88,10 @@ def load(
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
         if set(chosen) != {"mean", "std"}:
             raise NumnetError(f'input_scaling: expected a name or {{"mean", "std"}}, got {sorted(chosen)}')
+        if any(np.shape(chosen[key]) != (3,) for key in chosen) or not min(chosen["std"]) > 0:
+            raise NumnetError(
+                f"input_scaling: expected three numbers as mean, three above 0 as std, got {chosen['mean']}, {chosen['std']}"
+            )
         data.mean, data.std = tuple(chosen["mean"]), tuple(chosen["std"])
     return data
 

@@ -139,6 +139,12 @@ def evaluation(
     return Evaluation(str(folder), listing.classes, split, part, reader.skipped, listing.first)
 
 
+def trained_on_all(folder, trained) -> bool:
+    """Whether a net was trained on all images of this folder; ``trained`` as of ``evaluation``."""
+    listing = _listing(folder, 224, "torchvision", None, training=False)
+    return listing.whole and _trained_on_all(listing, trained)
+
+
 def _trained_on_all(listing, trained) -> bool:
     """Whether these are the training images of a folder that has test images beside them: DIR/train of DIR."""
     known, named = trained.get("digest"), trained.get("dataset") or ""
@@ -201,11 +207,18 @@ def _listing(folder, resolution, preset, background, training=True) -> layout.Li
         if "train" in named or (named and not training):
             return lists.from_lists(folder, named)
         try:
-            return layout.from_folders(folder, training)
+            listing = layout.from_folders(folder, training)
         except NumnetError:
             named = lists.find(folder, strict=False)
             if "train" not in named and (training or not named):
                 raise
+        else:
+            if named and listing.whole:  # its test images would be trained on, and then judge the net
+                part, path = next(iter(named.items()))
+                raise NumnetError(
+                    f"{path}: lists {part} images, and no list those for training; expected train_list.txt beside it"
+                )
+            return listing
         return lists.from_lists(folder, named)
     except OSError as error:
         raise NumnetError(f"{error.filename or folder}: {error.strerror or error}") from None

@@ -140,6 +140,11 @@ class Proxy:
             if data.train.shape[0] != proxy["side"]:
                 data.train = splits.in_memory(splits.ResizedSplit(data.train, proxy["side"]))
         else:
+            if plan["dataset"] not in datasets.BUILT_IN and not Path(plan["dataset"]).exists():
+                raise NumnetError(
+                    f"{plan['dataset']}: the folder of this search's images is missing; if it was moved, write its new "
+                    f"place into the search's {PLAN}"
+                )
             where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
             data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
             judges = min(judges, len(data.train) // 5)
@@ -148,6 +153,10 @@ class Proxy:
                 f"{plan['dataset']}: other images than this search was begun with (files added, removed, renamed or changed)"
             )
         data.hold_back(judges, plan["seed"], stratified=True)
+        if proxy["images"] < len(data.classes):
+            raise NumnetError(
+                f"--images: expected at least {len(data.classes)}, one of each class, got {proxy['images']}"
+            )
         validation = data.validation
         data.hold_back(max(len(data.train) - proxy["images"], 0), plan["seed"], stratified=True)
         data.validation = validation
@@ -237,6 +246,8 @@ def require_free(folder) -> None:
         raise NumnetError(
             f"{folder} holds a search already; --resume {folder} goes on with it, or name another --out"
         )
+    if (Path(folder) / log.NETS).exists():
+        raise NumnetError(f"{folder} holds the log of a search without its {PLAN}; name another --out")
 
 
 def begin(folder, plan, table) -> None:
@@ -263,6 +274,14 @@ def read(folder) -> tuple[dict, latency.Table]:
         raise NumnetError(f"{path}: damaged: {', '.join(sorted(missing))} is missing")
     if not isinstance(plan["nets"], int) or plan["nets"] < LEAST:
         raise NumnetError(f"{path}: nets is {plan['nets']!r}; expected an integer of at least {LEAST}")
+    whole = all(type(plan[key]) is int and plan[key] >= 0 for key in ("seed", "population", "sample"))
+    sound = whole and 2 <= plan["sample"] <= plan["population"] and plan["method"] in METHODS
+    target = plan["target"]
+    if not sound or not (isinstance(target, (int, float)) and 0 < target < math.inf):
+        raise NumnetError(
+            f"{path}: expected whole numbers for seed, population and sample (2 to the population), seconds for target, "
+            f"and a method of {', '.join(METHODS)}"
+        )
     return plan, latency.Table.read(Path(folder) / TABLE)
 
 
@@ -308,6 +327,13 @@ def _records(plan, table, history, proxy):
     """(record, seconds of its training) of each net that is left; the caller adds each to ``history``."""
     space, classes = space_named(plan["space"]), len(proxy.data.classes)
     fast = fits(plan, table, classes)
+    for record in history:  # rewards by two tables would compete
+        now = seconds_of(plan, table, classes, record["net"])
+        if now != record["latency"]:
+            raise NumnetError(
+                f"net {record['number']} took {1e6 * record['latency']:.4g} µs by the table that this search was begun "
+                f"with, and {1e6 * now:.4g} by {TABLE} now; expected the same table"
+            )
     while len(history) < plan["nets"]:
         line, parent = propose(
             space, plan["method"], history, seed=plan["seed"], population=plan["population"], sample=plan["sample"], fits=fast
