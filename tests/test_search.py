@@ -5,8 +5,8 @@ import pytest
 
 import numnet
 from numnet.errors import NumnetError
-from numnet.models import searched
-from numnet.search import space
+from numnet.models import describe, searched
+from numnet.search import blocks, space
 from numnet.search.evolution import choose, propose
 from numnet.search.front import front
 from numnet.search.reward import reward
@@ -239,6 +239,24 @@ def test_the_old_die_however_good_they_were():
     assert choose(history(9), seed=0, population=4, sample=4) == 8
     smaller = {choose(history(20, {17: 0.5}), seed, 5, 2) for seed in range(60)}
     assert 17 in smaller and len(smaller) > 1, "a sample does not always hold the best"
+
+
+def test_a_net_in_two_spellings_is_one_net():
+    line = "search:32:16s2,conv3c16,sep3c24s2+noskip,inv3e3c40+noskip,inv3e3c40x2+noskip"
+    assert searched.plain(line) == "search:32:16s2,conv3c16,sep3c24s2,inv3e3c40,inv3e3c40x2+noskip"
+    for space_ in SPACES.values():
+        for seed in range(20):
+            drawn = space_.draw(seed)
+            a, b = (describe(text, classes=10) for text in (drawn, searched.plain(drawn)))
+            assert blocks.words(a) == blocks.words(b)
+
+
+def test_evolution_tries_no_net_in_two_spellings():
+    space_, found = SPACES["small"], []
+    for number in range(40):
+        line, parent = propose(space_, "evolution", found, **{**KEYWORDS, "seed": 3})
+        found.append({"number": number, "net": line, "parent": parent, "reward": (7 * number) % 11})
+    assert len({searched.plain(record["net"]) for record in found}) == 40
 
 
 def test_nothing_is_tried_twice_and_nothing_that_is_too_slow():

@@ -92,6 +92,20 @@ def parse(text: str) -> Written:
     return Written(int(side), channels, stride, tuple(map(_stage, parts)), last)
 
 
+def plain(text: str) -> str:
+    """The line of a net without each ``+noskip`` that changes nothing, since no layer of its stage can add its input.
+
+    Lines that differ in these alone are one net. Raises like ``parse``.
+    """
+    net, rows = parse(text), []
+    c_in = net.stem
+    for row in net.rows:
+        adds = row.n > 1 or (row.s == 1 and row.c == c_in)
+        rows.append(row if adds else row._replace(skip=True))
+        c_in = row.c
+    return str(net._replace(rows=tuple(rows)))
+
+
 def _stage(part) -> Row:
     found = STAGE.fullmatch(part)
     if not found:

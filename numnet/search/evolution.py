@@ -15,6 +15,7 @@ would spoil its reward.
 """
 
 from numnet.errors import NumnetError
+from numnet.models.searched import plain
 from numnet.search.space import generator
 
 METHODS = ("evolution", "random")
@@ -22,21 +23,22 @@ TRIES = 200  # draws for one net
 DRAW, CHANGE, CHOOSE = 0, 1, 2  # what random numbers are for
 
 
-def propose(space, method, history, *, seed, population, sample, fits) -> tuple[str, int | None]:
+def propose(space, method, history, *, seed, population, sample, fits, same=plain) -> tuple[str, int | None]:
     """(line, number of its parent or None) of the next net, for the records of all nets so far.
 
-    fits(line): whether the net is fast enough to be tried. NumnetError if ``TRIES`` draws find none that is new.
+    fits(line): whether the net is fast enough to be tried. same(line): equal for lines that are one net. NumnetError if
+    ``TRIES`` draws find none that is new.
     """
-    number, tried = len(history), {record["net"] for record in history}
+    number, tried = len(history), {same(record["net"]) for record in history}
     if method == "evolution" and number >= population:
         parent = choose(history, seed, population, sample)
         for attempt in range(TRIES):
             line = space.mutate(history[parent]["net"], seed, CHANGE, number, attempt)
-            if line not in tried and fits(line):
+            if same(line) not in tried and fits(line):
                 return line, parent
     for attempt in range(TRIES):
         line = space.draw(seed, DRAW, number, attempt)
-        if line not in tried and fits(line):
+        if same(line) not in tried and fits(line):
             return line, None
     raise NumnetError(
         f"none of {TRIES} random nets of the space is new and fast enough; expected a larger --latency, or fewer nets"

@@ -24,6 +24,7 @@ from numnet.data import shapes
 from numnet.data import split as splits
 from numnet.errors import Diverged, NumnetError
 from numnet.models import build, describe
+from numnet.models.searched import plain
 from numnet.search import latency, log
 from numnet.search.evolution import METHODS, propose
 from numnet.search.front import figure
@@ -33,7 +34,9 @@ from numnet.training import recipes
 from numnet.training.lock import Lock
 from numnet.training.loop import Run
 
-FORMAT = 1
+FORMAT = (
+    2  # of plans; in those of format 1 a net in two spellings counted as two, and so their searches go on
+)
 PLAN, TABLE, FIGURE = "plan.json", "latency.json", "front.png"
 # What a plan must say.
 NEEDED = (
@@ -200,7 +203,7 @@ def samples(plan, table, classes, count=3) -> list[str]:
     for number in range(count):
         line, _ = propose(
             space_named(plan["space"]), "random", history, seed=plan["seed"], population=1, sample=1,
-            fits=fits(plan, table, classes),
+            fits=fits(plan, table, classes), same=_same(plan),
         )  # fmt: skip
         history.append({"number": number, "net": line})
     return [record["net"] for record in history]
@@ -213,6 +216,11 @@ def fits(plan, table, classes):
         return seconds_of(plan, table, classes, line) <= MOST * plan["target"]
 
     return fast
+
+
+def _same(plan):
+    """The function by which two lines are known as one net; see ``FORMAT``."""
+    return str if plan["format"] == 1 else plain
 
 
 def seconds_of(plan, table, classes, line) -> float:
@@ -267,7 +275,7 @@ def read(folder) -> tuple[dict, latency.Table]:
     """Plan and table of a search's folder. NumnetError if it holds none."""
     path = Path(folder) / PLAN
     plan = checkpoint.read_json(path, f"{folder}: holds no search ({PLAN} is missing)")
-    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+    if not isinstance(plan, dict) or plan.get("format") not in (1, FORMAT):
         raise NumnetError(f"{path}: no plan of a search that this numnet knows")
     missing = set(NEEDED) - set(plan)
     if missing:
@@ -336,7 +344,8 @@ def _records(plan, table, history, proxy):
             )
     while len(history) < plan["nets"]:
         line, parent = propose(
-            space, plan["method"], history, seed=plan["seed"], population=plan["population"], sample=plan["sample"], fits=fast
+            space, plan["method"], history, seed=plan["seed"], population=plan["population"], sample=plan["sample"],
+            fits=fast, same=_same(plan),
         )  # fmt: skip
         began, seconds = time.perf_counter(), seconds_of(plan, table, classes, line)
         accuracy = proxy.accuracy(line)

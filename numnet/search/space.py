@@ -79,7 +79,7 @@ class Space(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many nets there are."""
+        """How many lines there are. Some are one net: see ``searched.plain``."""
         product = 1
         for stage in range(len(self.stages)):
             product *= len(self.rows(stage))
