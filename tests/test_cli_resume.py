@@ -68,11 +68,18 @@ def test_images_that_have_moved(here, place):
 def test_other_images_are_refused(here, place, monkeypatch):
     assert "no such folder, expected the images of" in fails("--data", "nowhere")
     shutil.move("elsewhere/train/red/0.png", "elsewhere/train/red/zero.png")
-    assert "are not those that this run was started with" in fails("--data", "elsewhere")
+    said = fails("--data", "elsewhere")
+    assert "are not those that this run was started with" in said and "finished" not in said
     shutil.rmtree("elsewhere/train/red")
     shutil.rmtree("elsewhere/test/red")
     assert "red missing now" in fails("--data", "elsewhere", "--epochs", 4)
     assert history(here / "run") == history(place / "run") and (here / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"test_accuracy": "x"}', '{"epochs": null}'])
+def test_a_result_that_is_not_whole(here, text):
+    (here / "run" / "result.json").write_text(text)
+    assert "result.json: cannot be read" in fails() and "expected a number" in fails()
 
 
 def test_images_that_are_gone(here, place):

@@ -92,7 +92,7 @@ def test_the_kept_searches_follow_from_their_plan_and_table(name):
     for number, record in enumerate(records):
         line, parent = run.propose(
             space, plan["method"], records[:number], seed=plan["seed"], population=plan["population"],
-            sample=plan["sample"], fits=fits,
+            sample=plan["sample"], fits=fits, same=run.same_as(plan),
         )  # fmt: skip
         assert (line, parent) == (record["net"], record["parent"])
         assert record["latency"] == run.seconds_of(plan, table, 10, line)

@@ -343,12 +343,12 @@ def _resume(arguments, team):
         {key: given[key] for key in ("epochs", "patience") if key in given},
     )
     finished = epoch is None and not changes and team.lead(lambda: (folder / "result.json").exists())
-    if finished and team.leads:
-        say(f"{folder}: this run is finished; nothing is left to do")
     with _if_slow("reading the data …", team) as callbacks:
         keywords = {"progress": not arguments.quiet, "callbacks": callbacks, "team": team}
         keywords |= {key: given[key] for key in ("data", "memory") if key in given}
         result = run.resume(arguments.resume, epoch=epoch, changes=changes, **keywords)
+    if finished and team.leads:
+        say(f"{folder}: this run is finished; nothing is left to do")
     _report(arguments, result, team, draw=not finished)
 
 

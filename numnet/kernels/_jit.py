@@ -28,6 +28,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -83,15 +84,22 @@ def _cache_folder() -> Path | None:
     if os.environ.get("NUMNET_CACHE"):
         homes.insert(0, Path(os.environ["NUMNET_CACHE"]).expanduser().absolute())
     elif os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME") or os.name == "nt":
-        from platformdirs import user_cache_path
-
-        homes.insert(0, user_cache_path("numnet", appauthor=False))
+        homes.insert(0, _user_cache())
     for home in homes:
         folder = home / "kernels" / _fingerprint()
         if _private(folder):
             _remove_unused(folder)
             return folder
     return None
+
+
+def _user_cache() -> Path:
+    """The user's cache. On Linux by the rule of platformdirs, which ``import numnet`` then need not load."""
+    if sys.platform == "linux":
+        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache").expanduser() / "numnet"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("numnet", appauthor=False)
 
 
 def _remove_unused(current: Path) -> None:

@@ -203,7 +203,7 @@ def samples(plan, table, classes, count=3) -> list[str]:
     for number in range(count):
         line, _ = propose(
             space_named(plan["space"]), "random", history, seed=plan["seed"], population=1, sample=1,
-            fits=fits(plan, table, classes), same=_same(plan),
+            fits=fits(plan, table, classes), same=same_as(plan),
         )  # fmt: skip
         history.append({"number": number, "net": line})
     return [record["net"] for record in history]
@@ -218,7 +218,7 @@ def fits(plan, table, classes):
     return fast
 
 
-def _same(plan):
+def same_as(plan):
     """The function by which two lines are known as one net; see ``FORMAT``."""
     return str if plan["format"] == 1 else plain
 
@@ -345,7 +345,7 @@ def _records(plan, table, history, proxy):
     while len(history) < plan["nets"]:
         line, parent = propose(
             space, plan["method"], history, seed=plan["seed"], population=plan["population"], sample=plan["sample"],
-            fits=fast, same=_same(plan),
+            fits=fast, same=same_as(plan),
         )  # fmt: skip
         began, seconds = time.perf_counter(), seconds_of(plan, table, classes, line)
         accuracy = proxy.accuracy(line)

@@ -238,7 +238,9 @@ class Run:
             "train_accuracy": sums["correct"] / sums["images"],
             **validation,
             "seconds": now - self.epoch_began,
-            "images_per_second": sums["busy_images"] / sums["busy_seconds"] if sums["busy_images"] else None,
+            # where the process's first step is all that there is, that one, compilation included
+            "images_per_second": (sums["busy_images"] or sums["images"])
+            / (sums["busy_seconds"] or sums["seconds"]),
             "data_seconds": sums["data_seconds"],
         }
         if self.settings["progressive"]:
@@ -464,8 +466,8 @@ def fit(
     A record has ``epoch`` (from 1), ``lr`` (of its last step), ``train_loss``, ``train_accuracy`` (while
     training, on augmented images), ``validation_loss``, ``validation_accuracy`` (None without validation
     images), ``seconds``, ``images_per_second`` (of training alone, without a process's first step, which
-    compiles), ``data_seconds`` (waiting for data); with ``progressive`` also ``resolution``; with ``ema`` also
-    ``ema_validation_loss`` and ``ema_validation_accuracy``.
+    compiles, if there are others), ``data_seconds`` (waiting for data); with ``progressive`` also
+    ``resolution``; with ``ema`` also ``ema_validation_loss`` and ``ema_validation_accuracy``.
 
     Given a run directory, Ctrl-C and SIGTERM finish the step, save, and say how to go on; then
     KeyboardInterrupt, or SystemExit with code 143; a terminal that is closed (SIGHUP) does the same, code 129.

@@ -61,9 +61,16 @@ def result(run) -> dict:
         "epochs": run.epoch,
         "stopped_early": run.epoch < run.settings["epochs"] and run.out_of_patience(),
         "train_seconds": run.seconds,
-        "images_per_second": run.busy["images"] / run.busy["seconds"] if run.busy["images"] else None,
+        "images_per_second": _speed(run),
         "checkpoint": str(run.out / state.BEST),
     }
+
+
+def _speed(run) -> float | None:
+    """Images a second of all epochs, or of the last one where a process's first step is all that they had."""
+    if run.busy["images"]:
+        return run.busy["images"] / run.busy["seconds"]
+    return run.history[-1]["images_per_second"] if run.history else None
 
 
 def _test(run) -> dict:

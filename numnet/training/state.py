@@ -231,12 +231,20 @@ def document_of(run) -> dict:
     }
 
 
+# Numbers that a result.json has; all but the last two may be null.
+RESULT_NUMBERS = ("test_accuracy", "validation_accuracy", "images_per_second", "epochs", "train_seconds")
+
+
 def read_result(path) -> dict:
     """A run's result.json. Raises NumnetError."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(result, dict):
             raise ValueError("not an object")
+        for key in RESULT_NUMBERS:
+            value = result.get(key, "missing")
+            if type(value) not in (int, float) and (value is not None or key in ("epochs", "train_seconds")):
+                raise ValueError(f"{key} is {value!r:.40}, expected a number")
         # Where it is now: runs are moved and renamed.
         return {**result, "checkpoint": str(path.parent / BEST)}
     except (OSError, ValueError, RecursionError) as error:
