@@ -19,6 +19,7 @@ from training_fakes import StopAt
 from numnet import Net, checkpoint
 from numnet.data.split import ArraySplit
 from numnet.errors import NumnetError
+from numnet.loading import read_document
 from numnet.training.loop import DEFAULTS, Callback, Run, fit
 
 SETTINGS = dict(
@@ -219,6 +220,50 @@ def test_the_net_is_what_its_training_made_of_it(tmp_path):
         net.save(tmp_path / "net.safetensors")
         document = checkpoint.read_meta(tmp_path / "net.safetensors")
         assert document["input"] == data.scaling and document["recipe"] == net.document["recipe"]
+
+
+def test_a_net_that_is_saved_while_it_trains_knows_this_training(tmp_path):
+    """Also one whose training was broken off: not the names and the scaling of what it was loaded from."""
+    file, data = tmp_path / "net.safetensors", fakes.make_data()
+
+    class Saves(Callback):
+        def on_epoch(self, run, record):
+            run.net.save(file)
+            raise KeyboardInterrupt
+
+    net = fakes.make_net()
+    net.document, net.class_names = {"untrained": ["logits"], "digest": "old"}, list("wxyz")
+    net.scaling = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    with pytest.raises(KeyboardInterrupt):
+        run(net=net, data=data, callbacks=[Saves()])
+    document = checkpoint.read_meta(file)
+    assert document["classes"] == net.class_names == data.classes and document["input"] == data.scaling
+    assert document["dataset"] == "quarters" and not {"untrained", "digest"} & set(document)
+
+
+@pytest.mark.parametrize("classes", [["a", "b", "c", "d", "e", "f"], [0, 1, 2, 3], np.arange(6)])
+def test_names_of_classes_are_texts_and_no_more_than_outputs(tmp_path, capsys, classes):
+    """Else the net's files could not be loaded, or not even be written."""
+    data, names = fakes.make_data(), [str(name) for name in classes][:4]
+    data.classes, out = classes, tmp_path / "run"
+    net, _ = run(out, data=data, epochs=1, class_weights={names[1]: 2.0})
+    net.save(tmp_path / "net.safetensors")
+    for file in (tmp_path / "net.safetensors", out / "best.safetensors", out / "last.safetensors"):
+        assert read_document(file)["classes"] == net.class_names == names
+    run(out, net=net, data=data, epochs=1, class_weights={names[1]: 2.0}, resume=True)
+    assert "the net was trained on" not in capsys.readouterr().err
+    assert json.loads((out / "result.json").read_text())["test_worst"]["label"] in names
+
+
+def test_a_run_whose_checkpoint_names_more_classes_than_outputs_goes_on(tmp_path):
+    """An older numnet wrote those."""
+    data, last = fakes.make_data(), tmp_path / "run" / "last.safetensors"
+    data.classes = list("abcdef")
+    killed(tmp_path / "run", 9, data=data)
+    tensors, document = checkpoint.read(last)
+    checkpoint.write(last, tensors, {**document, "classes": data.classes})
+    run(tmp_path / "run", data=data, resume=True)
+    assert checkpoint.read_meta(last)["classes"] == list("abcd")
 
 
 def test_callbacks():

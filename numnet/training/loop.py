@@ -77,6 +77,8 @@ class Run:
 
         # What the settings mean for this net and this data
         setup.require_trainable(net, data)
+        # As texts, whatever the data set has, and none without an output: files with others cannot be loaded
+        self.class_names = [str(name) for name in data.classes][: net.classes]
         if net.fake is not None:
             settings["quantise"] = True
         setup.require_quantisable(settings, net, self.team.size)
@@ -85,8 +87,9 @@ class Run:
         self.scaling = setup.scaling_of(settings, data)
         self.frozen = setup.freeze(settings, net, data, self.scaling)
         if self.team.leads:
-            setup.tell_of_differences(net, data, self.scaling)
-        self.loss = Loss(settings["label_smoothing"], setup.class_weights(settings, data, net.classes))
+            setup.tell_of_differences(net, data, self.class_names, self.scaling)
+        weights = setup.class_weights(settings, data, self.class_names, net.classes)
+        self.loss = Loss(settings["label_smoothing"], weights)
         setup.require_validation(settings, data)
         self.optimiser = setup.optimiser(settings, net)
         self.rate = setup.rate(settings, self.optimiser.options["lr"], self.batches)
@@ -159,6 +162,7 @@ class Run:
     # ------------------------------------------------------------------------------------------- epochs
 
     def _train_epochs(self) -> None:
+        self._name_net()  # not only at the end: callbacks save the net, and a training may be broken off
         epochs = self.settings["epochs"]
         while self.epoch < epochs and not self.stop and not self.out_of_patience():
             self._train_epoch()
@@ -332,13 +336,12 @@ class Run:
                 checkpoint.replace(self.out / "result.json", text.encode())
         if self.average is not None:
             self.average.take()
-        self._name_net()
         self._call("on_end", self.result)
 
     def _name_net(self) -> None:
         """From now on the net is what this training made of it, whatever it was loaded from."""
         self.net.document = state.document_of(self)
-        self.net.scaling, self.net.class_names = self.scaling, list(self.data.classes)
+        self.net.scaling, self.net.class_names = self.scaling, list(self.class_names)
 
     def _leave_if_told(self) -> None:
         """After Ctrl-C, SIGTERM or SIGHUP: save, say how to go on, and end the process with the signal's exit code."""

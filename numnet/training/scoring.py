@@ -88,7 +88,7 @@ def _worst(run, test):
     if "confusion" not in test:
         return None
     worst = worst_class(test)
-    label = str(worst) if worst >= len(run.data.classes) else run.data.classes[worst]
+    label = str(worst) if worst >= len(run.class_names) else run.class_names[worst]
     images = sum(test["confusion"][worst])
     return {"class": worst, "label": label, "images": images, "accuracy": test["per_class"][worst]}
 

@@ -84,8 +84,8 @@ def require_validation(settings, data) -> None:
         )
 
 
-def tell_of_differences(net, data, scaling) -> None:
-    """Say so if the net was trained on classes of other names than the data has, or on images scaled otherwise."""
+def tell_of_differences(net, data, names, scaling) -> None:
+    """Say so if the net was trained on classes of other ``names`` than the data has, or on images scaled otherwise."""
     before = getattr(net, "scaling", None)
     if before is not None and before != scaling:
         tell(
@@ -93,9 +93,9 @@ def tell_of_differences(net, data, scaling) -> None:
             "as before"
         )
     known = getattr(net, "class_names", None)
-    if known is not None and list(data.classes) != list(known)[: len(data.classes)]:
+    if known is not None and names != list(known)[: len(names)]:
         tell(
-            f"the net was trained on {listed(known)}, {data.name} has {listed(data.classes)}: its outputs are taken by "
+            f"the net was trained on {listed(known)}, {data.name} has {listed(names)}: its outputs are taken by "
             "position (`numnet train --init` takes them by name)"
         )
 
@@ -115,9 +115,9 @@ def scaling_of(settings, data) -> dict:
     return transforms.scaling(settings["scaling"])
 
 
-def class_weights(settings, data, classes):
-    """The weight of each of the net's ``classes`` outputs in the loss, float64; None if all are 1."""
-    given, labels, names = settings["class_weights"], data.train.labels, list(data.classes)
+def class_weights(settings, data, names, classes):
+    """The weight of each of the net's ``classes`` outputs in the loss, float64; None if all are 1. ``names``: theirs."""
+    given, labels = settings["class_weights"], data.train.labels
     if given is None:
         return None
     if settings["sampling"] == "balanced":

@@ -224,7 +224,7 @@ def document_of(run) -> dict:
         "format": FORMAT,
         "config": run.net.config,
         "input": run.scaling,
-        "classes": list(run.data.classes),
+        "classes": run.class_names,
         "dataset": run.data.name,
         "recipe": run.settings,
         **run.meta,
@@ -378,7 +378,9 @@ def _extend(run, recipe, finished) -> None:
 
 def _require_data(run, document) -> None:
     """Raise NumnetError if the classes or the images are others than those that the run was started with."""
-    was, now = document.get("classes"), list(run.data.classes)
+    was, now = document.get("classes"), run.class_names
+    # An older numnet wrote names without an output, too.
+    was = was and was[: run.net.classes]
     if was is not None and was != now:
         gone, new = (
             [name for name in ours if name not in theirs] for ours, theirs in ((was, now), (now, was))
