@@ -185,7 +185,7 @@ def test_the_small_class_is_named_and_weighted(here):
     assert code == 2 and '--class-weights: expected "balanced", or a number above 0 for each class' in err
 
 
-def test_a_best_net_that_is_not_the_runs_best_is_refused(here):
+def test_a_best_net_that_is_not_the_runs_best_is_refused(here, place):
     """Of a copy that was made while the training ran, say."""
     (here / "run" / "result.json").unlink()
     best = here / "run" / "best.safetensors"
@@ -195,6 +195,11 @@ def test_a_best_net_that_is_not_the_runs_best_is_refused(here):
     assert "of another epoch or run; expected the net of epoch" in fails("--data", "elsewhere")
     best.unlink()
     assert "best.safetensors: missing; expected the net of epoch" in fails("--data", "elsewhere")
+    # Of a finished run that shall go on, too: before it trains, and the result stays
+    shutil.copy(place / "run" / "result.json", here / "run" / "result.json")
+    assert "best.safetensors: missing; expected" in fails("--data", "elsewhere", "--epochs", 3)
+    assert (here / "run" / "result.json").exists() and history(here / "run") == history(place / "run")
+    (here / "run" / "result.json").unlink()
     best.write_bytes(kept)
     works("train", "--resume", "run", "--data", "elsewhere", "--quiet")
     assert (here / "run" / "result.json").exists()

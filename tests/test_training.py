@@ -20,6 +20,7 @@ from numnet import Net, checkpoint
 from numnet.data.split import ArraySplit
 from numnet.errors import NumnetError
 from numnet.loading import read_document
+from numnet.training import state
 from numnet.training.loop import DEFAULTS, Callback, Run, fit
 
 SETTINGS = dict(
@@ -390,6 +391,38 @@ def test_train_seconds_add_up(tmp_path):
     assert 20 * 0.02 <= result["train_seconds"] and result["train_seconds"] == pytest.approx(
         sum(seconds), abs=1
     )
+
+
+def test_killed_while_it_goes_back_to_a_kept_checkpoint(tmp_path, monkeypatch):
+    """Between its two files: the run never takes the best net of epochs that are no longer there for its own."""
+    out, copy, copied = tmp_path / "run", state._copy, []
+    run(out, keep_every=1)
+    best = checkpoint.read_meta(out / "best.safetensors")["training"]
+    assert best["epoch"] > 1 and best != checkpoint.read_meta(out / "epoch-1.best.safetensors")["training"]
+
+    def once(source, target):
+        if copied:
+            raise StopAt.Killed
+        copied.append(target.name)
+        copy(source, target)
+
+    def back():
+        settings = {key: value for key, value in SETTINGS.items() if key != "progress"}
+        again = Run(
+            fakes.make_net(), fakes.make_data(), {**settings, "keep_every": 1}, out=out, progress=False
+        )
+        again.back = 1
+        again.train(resume=True)
+
+    with monkeypatch.context() as killing, pytest.raises(StopAt.Killed):
+        killing.setattr(state, "_copy", once)
+        back()
+    with pytest.raises(
+        NumnetError, match=r"best.safetensors: of another epoch or run; expected the net of epoch"
+    ):
+        run(out, keep_every=1, resume=True)
+    back()
+    assert checkpoint.read_meta(out / "best.safetensors")["training"] == best
 
 
 def test_lines_after_the_checkpoint_are_dropped(tmp_path, whole):

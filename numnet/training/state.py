@@ -152,8 +152,10 @@ def _go_back(run) -> None:
     Kept checkpoints of later epochs stay until they are written again.
     """
     (run.out / "result.json").unlink(missing_ok=True)
-    _copy(kept_at(run.out, run.back), run.out / "last.safetensors")
+    last = kept_at(run.out, run.back)
+    # The best net first: killed in between, the run is what it was, and the next --resume says that its best is another.
     _copy(run.out / f"epoch-{run.back}.best.safetensors", run.out / BEST)
+    _copy(last, run.out / "last.safetensors")
 
 
 def _copy(source, target) -> None:
@@ -306,7 +308,7 @@ def load(run) -> None:
     for name in OF_THE_RUN:
         setattr(run, name, training[name])
     finished = run.out / "result.json"
-    if run.back is None and not finished.exists():
+    if run.back is None and (run.extended or not finished.exists()):
         _require_best(run)
     if run.extended:
         _extend(run, theirs, finished)
