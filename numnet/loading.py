@@ -103,6 +103,11 @@ def require_trained(net, what) -> None:
             f"numnet train DATASET --init {net.path}"
         )
     new = net.document.get("untrained")
+    if new and isinstance(net, QuantisedNet):
+        raise NumnetError(
+            f"{net.path}: {what} needs a trained net, and this one was made of a float net with layers that nobody has "
+            f"trained ({', '.join(new)}); train that one first, or if you did, save this one with untrained=None"
+        )
     if new and set(new) == with_parameters(net):
         raise NumnetError(
             f"{net.path}: {what} needs a trained net, and this one has its first, random weights; train it first: "

@@ -8,6 +8,7 @@ from numnet import checkpoint, weights
 from numnet.cli import main
 from numnet.data import transforms
 from numnet.errors import NumnetError
+from numnet.loading import require_trained
 from numnet.weights import onnx as onnx_page
 
 SMALL = {"width": 0.25, "resolution": 32, "classes": 5}
@@ -115,6 +116,15 @@ def test_a_new_head_that_was_saved_is_not_taken_for_trained(tmp_path, capsys):
     numnet.with_head(numnet.load(file), 3).save(tmp_path / "other.safetensors")
     assert main(["predict", tmp_path / "other.safetensors", "photo.jpg"]) == 2
     assert "needs a whole net, and this one came without its last layers (logits)" in capsys.readouterr().err
+    whole = numnet.quantised.quantise(
+        numnet.load(tmp_path / "other.safetensors"), images(numnet.load(file), 16), method="minmax"
+    )
+    whole.save(tmp_path / "eights.safetensors")
+    assert main(["predict", tmp_path / "eights.safetensors", "photo.jpg"]) == 2
+    said = capsys.readouterr().err
+    assert "a float net with layers that nobody has trained (logits)" in said and said.count("\n") == 1
+    whole.save(tmp_path / "eights.safetensors", untrained=None)
+    require_trained(numnet.load(tmp_path / "eights.safetensors"), "predict")
 
 
 def test_v3_s_wide_layer_stays_unless_the_head_is_another():
