@@ -472,6 +472,25 @@ def test_shapes_of_the_depthwise_kernels(scripted):
     assert report.lines(facts)[2][3] == "all shapes"
 
 
+def test_kernels_all_of_whose_sides_fail(scripted, monkeypatch):
+    """There is nothing to show but why."""
+    run, why = comparison._run, "pytorch failed: no memory"
+
+    def steps_fail(job):
+        if job.get("side") == "pytorch":
+            raise NumnetError(why)
+        return run(job)
+
+    monkeypatch.setattr(comparison, "_run", steps_fail)
+    workload = Workload("dw", "depthwise", "mobilenet_v2", 1.0, 224, 16)
+    facts = bench.compare([workload], sides=["pytorch"], threads=2, rounds=2, say=lambda text: None)
+    (result,) = facts["workloads"]
+    assert result["failed"] == {"pytorch": why} and result["ratios"] == {} and "parts" not in result
+    assert len(report.lines(facts)) == 2 and f"dw: pytorch: {why}" in report.notes(facts)
+    out = works("bench", "depthwise-mobilenet_v2", "--sides", "pytorch", "--rounds", 1, "--threads", 2)
+    assert f"depthwise-mobilenet_v2: pytorch: {why}" in out
+
+
 def test_without_pytorch(monkeypatch):
     monkeypatch.setattr(comparison.importlib.util, "find_spec", lambda name: None)
     assert comparison._missing("pytorch") == 'torch not installed; pip install ".[compare]"'

@@ -253,6 +253,10 @@ def shapes_copy(small):
         ),
         (dict(validation=-1), 'validation: expected a number of images, or "test", got -1'),
         (dict(input_scaling="zero"), "input scaling: expected one of cifar10, imagenet"),
+        (dict(input_scaling={"mean": [0.5] * 3}), r"input_scaling: expected a name or .*, got \['mean'\]"),
+        (dict(input_scaling={"mean": 0.5, "std": [1] * 3}), "input_scaling: expected three numbers as mean"),
+        (dict(input_scaling={"mean": [0] * 3, "std": [1, 1]}), r"three above 0 as std, got .*\[1, 1\]"),
+        (dict(input_scaling={"mean": [0] * 3, "std": [1, 0, 1]}), r"three above 0 as std, got .*\[1, 0, 1\]"),
     ],
 )
 def test_wrong_arguments_of_load(monkeypatch, wrong, says):

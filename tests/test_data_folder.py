@@ -213,6 +213,19 @@ def test_lists(tmp_path, names, classes):
     assert len(read.train) == 6 and read.test.labels.tolist() == [0, 1, 2]
 
 
+def test_class_folders_with_a_list_of_test_images_alone(tmp_path):
+    """Who trains on all would then be judged by images of the training."""
+    fill(tmp_path, dict(ant=3, bee=3))
+    (tmp_path / "test_list.txt").write_text("ant/02.png 0\nbee/02.png 1\n")
+    said = r"test_list\.txt: lists test images, and no list those for training; expected train_list\.txt beside it"
+    with pytest.raises(NumnetError, match=said):
+        load(tmp_path)
+    found = data.load_for_evaluation(tmp_path, resolution=16)
+    assert found.part == "test" and found.split.labels.tolist() == [0, 1] and right(found.split)
+    (tmp_path / "train_list.txt").write_text("ant/00.png 0\nbee/00.png 1\n")
+    assert len(load(tmp_path).train) == len(load(tmp_path).test) == 2
+
+
 def test_images_that_do_not_fit_in_memory(tmp_path):
     """The same batches, whether the images are kept or decoded when they are asked for."""
     fill(tmp_path, dict(ant=12, bee=9, cat=7))

@@ -238,6 +238,20 @@ def test_two_processes_with_one_table_keep_both_measurements(tmp_path, few, monk
     assert [run["net"] for run in Table.read(path).runs] == lines[::-1]
 
 
+@pytest.mark.parametrize("key", ["processor", "lanes", "threads"])
+def test_times_of_two_machines_are_not_merged(tmp_path, key):
+    """The file became another machine's while this one measured."""
+    path, other = tmp_path / "table.json", Table.here()
+    other.machine = {**other.machine, key: 3}
+    other.write(path)
+    before = path.read_bytes()
+    with pytest.raises(
+        NumnetError, match=rf"table\.json: times of another machine \({key} 3, here .*expected a table"
+    ):
+        save(Table.here(), path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.skipif(cli.fcntl is None, reason="Windows locks no folders")
 def test_who_saves_waits_for_another_that_is_saving(tmp_path, few, monkeypatch):
     """The second one would read the table before the first has written it, and then take away what that wrote."""

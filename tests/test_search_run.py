@@ -153,6 +153,58 @@ def test_a_damaged_log_is_refused(small, tmp_path, damage, words):
         run.go(tmp_path / "x", make=Quick)
 
 
+def test_a_log_without_its_plan_is_not_added_to(small, tmp_path):
+    before = whole(tmp_path, small)
+    (tmp_path / "whole" / run.PLAN).unlink()
+    with pytest.raises(
+        NumnetError, match=r"whole holds the log of a search without its plan.json; name another"
+    ):
+        begun(tmp_path / "whole", small)
+    assert (tmp_path / "whole" / log.NETS).read_bytes() == before
+
+
+def test_a_search_does_not_go_on_with_another_table(small, tmp_path):
+    """Rewards by two tables would compete."""
+    lines = whole(tmp_path, small).splitlines(keepends=True)
+    (tmp_path / "whole" / log.NETS).write_bytes(b"".join(lines[:5]))
+    slower = latency.Table(machine())
+    for line in latency.carriers(SMALL, classes=3):
+        layers, seconds = made_up(package.describe(line, classes=3))
+        slower.note(line, {"classes": 3}, "infer-1", [1.1 * each for each in layers], 1.1 * seconds)
+    slower.write(tmp_path / "whole" / run.TABLE)
+    with pytest.raises(
+        NumnetError, match=r"net 0 took .* µs by the table .* expected the same table"
+    ) as refused:
+        run.go(tmp_path / "whole", make=Quick)
+    assert "\n" not in str(refused.value)
+    small.write(tmp_path / "whole" / run.TABLE)
+    run.go(tmp_path / "whole", make=Quick)
+    assert (tmp_path / "whole" / log.NETS).read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample": 1},
+        {"sample": 5},
+        {"sample": 2.0},
+        {"population": "4"},
+        {"seed": -1},
+        {"seed": None},
+        {"method": "best"},
+    ]
+    + [{"target": target} for target in (0, -1.0, None, "1", float("inf"), float("nan"))],
+)
+def test_plans_that_were_edited_to_what_no_search_can_be(small, tmp_path, change):
+    plan = begun(tmp_path / "x", small)
+    assert run.read(tmp_path / "x")[0] == plan
+    (tmp_path / "x" / run.PLAN).write_text(json.dumps({**plan, **change}))
+    with pytest.raises(
+        NumnetError, match=r"plan\.json: expected whole numbers for seed, .*evolution, random$"
+    ):
+        run.read(tmp_path / "x")
+
+
 def test_a_line_that_the_disk_took_in_part_is_an_error(tmp_path):
     """And ``mend`` takes the part away, so the next line stands alone."""
     path, record = tmp_path / log.NETS, {"number": 0, "net": "x" * 200}
@@ -279,6 +331,22 @@ def test_a_search_goes_on_with_the_images_that_it_was_begun_with_alone(photos, m
     assert code == 2 and not out and err.count("\n") == 1
     assert "photos: other images than this search was begun with (files added, removed, renamed" in err
     assert run.Proxy(without).data.digest != plan["digest"], "a plan of an older numnet says nothing of them"
+
+
+def test_images_that_are_gone_and_fewer_than_classes(photos, monkeypatch):
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run, "go", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert numnet(*photos)[0] == 130
+    plan, _ = run.read("one")
+    with pytest.raises(NumnetError, match="--images: expected at least 3, one of each class, got 2"):
+        run.Proxy({**plan, "proxy": {**plan["proxy"], "images": 2}})
+    os.rename("photos", "moved")
+    code, out, err = numnet("search", "--resume", "one", "--quiet")
+    assert code == 2 and not out and err.count("\n") == 1
+    assert (
+        "photos: the folder of this search's images is missing; if it was moved, write its new place into"
+        in err
+    )
 
 
 def test_a_table_of_another_machine_that_lacks_blocks_says_how_to_measure_them(photos, small):
