@@ -576,6 +576,24 @@ def test_the_test_counts_by_the_names_of_the_classes(place, monkeypatch):
     assert out["test_loss"] == pytest.approx(eights["loss"], rel=1e-6)
 
 
+def test_images_of_the_training_are_no_test(place, tmp_path, monkeypatch):
+    """The folder ``train`` alone, of a net that was trained on all that is in it; beside ``test`` it may be named."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "photos", "photos")
+    read = data.load("photos", resolution=16)
+    net = library.load(place / "net.safetensors")
+    net.save("net.safetensors", reading={"dataset": read.name, "options": {}}, digest=read.digest)
+    options = ["-o", "q.safetensors", "--images", 16]
+    code, out, err = numnet("quantise", "net.safetensors", "photos/train", *options, "--test")
+    said = (
+        "--test: the net was trained on all images of photos/train; expected a folder with test images, too"
+    )
+    assert (code, out) == (2, "") and err.splitlines()[-1] == f"numnet: error: {said}"
+    assert not (tmp_path / "q.safetensors").exists()
+    works("quantise", "net.safetensors", "photos/train", *options)
+    assert "test images right" in works("quantise", "net.safetensors", "photos", *options, "--test")
+
+
 def save_a_seeing_net(file):
     """A net of random weights whose answers differ from image to image."""
     tiny = {"width": 0.125, "resolution": 16, "strides": "cifar", "shallow": True}
