@@ -14,7 +14,7 @@ import pytest
 from kernel_shapes import draw
 
 from numnet import kernels
-from numnet.kernels import global_max_forward, max_forward
+from numnet.kernels import eight_bits, fake, global_max_forward, max_forward
 
 
 class Call(NamedTuple):
@@ -33,6 +33,7 @@ class Call(NamedTuple):
 X, PLACES = (2, 5, 6, 3), {"stride": 2, "padding": "same"}
 NORMS = {"gamma": (3,), "beta": (3,), "running_mean": (3,), "running_variance": (3,)}
 WRONG_NORMS = [(name, shape) for name in NORMS for shape in ((4,), (2,), (1,))]
+ENDS = {"ends": fake.ends_of(eight_bits.Grid(0.25, 100))}
 _, PLACE = max_forward(np.zeros((2, 6, 6, 3)), 2)
 _, GLOBAL_PLACE = global_max_forward(np.zeros(X))
 
@@ -114,6 +115,39 @@ CALLS = {
     "dropout_forward": Call({"x": X}, {"rate": 0.5, "seed": 1, "step": 2}, [], ("x",), "x"),
     "dropout_backward": Call({"dy": X}, {"rate": 0.5, "seed": 1, "step": 2}, [], ("dy",), "dy"),
     "softmax_cross_entropy": Call({"logits": (5, 3)}, {"labels": np.arange(5) % 3}, []),
+}
+GATED = {"x": X, "gate": (2, 3)}
+DEFINITIONS = {
+    **{
+        f"{page}.definition{end}": CALLS[page + (end or "_forward")]
+        for page in ("conv", "depthwise", "pointwise", "dense")
+        for end in ("", "_backward")
+    },
+    "activations.definition": CALLS["activation_forward"],
+    "activations.definition_backward": CALLS["activation_backward"],
+    "pooling.definition_average": CALLS["global_average_forward"],
+    "pooling.definition_average_backward": CALLS["global_average_backward"],
+    "pooling.definition_maximum": CALLS["max_forward"],
+    "pooling.definition_maximum_backward": CALLS["max_backward"],
+    "loss.definition": CALLS["softmax_cross_entropy"],
+    "moments.definition": Call({"x": X}, {}, []),
+    "batchnorm.definition": Call(
+        {"x": X, "gamma": (3,), "beta": (3,)}, {}, [("gamma", (4,)), ("gamma", (1,)), ("beta", (2,))]
+    ),
+    "batchnorm.definition_backward": Call(
+        {"dy": X, "x": X, "gamma": (3,), "mean": (3,), "inv_std": (3,)},
+        {},
+        [("dy", (2, 5, 6, 1)), ("gamma", (4,)), ("mean", (1,)), ("inv_std", (2,))],
+    ),
+    "residual.definition": Call({"a": X, "b": X}, {}, [("b", (2, 5, 6, 1)), ("b", (1, 5, 6, 3))]),
+    "squeeze_excite.definition": Call(GATED, {}, [("gate", (2, 4)), ("gate", (1, 3))]),
+    "squeeze_excite.definition_backward": Call(
+        {"dy": X, **GATED, "ds": (2, 3)}, {}, [("dy", (2, 5, 6, 1)), ("gate", (2, 2)), ("ds", (2, 1))]
+    ),
+    "fake.definition": Call({"x": (5, 3), "bias": (3,)}, ENDS, [("bias", (1,)), ("bias", (4,))]),
+    "fake.definition_backward": Call(
+        {"dy": (5, 3), "x": (5, 3), "bias": (3,)}, ENDS, [("dy", (5, 1)), ("bias", (4,))]
+    ),
 }
 EACH = [(name, argument) for name, call in CALLS.items() for argument in call.arrays]
 
@@ -302,6 +336,58 @@ def test_one_signature_a_dtype():
         registers = ("numnet.kernels.vectors", "numnet.kernels.tiles")
         if where[1].startswith("_") and where[0] not in registers:
             assert len({lanes.sub("lanes", str(signature)) for signature in found}) <= 2, (where, found)
+
+
+# --- definitions --------------------------------------------------------------------------------------------
+
+
+def test_every_definition_is_here():
+    """But those that fill an array that the caller gives, whose pages say that nothing is checked."""
+    public = {
+        f"{module.name}.{name}"
+        for module in pkgutil.iter_modules(kernels.__path__)
+        for name, value in vars(importlib.import_module(f"numnet.kernels.{module.name}")).items()
+        if name.startswith("definition") and "y" not in inspect.signature(value).parameters
+    }
+    assert public - {"product.definition_dx", "product.definition_dw"} == set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_a_definition_refuses_what_its_fast_function_refuses(name):
+    page, function = name.split(".")
+    definition, call = getattr(getattr(kernels, page), function), DEFINITIONS[name]
+    good = dict(zip(call.arrays, draw(*call.arrays.values())))
+    want = results(definition(**good, **call.options))
+
+    def message_for(argument, value):
+        with pytest.raises(ValueError) as caught:
+            definition(**{**good, argument: value}, **call.options)
+        return str(caught.value)
+
+    for argument, a in good.items():
+        integers = a.astype(np.int64)
+        assert message_for(argument, integers) == f"{argument}: expected float32 or float64, got int64"
+        strided = np.repeat(a, 2, axis=-1)[..., ::2]
+        cure = f"pass np.ascontiguousarray({argument})"
+        assert message_for(argument, strided) == f"{argument}: expected a C-contiguous array; {cure}"
+        a.flags.writeable = False
+    for argument, shape in call.wrong:
+        assert message_for(argument, *draw(shape)).startswith(f"{argument}: expected shape ")
+    assert results(definition(**good, **call.options)) == want  # read-only arrays are as good
+
+
+def test_what_else_a_definition_takes_and_refuses():
+    x, w = draw((5, 3), (3, 4))
+    assert (kernels.dense.definition(x, w) == kernels.dense.definition(x, w, np.zeros(4))).all()
+    with pytest.raises(ValueError, match=r"labels: expected integers of shape \(5,\)"):
+        kernels.loss.definition(x, np.zeros(2, int))
+    with pytest.raises(ValueError, match="labels: expected 0 to 2, got 0 to 3"):
+        kernels.loss.definition(x, np.array([0, 1, 2, 3, 0]))
+    with pytest.raises(ValueError, match="where: expected pixels 0 to 35"):
+        kernels.pooling.definition_maximum_backward(np.ones(PLACE.shape), PLACE + 36, (2, 6, 6, 3))
+    for page in (kernels.moments.definition, lambda x: kernels.batchnorm.definition(x, x, x)):
+        with pytest.raises(ValueError, match=r"x: expected an array \(…, C\), got \(3,\)"):
+            page(np.ones(3))
 
 
 # --- out ----------------------------------------------------------------------------------------------------

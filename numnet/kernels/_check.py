@@ -40,6 +40,13 @@ def tensor(name: str, x, shape: tuple, dtype=None) -> np.ndarray:
     return writable(x)
 
 
+def pixels(name: str, x) -> np.ndarray:
+    """``x`` (…, C), of two dimensions at least, checked like a ``tensor``."""
+    if not isinstance(x, np.ndarray) or x.ndim < 2:
+        raise ValueError(f"{name}: expected an array (…, C), got {getattr(x, 'shape', type(x).__name__)}")
+    return tensor(name, x, x.shape)
+
+
 def writable(x: np.ndarray) -> np.ndarray:
     """A view of the same memory that says it is writable, so that each kernel compiles for one array type only."""
     if x.flags.writeable or x.dtype == object:

@@ -97,7 +97,8 @@ def _definition_backward(dy, x, code, beta, dx):
 
 
 def definition(x, activation, beta=1.0):
-    """a, the shape of x, by (1)–(8) as they are written, number by number. Raises ValueError for an unknown activation."""
+    """a, the shape of x, by (1)–(8) as they are written, number by number. Raises like ``activation_forward``."""
+    x = _argument(x)
     a = np.empty_like(x)
     _definition(x.reshape(-1), code_of(activation), float(beta), a.reshape(-1))
     return a
@@ -105,6 +106,8 @@ def definition(x, activation, beta=1.0):
 
 def definition_backward(dy, x, activation, beta=1.0):
     """dx = dy · da/dx, the shape of x, for x the input of the activation. Raises like ``definition``."""
+    x = _argument(x)
+    dy = _check.tensor("dy", dy, x.shape, x.dtype)
     dx = np.empty_like(x)
     _definition_backward(dy.reshape(-1), x.reshape(-1), code_of(activation), float(beta), dx.reshape(-1))
     return dx
@@ -285,7 +288,7 @@ def code_of(activation) -> int:
 
 def activation_forward(x, activation, beta=1.0, out=None):
     """a = activation(x), the shape of x. ``activation``: a name or code; ``beta``: swish's β. Raises ValueError."""
-    x = _check.tensor("x", x, x.shape if isinstance(x, np.ndarray) else ())
+    x = _argument(x)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x)
     code = code_of(activation)
@@ -296,7 +299,7 @@ def activation_forward(x, activation, beta=1.0, out=None):
 
 def activation_backward(dy, x, activation, beta=1.0, out=None):
     """dx = dy · activation'(x), the shape of x, for x the *input* of the activation. Raises ValueError."""
-    x = _check.tensor("x", x, x.shape if isinstance(x, np.ndarray) else ())
+    x = _argument(x)
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     _check.apart(out, x=x, dy=dy)
@@ -304,3 +307,7 @@ def activation_backward(dy, x, activation, beta=1.0, out=None):
     if x.size:
         _backward(dy.reshape(-1), x.reshape(-1), code, x.dtype.type(beta), out.reshape(-1), v)
     return out
+
+
+def _argument(x):
+    return _check.tensor("x", x, x.shape if isinstance(x, np.ndarray) else ())

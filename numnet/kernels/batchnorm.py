@@ -88,14 +88,22 @@ def _definition_backward(dy, x, gamma, mean, inv_std, dx, dgamma, dbeta):
 
 
 def definition(x, gamma, beta, eps=1e-3):
-    """y (…, C), mean (C,) and inv_std (C,): (1) to (3) as they are written, in training and without an activation."""
+    """y (…, C), mean (C,) and inv_std (C,): (1) to (3) as they are written, in training and without an activation.
+
+    Raises like forward for a wrong shape or dtype.
+    """
+    x = _check.pixels("x", x)
+    gamma, beta = _vectors(x, x.shape[-1], gamma=gamma, beta=beta)
     y, (mean, inv_std) = np.empty_like(x), np.empty((2, x.shape[-1]), x.dtype)
     _definition(x.reshape(-1, x.shape[-1]), gamma, beta, eps, y.reshape(-1, x.shape[-1]), mean, inv_std)
     return y, mean, inv_std
 
 
 def definition_backward(dy, x, gamma, mean, inv_std):
-    """dx (…, C), dgamma (C,), dbeta (C,): (5) and (6) as they are written."""
+    """dx (…, C), dgamma (C,), dbeta (C,): (5) and (6) as they are written. Raises like forward for a wrong shape or dtype."""
+    x = _check.pixels("x", x)
+    dy = _check.tensor("dy", dy, x.shape, x.dtype)
+    gamma, mean, inv_std = _vectors(x, x.shape[-1], gamma=gamma, mean=mean, inv_std=inv_std)
     dx, (dgamma, dbeta) = np.empty_like(x), np.empty((2, x.shape[-1]), x.dtype)
     rows = (-1, x.shape[-1])
     _definition_backward(
@@ -384,9 +392,7 @@ def batchnorm_forward(
     x (…, C); gamma, beta and the running statistics (C,), all float32 or all float64. Raises ValueError for a wrong
     shape or dtype, for eps < 0 and, in training, for an empty batch: its mean does not exist.
     """
-    if not isinstance(x, np.ndarray) or x.ndim < 2:
-        raise ValueError(f"x: expected an array (…, C), got {getattr(x, 'shape', type(x).__name__)}")
-    x = _check.tensor("x", x, x.shape)
+    x = _check.pixels("x", x)
     channels = x.shape[-1]
     gamma, beta = _vectors(x, channels, gamma=gamma, beta=beta)
     if not eps >= 0:
@@ -419,9 +425,7 @@ def batchnorm_backward(dy, x, pack, *, activation="identity", training=True, out
     x: what went into forward; pack (4, C): what forward gave back; ``training=False``: running statistics, whose
     terms drop out of (6). Raises ValueError for a wrong shape or dtype.
     """
-    if not isinstance(x, np.ndarray) or x.ndim < 2:
-        raise ValueError(f"x: expected an array (…, C), got {getattr(x, 'shape', type(x).__name__)}")
-    x = _check.tensor("x", x, x.shape)
+    x = _check.pixels("x", x)
     dy = _check.tensor("dy", dy, x.shape, x.dtype)
     channels = x.shape[-1]
     pack = _check.tensor("pack", pack, (4, channels), x.dtype)

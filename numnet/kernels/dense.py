@@ -53,15 +53,19 @@ def _definition_dw(dy, x, dw, db):
                 dw[c, f] += x[n, c] * dy[n, f]  # (3)
 
 
-def definition(x, w, b):
-    """y (N, F) by (1), for x (N, C), w (C, F) and b (F,), as plain loops."""
+def definition(x, w, b=None):
+    """y (N, F) by (1), for x (N, C), w (C, F) and b (F,) or None, as plain loops. Raises like forward."""
+    x, w = _arguments(x, w)
+    b = np.zeros(w.shape[1], x.dtype) if b is None else _check.tensor("b", b, (w.shape[1],), x.dtype)
     y = np.empty((len(x), w.shape[1]), x.dtype)
     _definition(x, w, b, y)
     return y
 
 
 def definition_backward(dy, x, w):
-    """dx (N, C) by (2), dw (C, F) and db (F,) by (3), as plain loops."""
+    """dx (N, C) by (2), dw (C, F) and db (F,) by (3), as plain loops. Raises like forward."""
+    x, w = _arguments(x, w)
+    dy = _check.tensor("dy", dy, (x.shape[0], w.shape[1]), x.dtype)
     dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(w.shape[1], w.dtype)
     _definition_dx(dy, w, dx)
     _definition_dw(dy, x, dw, db)
@@ -133,8 +137,7 @@ def dense_forward(x, w, b=None, out=None):
 
     float32 or float64, C-contiguous; N may be 0. Raises ValueError naming the argument that is wrong.
     """
-    x = _check.tensor("x", x, (None, None))
-    w = _check.tensor("w", w, (x.shape[1], None), x.dtype)
+    x, w = _arguments(x, w)
     out = _check.output("out", out, (x.shape[0], w.shape[1]), x.dtype)
     if b is not None:
         b = _check.tensor("b", b, (w.shape[1],), x.dtype)
@@ -150,8 +153,7 @@ def dense_forward(x, w, b=None, out=None):
 
 def dense_backward(dy, x, w, out=None):
     """dx (N, C), dw (C, F) and db (F,) for dy (N, F), equations (2) and (3). Raises like forward."""
-    x = _check.tensor("x", x, (None, None))
-    w = _check.tensor("w", w, (x.shape[1], None), x.dtype)
+    x, w = _arguments(x, w)
     dy = _check.tensor("dy", dy, (x.shape[0], w.shape[1]), x.dtype)
     out = _check.output("out", out, x.shape, x.dtype)
     if is_narrow(w):
@@ -160,6 +162,11 @@ def dense_backward(dy, x, w, out=None):
         return out, np.ascontiguousarray(dw[: w.shape[0], : w.shape[1]]), db[: w.shape[1]]
     _, dw = pointwise.pointwise_backward(dy[:, None, None], x[:, None, None], w, out[:, None, None])
     return out, dw, dy.sum(axis=0)
+
+
+def _arguments(x, w):
+    x = _check.tensor("x", x, (None, None))
+    return x, _check.tensor("w", w, (x.shape[1], None), x.dtype)
 
 
 # A dense layer with fewer channels or filters than a vector has numbers (ten classes, above all) gets zeros beside them. Its

@@ -62,13 +62,16 @@ def ends_of(grid: Grid, low=LOWEST, high=HIGHEST) -> Ends:
 
 
 def definition(x, bias, ends):
-    """y (pixels, C) by (1) and (2), of x (pixels, C) and bias (C,), all at once."""
+    """y (pixels, C) by (1) and (2), of x (pixels, C) and bias (C,), all at once. Raises like ``fake_forward``."""
+    x, bias = _arguments(x, bias)
     n = np.floor((x + bias) / x.dtype.type(ends.scale) + x.dtype.type(0.5))
     return np.clip(n, ends.lowest, ends.highest) * x.dtype.type(ends.scale)
 
 
 def definition_backward(dy, x, bias, ends):
-    """dx (pixels, C), db (C,) and ds by (3) to (5)."""
+    """dx (pixels, C), db (C,) and ds by (3) to (5). Raises like ``fake_forward``."""
+    x, bias = _arguments(x, bias)
+    dy = _check.tensor("dy", dy, x.shape, x.dtype)
     t = (x + bias) / x.dtype.type(ends.scale)
     n = np.floor(t + x.dtype.type(0.5))
     inside = (ends.lowest <= n) & (n <= ends.highest)

@@ -58,7 +58,8 @@ def _definition(logits, labels, smoothing, dlogits):
 
 
 def definition(logits, labels, smoothing=0.0):
-    """The mean loss and dlogits (N, F), (1) to (4) as they are written."""
+    """The mean loss and dlogits (N, F), (1) to (4) as they are written. Raises like ``softmax_cross_entropy``."""
+    logits, labels, smoothing = _arguments(logits, labels, smoothing)
     dlogits = np.empty_like(logits)
     return _definition(logits, labels, smoothing, dlogits), dlogits
 
@@ -140,6 +141,14 @@ def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
     logits (N, F), float32 or float64; labels (N,) integers 0 … F − 1; 0 ≤ label_smoothing < 1. Exponentials and sums
     are float64 whatever the dtype. Raises ValueError for an empty batch (it has no mean) and for labels out of range.
     """
+    logits, labels, label_smoothing = _arguments(logits, labels, label_smoothing)
+    images, classes = logits.shape
+    losses, dlogits, v = np.empty(images), np.empty_like(logits), lanes(classes, logits.dtype)
+    _softmax_cross_entropy(logits, labels, label_smoothing, losses, dlogits, v)
+    return sum(losses.tolist()) / images, dlogits
+
+
+def _arguments(logits, labels, label_smoothing):
     logits = _check.tensor("logits", logits, (None, None))
     images, classes = logits.shape
     labels = np.asarray(labels)
@@ -151,9 +160,7 @@ def softmax_cross_entropy(logits, labels, label_smoothing=0.0):
         raise ValueError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected 0 ≤ s < 1, got {label_smoothing!r}")
-    losses, dlogits, v = np.empty(images), np.empty_like(logits), lanes(classes, logits.dtype)
-    _softmax_cross_entropy(logits, np.array(labels, np.int64), float(label_smoothing), losses, dlogits, v)
-    return sum(losses.tolist()) / images, dlogits
+    return logits, np.array(labels, np.int64), float(label_smoothing)
 
 
 def softmax(logits):

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from numnet.kernels import _check
 from numnet.kernels._jit import kernel, row
 from numnet.kernels.maps import begin_of, parts_of, share, vectors_of
 from numnet.kernels.vectors import fma, lanes, load, store, zero
@@ -49,7 +50,8 @@ def _definition(x, mean, m2):
 
 
 def definition(x):
-    """mean (C,) and M2 (C,), float64, of x (…, C): (1) as it is written."""
+    """mean (C,) and M2 (C,), float64, of x (…, C): (1) as it is written. Raises ValueError for another x."""
+    x = _check.pixels("x", x)
     mean, m2 = np.empty((2, x.shape[-1]))
     _definition(x.reshape(-1, x.shape[-1]), mean, m2)
     return mean, m2

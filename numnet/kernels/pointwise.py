@@ -70,14 +70,17 @@ OWN = 2  # with so few tiles over pixels, each packs the weights for itself
 
 
 def definition(x, w):
-    """y (N, H, W, F) by (1), three plain loops: see ``product.definition``."""
+    """y (N, H, W, F) by (1), three plain loops: see ``product.definition``. Raises like forward."""
+    x, w = _arguments(x, w)
     y = np.empty((*x.shape[:3], w.shape[1]), x.dtype)
     product.definition(x.reshape(-1, len(w)), w, y.reshape(-1, w.shape[1]))
     return y
 
 
 def definition_backward(dy, x, w):
-    """dx (N, H, W, C) by (2) and dw (C, F) by (3), as plain loops."""
+    """dx (N, H, W, C) by (2) and dw (C, F) by (3), as plain loops. Raises like forward."""
+    x, w = _arguments(x, w)
+    dy = _check.tensor("dy", dy, (*x.shape[:3], w.shape[1]), x.dtype)
     dx, dw = np.empty_like(x), np.empty_like(w)
     product.definition_dx(dy.reshape(-1, w.shape[1]), w, dx.reshape(-1, len(w)))
     product.definition_dw(x.reshape(-1, len(w)), dy.reshape(-1, w.shape[1]), dw)

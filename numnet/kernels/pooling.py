@@ -74,21 +74,25 @@ def window_of(shape, kernel_side, stride, padding):
 
 
 def definition_average(x):
-    """y (N, C) by (1), plain loops."""
+    """y (N, C) by (1), plain loops. Raises like ``global_average_forward``."""
+    x = nonempty_map("x", x)
     y = np.zeros((x.shape[0], x.shape[3]), x.dtype)
     _definition_average(x, y)
     return y
 
 
 def definition_average_backward(dy, shape):
-    """dx of ``shape`` (N, H, W, C) for dy (N, C)."""
-    dx = np.empty(shape, dy.dtype)
+    """dx of ``shape`` (N, H, W, C) for dy (N, C). Raises like ``global_average_backward``."""
+    n, h, w, c = _check.image_shape(shape)
+    dy = _check.tensor("dy", dy, (n, c))
+    dx = np.empty((n, h, w, c), dy.dtype)
     _definition_average_dx(dy, dx)
     return dx
 
 
 def definition_maximum(x, kernel_side, stride=None, padding=0):
-    """y (N, P, Q, C) by (3), and the winners' pixels; for x without NaN. Arguments as of ``max_forward``."""
+    """y (N, P, Q, C) by (3), and the winners' pixels; for x without NaN. Arguments and errors as of ``max_forward``."""
+    x = nonempty_map("x", x)
     k, stride, ((top, _), (left, _)), sides = window_of(x.shape, kernel_side, stride, padding)
     where = np.full((len(x), *sides, x.shape[3]), -1, np.int32)
     _definition_maximum(x, k, stride, top, left, where)
@@ -97,11 +101,12 @@ def definition_maximum(x, kernel_side, stride=None, padding=0):
 
 
 def definition_maximum_backward(dy, where, shape):
-    """dx of ``shape`` (N, H, W, C): each dy is added to the pixel that won."""
-    dx = np.zeros((shape[0], shape[1] * shape[2], shape[3]), dy.dtype)
+    """dx of ``shape`` (N, H, W, C): each dy is added to the pixel that won. Raises like ``max_backward``."""
+    dy, where, (images, height, width, channels) = _arguments(dy, where, shape)
+    dx = np.zeros((images, height * width, channels), dy.dtype)
     for n, p, q, c in np.ndindex(*dy.shape):
         dx[n, where[n, p, q, c], c] += dy[n, p, q, c]
-    return dx.reshape(shape)
+    return dx.reshape(images, height, width, channels)
 
 
 # ---------------------------------------------------------------------------------------------- passes
@@ -218,6 +223,15 @@ def max_forward(x, kernel_side, stride=None, padding=0, out=None):
 
 def max_backward(dy, where, shape, out=None):
     """dx of ``shape`` (N, H, W, C) for dy and the winners of forward. Raises ValueError for a wrong shape or dtype."""
+    dy, where, (n, h, w, c) = _arguments(dy, where, shape)
+    out = _check.output("out", out, (n, h, w, c), dy.dtype)
+    _check.apart(out, dy=dy)
+    pixels = dy.shape[1] * dy.shape[2]
+    _maximum_backward(dy.reshape(n, pixels, c), where.reshape(n, pixels, c), out.reshape(n, h * w, c))
+    return out
+
+
+def _arguments(dy, where, shape):
     n, h, w, c = _check.image_shape(shape)
     if not isinstance(where, np.ndarray) or where.dtype != np.int32 or where.ndim != 4:
         raise ValueError("where: expected the int32 winners (N, P, Q, C) that forward returned")
@@ -227,11 +241,7 @@ def max_backward(dy, where, shape, out=None):
         raise ValueError(f"where: expected shape {dy.shape} like dy, got {where.shape}")
     if where.size and not (0 <= where.min() and where.max() < h * w):
         raise ValueError(f"where: expected pixels 0 to {h * w - 1}, got {where.min()} to {where.max()}")
-    out = _check.output("out", out, (n, h, w, c), dy.dtype)
-    _check.apart(out, dy=dy)
-    pixels = dy.shape[1] * dy.shape[2]
-    _maximum_backward(dy.reshape(n, pixels, c), where.reshape(n, pixels, c), out.reshape(n, h * w, c))
-    return out
+    return dy, where, (n, h, w, c)
 
 
 def global_max_forward(x):

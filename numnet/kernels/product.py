@@ -75,6 +75,7 @@ class Packed(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------- the definition
+# Into an array that the caller gives. Nothing is checked: ``pointwise.definition`` does that for users.
 
 
 @kernel(parallel=False)

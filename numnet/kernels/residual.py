@@ -33,7 +33,11 @@ def _definition(a, b, y):
 
 
 def definition(a, b):
-    """y = a + b by (1), number by number; backward has nothing to work out: dy is the gradient of both (2)."""
+    """y = a + b by (1), number by number; backward has nothing to work out: dy is the gradient of both (2).
+
+    Raises like ``add_forward``.
+    """
+    a, b = _arguments(a, b)
     y = np.empty_like(a)
     _definition(a.reshape(-1), b.reshape(-1), y.reshape(-1))
     return y
@@ -79,13 +83,17 @@ def unit_add_gradient(dx, more):
 
 def add_forward(a, b, out=None):
     """y = a + b of two maps (N, H, W, C), equation (1); backward is dy for both. Raises ValueError for wrong arrays."""
-    a = _check.tensor("a", a, (None, None, None, None))
-    b = _check.tensor("b", b, a.shape, a.dtype)
+    a, b = _arguments(a, b)
     out = _check.output("out", out, a.shape, a.dtype)
     _check.apart(out, a=a, b=b)
     if a.size:
         unit_forward(source_of(a), source_of(b), out)
     return out
+
+
+def _arguments(a, b):
+    a = _check.tensor("a", a, (None, None, None, None))
+    return a, _check.tensor("b", b, a.shape, a.dtype)
 
 
 def residual_cost(n: int, h: int, w: int, c: int) -> Cost:

@@ -52,16 +52,23 @@ def _definition_backward(dy, x, gate, ds, dx, dgate):
 
 
 def definition(x, gate):
-    """y (N, H, W, C) = x · gate (N, C) by (3), plain loops."""
+    """y (N, H, W, C) = x · gate (N, C) by (3), plain loops. Raises like forward."""
+    x, gate = _arguments(x, gate)
     y = np.empty_like(x)
     _definition(x, gate, y)
     return y
 
 
 def definition_backward(dy, x, gate, ds=None):
-    """dx (N, H, W, C) by (5) and dgate (N, C) by (4); ds (N, C): the gradient of the squeezed map, or None for 0."""
+    """dx (N, H, W, C) by (5) and dgate (N, C) by (4); ds (N, C): the gradient of the squeezed map, or None for 0.
+
+    Raises like forward.
+    """
+    x, gate = _arguments(x, gate)
+    dy = _check.tensor("dy", dy, x.shape, x.dtype)
+    ds = np.zeros_like(gate) if ds is None else _check.tensor("ds", ds, gate.shape, x.dtype)
     dx, dgate = np.empty_like(x), np.zeros_like(gate)
-    _definition_backward(dy, x, gate, np.zeros_like(gate) if ds is None else ds, dx, dgate)
+    _definition_backward(dy, x, gate, ds, dx, dgate)
     return dx, dgate
 
 
