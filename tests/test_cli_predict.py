@@ -121,6 +121,31 @@ def test_a_folder_without_an_image_is_named(here, tmp_path, files, held):
         )
 
 
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_net_behind_the_images_is_named(here, tmp_path, name):
+    """A run's curves are a .png: it would be read as a folder of photographs."""
+    run, image = tmp_path / "run", "photos/test/red/0.png"
+    run.mkdir()
+    shutil.copy("net.safetensors", run / f"{name}.safetensors")
+    shutil.copy(image, run / "curves.png")
+    (tmp_path / "net.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+    for net in (run, run / f"{name}.safetensors", tmp_path / "net.h5"):
+        for before in ([image], ["net.safetensors", image], ["net.safetensors"]):
+            code, out, err = numnet("predict", *before, net)
+            assert (
+                code == 2
+                and out == ""
+                and err
+                == (
+                    f"numnet: error: {net}: a run or a checkpoint among the images; expected one net, "
+                    "as the first argument\n"
+                )
+            )
+    # A net that lies beside photographs may be shown them.
+    results = json.loads(works("predict", run / f"{name}.safetensors", run, "--json"))
+    assert [row["top"] for row in results] == [row["top"] for row in seen(image)]
+
+
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names that are no text")
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
 def test_a_list_on_standard_input_with_names_that_are_no_text(here, monkeypatch, form):

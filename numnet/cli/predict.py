@@ -74,7 +74,7 @@ def predict(arguments):
     if arguments.json and arguments.csv:
         raise NumnetError("--csv: cannot be used with --json")
     first, images = _checkpoint(arguments.files)
-    images = _images(images, arguments.list)
+    images = _images(images, arguments.list, first)
     if not images:
         raise NumnetError(f"predict: expected image files after the checkpoint {first or ''}".rstrip())
     figure = arguments.figure or (EXPLAINED if arguments.explain else None)
@@ -169,7 +169,7 @@ def _checkpoint(arguments):
         return None, []
     first, path = arguments[0], Path(arguments[0])
     if path.is_dir():
-        run = any((path / f"{name}.safetensors").exists() for name in ("best", "last"))
+        run = _is_run(path)
         may = len(arguments) > 1 or is_foreign(path)  # has_images ends at the first one, but follows no links
         own = run or (may and not has_images(path) and not images_below(path).images)
     else:
@@ -179,10 +179,27 @@ def _checkpoint(arguments):
     return (first, arguments[1:]) if own else (None, arguments)
 
 
-def _images(arguments, list_file) -> list[str]:
+def _is_run(folder) -> bool:
+    return any((Path(folder) / f"{name}.safetensors").exists() for name in ("best", "last"))
+
+
+def _is_net(argument, checkpoint) -> bool:
+    """True for a run or a file of weights; not for the folder where the given checkpoint lies, beside photographs."""
+    if os.path.isdir(argument):
+        home = None if checkpoint is None else os.path.realpath(Path(checkpoint).parent)
+        return _is_run(argument) and os.path.realpath(argument) != home
+    suffix = Path(argument).suffix.lower()
+    named = suffix == ".safetensors" or (suffix in ENDINGS and is_foreign(argument))
+    return named and os.path.isfile(argument)
+
+
+def _images(arguments, list_file, checkpoint) -> list[str]:
     """The image files that the arguments mean: files, folders of them, patterns; and those of a list."""
     found = []
     for argument in arguments:
+        if _is_net(argument, checkpoint):
+            what = "a run or a checkpoint among the images"
+            raise NumnetError(f"{argument}: {what}; expected one net, as the first argument")
         if os.path.isdir(argument):
             found += _images_in(argument)
         elif not os.path.exists(argument) and any(sign in argument for sign in "*?["):
