@@ -328,6 +328,17 @@ def test_copies_and_threads(v3):
     assert len(caught) == 1 and "another thread" in caught[0]
 
 
+def test_the_cost_has_the_form_of_a_float_nets(v3, tmp_path):
+    net, whole, _ = v3
+    whole.save(tmp_path / "a.safetensors")
+    cost, facts = library.load(tmp_path / "a.safetensors").cost(), whole.summary()
+    assert type(cost) is type(net.cost()) and cost.macs == net.cost().macs == facts["macs"]
+    assert (cost.params, cost.buffers) == (facts["total_params"], 0)
+    rows = [(row.name, row.type, list(row.output_shape), row.cost.macs, row.cost.params) for row in cost.rows]
+    keys = ("name", "type", "output_shape", "macs", "params")
+    assert rows == [tuple(row[key] for key in keys) for row in facts["layers"]]
+
+
 def step_of(document, kind):
     return next(row for row in document["quantised"]["steps"] if row["kind"] == kind)
 

@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numnet.cost import NetCost
 from numnet.errors import NumnetError
 from numnet.kernels import _check, _memory, eight_bits, quantised_depthwise, quantised_maps, quantised_product
+from numnet.kernels._cost import Cost
 from numnet.kernels._jit import direct
 from numnet.kernels.eight_bits import Grid
 from numnet.kernels.maps import Window
+from numnet.layers.layer import CostRow
 from numnet.quantised import files
 from numnet.quantised.steps import NAMES, SUMS, Step, last_readers, run, stands_for, table_function
 
@@ -75,9 +78,16 @@ class QuantisedNet:
         arrays = (a for step in self.steps for a in (step.weight, step.bias, step.scales))
         return sum(a.nbytes for a in arrays if a is not None)
 
-    def cost(self):
-        """What ``summary`` counts."""
-        return self.summary()
+    def cost(self) -> NetCost:
+        """What ``summary`` counts, in the form of a float net's cost: macs and params, in all and by step."""
+        facts = self.summary()
+        rows = [
+            CostRow(
+                row["name"], row["type"], tuple(row["output_shape"]), Cost(row["macs"], params=row["params"])
+            )
+            for row in facts["layers"]
+        ]
+        return NetCost(rows, facts["macs"], facts["total_params"], 0)
 
     def summary(self) -> dict:
         """As a float net's summary, with bytes: totals and a list of steps. Scales count as bytes only."""
