@@ -1,14 +1,15 @@
 """Folders as people have them: names of splits, what is left out and counted, links, class names by name."""
 
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from numnet import data
-from numnet.data import names
-from numnet.data.layout import role
+from numnet.data import files, names
+from numnet.data.layout import from_folders, role
 from numnet.errors import NumnetError
 
 rng = np.random.default_rng(0)
@@ -207,10 +208,10 @@ def test_hidden_folders(tmp_path, capsys):
     assert "2 .Trash-1000" in line and line.count("\n") == 1
 
 
-def a_run(folder):
+def a_run(folder, file="last.safetensors"):
     """What a training leaves behind, with a picture of its curves."""
     photos(folder, 1)
-    (folder / "last.safetensors").touch()
+    (folder / file).touch()
 
 
 @pytest.mark.parametrize(
@@ -235,6 +236,35 @@ def test_runs_among_the_photographs_are_no_class_and_hold_no_image(tmp_path, spl
     assert (again.classes, again.part) == (judges.classes, judges.part) == (["ant", "bee"], "test")
     assert (again.split.images == judges.split.images).all()
     assert "in hidden folders or runs left out: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["last.safetensors", "best.safetensors", "nets.jsonl"])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_file_tells_a_run_wherever_it_stands_in_the_listing(tmp_path, file, first, monkeypatch):
+    """Of a finished run that was tidied up only the best net is left, with the picture of its curves."""
+    make(tmp_path, "ant", "bee", count=5)
+    a_run(tmp_path / "run", file)
+    scan = os.scandir
+
+    @contextmanager
+    def ordered(folder):
+        with scan(folder) as entries:
+            yield iter(sorted(entries, key=lambda entry: (entry.name == file) != first))
+
+    monkeypatch.setattr(os, "scandir", ordered)
+    assert files.subfolders(tmp_path) == ["ant", "bee"]
+    monkeypatch.undo()
+    assert load(tmp_path).classes == ["ant", "bee"]
+
+
+def test_a_listing_opens_a_class_folder_three_times(tmp_path, monkeypatch):
+    """To see that it is no run, to look for folders in it, and for its images: folders may lie behind a network."""
+    make(tmp_path, *(f"{split}/{k:02}" for split in ("train", "val") for k in range(20)), count=1)
+    opened, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: opened.append(os.fspath(folder)) or scan(folder))
+    monkeypatch.setattr(os, "listdir", None)  # whoever calls it fails
+    assert len(from_folders(tmp_path).classes) == 20
+    assert len(opened) <= 3 * 40 + 20 and opened.count(str(tmp_path / "val" / "19")) == 3
 
 
 def test_a_folder_around_photographs_is_found_though_a_run_lies_among_them(tmp_path):

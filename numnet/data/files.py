@@ -30,7 +30,8 @@ COMPANIONS = {
 # Endings of which the first bytes say nothing about use: copies, halves of downloads, previews.
 COPIES = {".bak", ".orig", ".old", ".tmp", ".part", ".crdownload", ".download", ".thm"}
 SNIFFED = 64  # bytes
-RUN, SEARCH = "last.safetensors", "nets.jsonl"  # what a run directory of numnet's holds, and a search's
+# What a run directory of numnet's holds, and a search's
+OURS = ("last.safetensors", "best.safetensors", "nets.jsonl")
 SWEEP = "table.png"  # the figure of a sweep, beside its runs
 
 
@@ -55,26 +56,32 @@ def is_hidden(folder) -> bool:
 
 def _holds_runs(folder) -> bool:
     """True for a run directory, a search's, and a folder of such: with no image of its own, nor in its other folders."""
-    if any(os.path.isfile(os.path.join(folder, name)) for name in (RUN, SEARCH)):
-        return True
-    inner = []
+    inner, image = [], False
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
+            if entry.name in OURS and entry.is_file():
+                return True
+            if image or entry.name.startswith("."):
+                continue  # an image decides nothing yet: one of OURS may come behind it
             if entry.is_dir():
-                inner.append(Path(entry))
-            elif entry.name != SWEEP and _kind(entry.path, entry.name) == "image":
-                return False
-    others = [path for path in inner if path.is_symlink() or not _holds_runs(path)]
-    if len(others) == len(inner):
+                inner += [] if entry.is_symlink() else [Path(entry)]
+            else:
+                image = entry.name != SWEEP and _kind(entry.path, entry.name) == "image"
+    if image:
         return False
-    return not any(has_images(path) for path in others if not path.is_symlink())
+    runs = False
+    for path in inner:
+        if _holds_runs(path):
+            runs = True
+        elif has_images(path):  # soon found in a folder of classes, of which only the first is opened then
+            return False
+    return runs
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, without hidden ones."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry))
+    """The names of the folders in a folder, without hidden ones. Opens each of them, to see whether it is a run."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry))
 
 
 def holds_images(folder: Path) -> bool:
@@ -145,10 +152,10 @@ def _drop_doubles(found) -> None:
     found.images = [path for path in found.images if path not in doubles]
 
 
-def hidden_images(folder) -> Counter:
-    """How many images lie in the hidden folders in a folder, by the names of these."""
+def hidden_images(folder, shown) -> Counter:
+    """How many images lie in the hidden folders in a folder, by the names of these. ``shown``: its ``subfolders``."""
     with os.scandir(folder) as entries:
-        hidden = [entry for entry in entries if entry.is_dir() and is_hidden(entry)]
+        hidden = [entry for entry in entries if entry.is_dir() and entry.name not in shown]
     return Counter({entry.name: count for entry in hidden if (count := _count(entry.path))})
 
 
@@ -203,8 +210,9 @@ def _is_text(start: bytes) -> bool:
     return b"\0" not in start and not any(byte < 9 or 13 < byte < 32 for byte in start)
 
 
-def has_images(folder: Path) -> bool:
-    """True if an image lies in the folder or below it."""
+def has_images(folder: Path, folders=subfolders) -> bool:
+    """True if an image lies in the folder or below it. ``folders``: ``subfolders``, or one that remembers its answers."""
     if holds_images(folder):
         return True
-    return any(has_images(folder / name) for name in subfolders(folder) if not (folder / name).is_symlink())
+    inner = (folder / name for name in folders(folder))
+    return any(has_images(path, folders) for path in inner if not path.is_symlink())

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from numnet.data import names as class_names
@@ -71,18 +72,19 @@ def role(name: str) -> str | None:
 def from_folders(folder: Path, training: bool = True) -> Listing:
     """The listing of a folder of folders. ``training``: training images of every class must be there. NumnetError."""
     said = []
-    place = _unwrap(folder)
+    folders = cache(subfolders)  # asked for one folder several times; every answer opens all folders in it
+    place = _unwrap(folder, folders)
     if place != folder:
         said.append(f"{folder}: taken from {place}, the only folder in it")
-    places = _places(place, training, said)
+    places = _places(place, training, said, folders)
     home = "train" if "train" in places else next(iter(places))
     classes = [name for name, _ in places[home]]
     if training and len(classes) < 2:
         came = f"only one class folder, {classes[0]}" if classes else "no class folders"
-        raise NumnetError(f"{_home(place, places)}: {came}; {_inner(place)}{EXPECTED}")
+        raise NumnetError(f"{_home(place, places)}: {came}; {_inner(place, folders)}{EXPECTED}")
     if not classes:
         raise NumnetError(
-            f"{place}: no class folders; {_inner(place)}{EXPECTED} (`numnet predict` takes images without classes)"
+            f"{place}: no class folders; {_inner(place, folders)}{EXPECTED} (`numnet predict` takes images without classes)"
         )
     if home != "train":
         for part in places:
@@ -91,7 +93,7 @@ def from_folders(folder: Path, training: bool = True) -> Listing:
     listing = Listing(folder, classes, {}, set(places) == {"train"}, said)
     hidden, again = Counter(), 0
     for parent in {path.parent for entries in places.values() for _, path in entries}:
-        hidden += hidden_images(parent)
+        hidden += hidden_images(parent, set(folders(parent)))
     for part, entries in places.items():
         spellings = [name for name, _ in entries]
         labels = class_names.match(spellings, classes)
@@ -132,19 +134,19 @@ def _instead(found) -> str:
     return f" (it holds {kinds(found.others)}, which cannot be read)" if found.others else ""
 
 
-def _inner(place) -> str:
+def _inner(place, folders) -> str:
     """A hint at a folder one level down that looks like the data set."""
-    inner = [name for name in subfolders(place) if len(subfolders(place / name)) > 1]
+    inner = [name for name in folders(place) if len(folders(place / name)) > 1]
     return f"did you mean {place / inner[0]}? " if len(inner) == 1 else ""
 
 
-def _unwrap(folder: Path, part=None) -> Path:
+def _unwrap(folder: Path, folders, part=None) -> Path:
     """The folder itself, or the one folder in it that an archive's name or a word like "images" adds around a data set."""
     while True:
-        inner = subfolders(folder)
+        inner = folders(folder)
         if len(inner) != 1 or holds_images(folder):
             return folder
-        name, deeper = inner[0], subfolders(folder / inner[0])
+        name, deeper = inner[0], folders(folder / inner[0])
         letters = "".join(c for c in name.casefold() if c.isalpha())
         same = letters == "".join(c for c in folder.name.casefold() if c.isalpha())
         if part is not None:
@@ -161,25 +163,27 @@ def _unwrap(folder: Path, part=None) -> Path:
 # ----------------------------------------------------------------------------------------- splits or classes
 
 
-def _places(folder, training, said) -> dict:
-    """part -> [(class, its folder), …]."""
-    names = subfolders(folder)
+def _places(folder, training, said, folders) -> dict:
+    """part -> [(class, its folder), …]. ``folders``: ``subfolders`` with a memory."""
+    names = folders(folder)
     roles = {name: role(name) for name in names if role(name)}
     if not roles:
-        return _turned(folder, names, said) or {"train": _classes(folder, said)}
-    inside = {name: _unwrap(folder / name, roles[name]) for name in roles}
+        return _turned(folder, names, said, folders) or {"train": _classes(folder, said, folders)}
+    inside = {name: _unwrap(folder / name, folders, roles[name]) for name in roles}
     labelled = [
-        name for name in roles if any(has_images(inside[name] / sub) for sub in subfolders(inside[name]))
+        name
+        for name in roles
+        if any(has_images(inside[name] / sub, folders) for sub in folders(inside[name]))
     ]
-    flat = [name for name in roles if name not in labelled and has_images(folder / name)]
-    others = [name for name in names if name not in roles and has_images(folder / name)]
+    flat = [name for name in roles if name not in labelled and has_images(folder / name, folders)]
+    others = [name for name in names if name not in roles and has_images(folder / name, folders)]
     trains = [name for name in labelled if roles[name] == "train"]
     if not labelled and others and not _unclear(roles, flat, others):
-        return {"train": _classes(folder, said)}  # {valid, invalid}, {train, bus, car}
+        return {"train": _classes(folder, said, folders)}  # {valid, invalid}, {train, bus, car}
     if not labelled and not flat and not others:
         if training and "train" in roles.values():
             empty = next(name for name in roles if roles[name] == "train")
-            return {"train": _classes(inside[empty], said)}
+            return {"train": _classes(inside[empty], said, folders)}
         return {"train": []}
     _ask(folder, training, roles, labelled, flat, others, trains)
     places = {}
@@ -192,7 +196,7 @@ def _places(folder, training, said) -> dict:
             raise NumnetError(
                 f"{folder}: {' and '.join(twice)} are both {roles[name]} folders by their names; expected one of them"
             )
-        places[roles[name]] = _classes(inside[name], said)
+        places[roles[name]] = _classes(inside[name], said, folders)
     for name in flat:
         count = len(images_below(folder / name).images)
         said.append(f"{folder / name}: not used: {counted(count, 'image')} without class folders")
@@ -248,20 +252,22 @@ def _beside(others) -> str:
     return f", next to {listed(others)}" if others else ""
 
 
-def _classes(folder: Path, said) -> list:
-    names = subfolders(folder)
+def _classes(folder: Path, said, folders) -> list:
+    names = folders(folder)
     if names and holds_images(folder):
         loose = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
         said.append(
             f"{folder}: not used: {counted(loose, 'image')} next to the class folders, without a class"
         )
-    _ask_about_folds(folder, names, said)
+    _ask_about_folds(folder, names, said, folders)
     return [(name, folder / name) for name in names]
 
 
-def _ask_about_folds(folder, names, said) -> None:
+def _ask_about_folds(folder, names, said, folders) -> None:
     """NumnetError for fold1, fold2 …; a line for other folders that all hold the same folders: those may be the classes."""
-    inner = [[sub for sub in subfolders(folder / name) if has_images(folder / name / sub)] for name in names]
+    inner = [
+        [sub for sub in folders(folder / name) if has_images(folder / name / sub, folders)] for name in names
+    ]
     common = sorted(set(inner[0]).intersection(*inner[1:])) if len(names) > 1 else []
     if len(common) < 2:
         return
@@ -271,9 +277,9 @@ def _ask_about_folds(folder, names, said) -> None:
     said.append(f"{words}: {names[0]} … are taken for the classes")
 
 
-def _turned(folder, names, said) -> dict | None:
+def _turned(folder, names, said, folders) -> dict | None:
     """The places of CLASS/train, CLASS/test; None if the class folders hold no splits."""
-    inner = {name: {sub: role(sub) for sub in subfolders(folder / name)} for name in names}
+    inner = {name: {sub: role(sub) for sub in folders(folder / name)} for name in names}
     split = [name for name in names if "train" in inner[name].values()]
     if not split:
         return None
