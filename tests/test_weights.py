@@ -325,6 +325,28 @@ def test_export_says_in_one_line_what_pytorch_would_compute_otherwise(tmp_path, 
     assert main(["export", str(file), str(out), "--layout", "numnet"]) == 0 and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("model", ["mobilenet_v3_large", "mobilenet_v3_small"])
+def test_timm_s_module_of_tensorflow_s_conventions_is_told_from_its_other_one(model, tmp_path, capsys):
+    """The two have the same tensors; a net as Keras trains it, or imported from a tf_ file, is the second one's."""
+    file, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"
+    half = {"padding": "same", "bn_eps": 1e-3, "activation": "relu6"}  # nearer to tf_, and not alike
+    for options, departs, said in (
+        ({"padding": "same", "bn_eps": 1e-3}, [], "timm's module with tf_ before its name computes as this"),
+        ({"padding": "symmetric", "bn_eps": 1e-5}, [], None),
+        ({"padding": "same", "bn_eps": 1e-5}, ["padding"], f"timm's own {model} takes these tensors, but"),
+        (half, ["activations"], f"timm's own tf_ module for {model} takes these tensors, but computes"),
+    ):
+        net = random_net(model, width=0.5, **options)
+        assert departures(net, "timm") == departs
+        net.save(file)
+        assert main(["export", str(file), str(out), "--layout", "timm"]) == 0
+        err = capsys.readouterr().err
+        if said is None:
+            assert err == ""
+        else:
+            assert err.startswith(f"numnet: {said}") and err.count("\n") == 1
+
+
 def test_a_net_that_neither_layout_has(tmp_path):
     net = random_net("plain_3x3")
     for layout in (None, "timm"):

@@ -195,7 +195,7 @@ def export_arguments(parser):
 def export(arguments):
     from numnet import weights
     from numnet.training.state import BEST, read_result
-    from numnet.weights.torch import departures, layout_for
+    from numnet.weights.torch import layout_for, nearest
 
     file = Path(arguments.file)
     require_writable(file, (".onnx", ".safetensors"))
@@ -229,12 +229,18 @@ def export(arguments):
     if not onnx:
         layout = layout_for(net, arguments.layout)
         weights.export_torch(net, file, layout)
-        other = departures(net, layout)
-        if other:
+        tensorflow, other = nearest(net, layout)
+        if tensorflow and not other:
             tell(
-                f"{layout}'s own {net.config['model']} takes these tensors, but computes otherwise: "
-                f"{', '.join(other)}. Export .onnx, or train a net with the module's own settings (for most nets "
-                "--padding symmetric --variant torch); numnet reads the file as it is"
+                f"timm's module with tf_ before its name computes as this {net.config['model']} does; the one without takes "
+                "these tensors, too, but computes otherwise"
+            )
+        elif other:
+            own = f"{layout}'s own {'tf_ module for ' * tensorflow}{net.config['model']}"
+            tell(
+                f"{own} takes these tensors, but computes otherwise: {', '.join(other)}. Export .onnx, or train a net "
+                "with the module's own settings (for most nets --padding symmetric --variant torch); numnet reads the "
+                "file as it is"
             )
         return
     if arguments.softmax and not net.classes:

@@ -508,8 +508,30 @@ def layout_for(net, layout=None) -> str:
 
 def departures(net, layout) -> list[str]:
     """What the layout's own module computes otherwise than this net, though every tensor fits; a text each."""
-    model, config = net.config["model"], net.config
+    return nearest(net, layout)[1]
+
+
+def nearest(net, layout) -> tuple[bool, list[str]]:
+    """(whether it is timm's ``tf_`` module that computes most like this net, that module's ``departures``).
+
+    timm has V3 twice, with the same tensors: as PyTorch computes it, and as TensorFlow does, ``tf_`` before its name.
+    """
+    model = net.config["model"]
     options = next(c.options for c in candidates() if (c.layout, c.model) == (layout, model))
+    if layout == "timm" and model in V3 and net.config.get("variant", "keras") == "keras":
+        # timm's channels at widths other than 1, with which block1 has no skip at 0.5
+        options = {**options, "variant": "keras"}
+    found = _departures(net, options)
+    if layout == "timm" and model in V3:
+        tensorflow = _departures(net, {**options, **published.TENSORFLOW})
+        if len(tensorflow) < len(found):
+            return True, tensorflow
+    return False, found
+
+
+def _departures(net, options) -> list[str]:
+    """``departures`` from a module with these options of ``numnet.build``."""
+    model, config = net.config["model"], net.config
     tensors = {key: value for key, value in config.items() if key not in UNTOLD}
     theirs = dict(describe(model, **{**tensors, **options}).walk())
     found = {}
