@@ -92,6 +92,19 @@ def test_a_pattern_of_folders_means_the_images_in_them_each_once(here):
         assert [row["top"] for row in seen(pattern)] == [row["top"] for row in wanted], pattern
 
 
+def test_a_pattern_says_once_what_is_left_out(here, tmp_path):
+    """As its folder does, though ** finds each file and every folder on the way to it."""
+    inner = tmp_path / "all" / "some" / "few"
+    shutil.copytree("photos/test/red", inner)
+    shutil.copytree("photos/test/red", inner / "thumbs")
+    (inner / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    wanted = numnet("predict", "net.safetensors", tmp_path / "all", "--json")
+    assert wanted[0] == 0 and wanted[2].count("1 .heic") == wanted[2].count("2 thumbs") == 1
+    code, out, err = numnet("predict", "net.safetensors", tmp_path / "all" / "**", "--json")
+    assert (code, json.loads(out)) == (0, json.loads(wanted[1]))
+    assert err.replace(f"{os.sep}:", ":") == wanted[2]
+
+
 def test_a_checkpoint_without_its_ending_is_one(here):
     wanted = seen("photos/test/red/0.png")
     for name in ("net", "net.v2"):

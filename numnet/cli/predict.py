@@ -206,9 +206,14 @@ def _images(arguments, list_file, checkpoint) -> list[str]:
             matching = sorted(glob.glob(argument, recursive=True))
             if not matching:
                 raise NumnetError(f"{argument}: no file has such a name")
-            inside = {}  # by its plain path: ** finds an image and the folders around it
+            inside, walked = {}, set()  # plain paths: that of a folder sorts before what is in it
             for path in matching:
-                for image in _images_in(path, named=False) if os.path.isdir(path) else [path]:
+                plain = Path(os.path.normpath(path))
+                if not walked.isdisjoint(plain.parents):
+                    continue  # ** finds an image and all the folders around it
+                if os.path.isdir(path):
+                    walked.add(plain)
+                for image in _images_in(path, named=False) if plain in walked else [path]:
                     inside.setdefault(os.path.normpath(image), image)
             if not inside:
                 raise NumnetError(f"{argument}: only folders without images have such a name")
