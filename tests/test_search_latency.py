@@ -252,6 +252,30 @@ def test_times_of_two_machines_are_not_merged(tmp_path, key):
     assert path.read_bytes() == before
 
 
+def test_saving_again_works_out_only_what_another_process_has_measured(tmp_path, few, monkeypatch):
+    """A table is saved after every few of hundreds of nets."""
+    path, lines, described = tmp_path / "table.json", carriers(few, **OPTIONS)[:3], []
+    times = {line: made_up(numnet.describe(line, **OPTIONS)) for line in lines}
+    one, two = Table.here(), Table.here()
+
+    def noted(line, **options):
+        described.append(line)
+        return numnet.describe(line, **options)
+
+    monkeypatch.setattr(latency, "describe", noted)
+    for table, line in ((one, lines[0]), (one, lines[1]), (two, lines[2])):
+        table.note(line, OPTIONS, "infer-1", *times[line])
+        save(table, path)
+    described.clear()
+    save(one, path)
+    assert described == [lines[2]]
+    described.clear()
+    monkeypatch.setattr(Table, "read", None)  # whoever calls it fails: the file is as it was written
+    one.note(lines[0], OPTIONS, "infer-1", *times[lines[0]])
+    save(one, path)
+    assert described == [] and json.loads(path.read_text())["nets"] == one.runs and len(one.runs) == 3
+
+
 @pytest.mark.skipif(cli.fcntl is None, reason="Windows locks no folders")
 def test_who_saves_waits_for_another_that_is_saving(tmp_path, few, monkeypatch):
     """The second one would read the table before the first has written it, and then take away what that wrote."""

@@ -160,8 +160,8 @@ def require_place(path) -> None:
 def save(table, path) -> None:
     """Write the table, with what another process has written there in the meantime."""
     with _alone(path.parent):
-        if path.exists():
-            there = type(table).read(path)
+        if path.exists() and not table.wrote(path):
+            there = type(table).read(path, known=table)
             _require_machine(path, there, table)
             for run in there.runs:
                 table.note(run["net"], run["options"], run["mode"], run["layers"], run["whole"])

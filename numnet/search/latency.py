@@ -78,6 +78,7 @@ class Table:
     def __init__(self, machine, runs=()):
         self.machine, self.runs = machine, list(runs)
         self._blocks, self._beyond, self._words = {}, {}, {}  # what has been worked out, by mode or by net
+        self._written = None  # the bytes that ``write`` wrote last
 
     @classmethod
     def here(cls, threads: int | None = None) -> "Table":
@@ -93,13 +94,18 @@ class Table:
         )
 
     @classmethod
-    def read(cls, path) -> "Table":
-        """The table in a file. NumnetError for one that is missing, damaged or something else."""
+    def read(cls, path, known: "Table | None" = None) -> "Table":
+        """The table in a file. NumnetError for one that is missing, damaged or something else.
+
+        ``known``: a table with many of the same nets; what it has worked out of them is not worked out once more.
+        """
         content = checkpoint.read_json(path, f"{path}: no such table; `numnet latency` makes one")
         try:
             if content["format"] != FORMAT or not isinstance(content["machine"], dict):
                 raise ValueError
             table = cls(content["machine"], content["nets"])
+            if known is not None:
+                table._words = known._words
             for mode in {run["mode"] for run in table.runs}:
                 mode_of(mode)
                 times = [*table.blocks(mode).values(), *(run["whole"] for run in table.only(mode).runs)]
@@ -130,7 +136,15 @@ class Table:
         nets = listed(f"  {text(run)}" for run in self.runs)
         head = f'"format": {FORMAT},\n"machine": {text(self.machine)}'
         content = f'{{{head},\n"blocks": {{\n{listed(blocks)}\n}},\n"nets": [\n{nets}\n]}}\n'
-        checkpoint.replace(Path(path), content.encode())
+        self._written = content.encode()
+        checkpoint.replace(Path(path), self._written)
+
+    def wrote(self, path) -> bool:
+        """True if the file is what this table has written last: nobody else has written there since."""
+        try:
+            return self._written is not None and Path(path).read_bytes() == self._written
+        except OSError:
+            return False
 
     @property
     def modes(self) -> list[str]:
