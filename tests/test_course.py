@@ -257,6 +257,12 @@ def test_who_handed_in_what(tmp_path):
     assert {name: len(paths) for name, paths in found.items()} == {"mia": 2}
 
 
+def test_a_student_s_folder_may_begin_with_an_underscore(tmp_path):
+    for name in ("_anna", "__MACOSX", ".cache", "__pycache__"):
+        hand_in({}, tmp_path / name / "01.ipynb")
+    assert list(grading.submissions(tmp_path)) == ["_anna"]
+
+
 def test_the_checkouts_own_notebook_handed_in_is_said(tmp_path, small_course):
     hand_in(exercises.read(small_course / "01_ten.ipynb"), tmp_path / "class" / "anna" / "01_ten.ipynb")
     code, _, err = numnet("course", "grade", tmp_path / "class", "--notebooks", small_course)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from numnet.course.exercises import read, source
 from numnet.course.versions import KEY, version
+from numnet.data.files import HIDDEN
 from numnet.errors import NumnetError
 from numnet.lessons.check import OPEN, WRONG
 
@@ -31,13 +32,14 @@ def submissions(place) -> dict[str, list[Path]]:
 
     Notebooks in the folder itself are one student's, with the folder's name; those in each folder in it, however
     deep, are one student's, with that folder's name (nbgrader's ``submitted`` is such a folder). A folder without any is a
-    student who handed in nothing that can be graded: an empty list. Raises NumnetError if there is no notebook at all.
+    student who handed in nothing that can be graded: an empty list. Hidden folders and those that a system makes, such
+    as __MACOSX, are nobody's. Raises NumnetError if there is no notebook at all.
     """
     place = Path(place)
     if not place.is_dir():
         raise NumnetError(f"{place}: expected a folder with notebooks, or with a folder for each student")
     own, found = sorted(place.glob("*.ipynb")), {}
-    for inner in sorted(path for path in place.iterdir() if path.is_dir() and path.name[0] not in "._"):
+    for inner in sorted(path for path in place.iterdir() if path.is_dir() and not _is_nobodys(path.name)):
         found[inner.name] = sorted(p for p in inner.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
     if own:  # folders without a notebook are then what stands beside it: pictures, data
         found = {name: paths for name, paths in found.items() if paths}
@@ -46,6 +48,10 @@ def submissions(place) -> dict[str, list[Path]]:
     if not any(found.values()):
         raise NumnetError(f"{place}: no notebook (.ipynb) here or in the folders in it")
     return found
+
+
+def _is_nobodys(name) -> bool:
+    return name.startswith(".") or name.casefold() in HIDDEN
 
 
 def which(path, known) -> str:
