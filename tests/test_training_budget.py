@@ -80,6 +80,27 @@ def test_little_time_shortens_the_shortest_recipe(costs):
         budget.choose("cifar10", 9.0)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"model": {"skip": False}},
+        {"model": {"separable": False}},
+        {"model": {"kernel": 5}},
+        {"freeze": "block2"},
+    ],
+    ids=str,
+)
+def test_a_recipe_whose_net_lacks_what_is_asked_for_is_passed_over(costs, flags):
+    """The user named no such net; what the first one lacks is an error."""
+    first, plain, third, *_ = budget.LADDER["cifar10"]
+    name, epochs, _ = budget.choose("cifar10", 30.0 * recipes.load("cifar10")["epochs"], flags=flags)
+    assert (name, epochs) == (third, recipes.load(third)["epochs"])
+    assert costs[:2] == [first, third] and plain not in costs
+    costs.clear()
+    budget.choose("cifar10", 1e6, flags={"model": {"width": 0.5}})
+    assert costs[:2] == [first, plain]
+
+
 def test_a_named_recipe_or_model_is_kept(costs):
     assert budget.choose("cifar10", 65.0, recipe="cifar10")[:2] == ("cifar10", 2)
     assert costs == ["cifar10"]

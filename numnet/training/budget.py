@@ -18,7 +18,7 @@ import numpy as np
 from numnet import ahead
 from numnet import data as datasets
 from numnet.errors import NumnetError
-from numnet.models import build
+from numnet.models import build, describe
 from numnet.training import recipes, rehearsal
 from numnet.training.console import Compiling
 from numnet.training.loop import Run
@@ -52,7 +52,8 @@ def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=Tru
     """(recipe, epochs, what was measured as a line) for ``budget`` seconds. Arguments as of ``run.train``.
 
     recipe: of the user's choice, or None; then CIFAR-10's are tried from the shortest up, unless ``flags`` name a model or
-    ``start`` is a net. Raises NumnetError where not even one epoch fits.
+    ``start`` is a net; of these, recipes whose net lacks what ``flags`` ask for are passed over. Raises NumnetError where
+    not even one epoch fits.
     """
     names = [recipe]
     if recipe is None and start is None and "model" not in (flags or {}).get("model", {}):
@@ -64,6 +65,8 @@ def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=Tru
             raise NumnetError("--budget: times a training in floats; expected --epochs for one in eight bits")
         if merged.get("exact"):
             raise NumnetError("--budget: times the steps of one process; expected no --exact, or --epochs")
+        if chosen is not None and not _suits(merged):
+            continue
         cost = measure(dataset, merged, progress, reading or {})
         epochs = fitting(merged, cost, budget)
         own = merged.get("epochs", 1)
@@ -79,6 +82,17 @@ def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=Tru
         )
     called = name or recipes.default(str(dataset))
     return name, epochs, f"{epochs} epoch{'s' * (epochs > 1)} of the recipe {called}: an epoch takes {each}"
+
+
+def _suits(merged) -> bool:
+    """True if a recipe's net has the options and the block that are asked for."""
+    try:
+        net = describe(**{"classes": 10, **merged["model"]})
+        if merged.get("freeze") is not None:
+            net.freeze(merged["freeze"])
+    except NumnetError:
+        return False
+    return True
 
 
 def longest(cost) -> float:
