@@ -141,6 +141,27 @@ def test_a_batch_is_timed_in_the_parts_that_it_is_trained_in(monkeypatch):
     assert set(seen) == {10} and len(seen) > 5 * budget.STEPS and cost[6] > 0
 
 
+@pytest.mark.parametrize("sides", [[24, 16], (16, 24)])
+def test_images_that_are_not_square(tmp_path, monkeypatch, sides):
+    """Measured for real but for the steps: as many epochs as fit, with both sides named."""
+    write_images(tmp_path / "photos")
+    monkeypatch.setattr(budget, "_step_seconds", lambda *_: 2.5)
+    monkeypatch.setattr(budget, "_predict_seconds", lambda *_: 0.0)
+    flags = {
+        "model": {"width": 0.125, "resolution": sides, "shallow": True},
+        "batch_size": 32,
+        "validation": 6,
+    }
+    _, epochs, line = budget.choose(tmp_path / "photos", 26, flags=flags, progress=False)
+    assert epochs == 10 and line.endswith(f": an epoch takes 2.5 s at {sides[0]}×{sides[1]}")
+    with pytest.raises(NumnetError, match=f"an epoch takes 2.5 s at {sides[0]}×{sides[1]} on this machine"):
+        budget.choose(tmp_path / "photos", 2, flags=flags, progress=False)
+    with pytest.raises(
+        NumnetError, match=r"^progressive: is for square images, this net takes .*; expected none"
+    ):
+        budget.choose(tmp_path / "photos", 26, flags={**flags, "progressive": [[0.625, 0.5]]}, progress=False)
+
+
 def test_the_epochs_stand_in_the_run(tmp_path, monkeypatch):
     """Timed for real, on a tiny net; the run and its resuming know the epochs, and nothing is timed again."""
     write_images(tmp_path / "photos")

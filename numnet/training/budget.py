@@ -71,11 +71,13 @@ def choose(dataset, budget, *, recipe=None, flags=None, start=None, progress=Tru
         epochs = fitting(merged, cost, budget)
         own = merged.get("epochs", 1)
         if chosen is None or epochs >= ENOUGH * own:
-            chosen = name, epochs, cost
+            chosen = name, epochs, cost, merged["model"]["resolution"]
         if epochs < ENOUGH * own:
             break
-    name, epochs, cost = chosen
-    each = ", ".join(f"{cost[side]:.1f} s at {side}×{side}" for side in cost if side)
+    name, epochs, cost, own = chosen
+    # Only square images have smaller sides beside their own
+    wide = {own[0]: own[1]} if isinstance(own, (list, tuple)) else {}
+    each = ", ".join(f"{cost[side]:.1f} s at {side}×{wide.get(side, side)}" for side in cost if side)
     if epochs == 0:
         raise NumnetError(
             f"--budget: an epoch takes {each} on this machine; expected at least {longest(cost):.0f}s"
@@ -102,7 +104,7 @@ def longest(cost) -> float:
 
 def fitting(merged, cost, budget) -> int:
     """The largest number of epochs that take at most ``budget`` seconds. ``cost``: what ``measure`` returns."""
-    full, stages = merged["model"]["resolution"], merged.get("progressive") or ()
+    full, stages = max(cost), merged.get("progressive") or ()
     few, many = 0, MOST  # the number lies between: halve the distance until they meet
     while few < many:
         middle = (few + many + 1) // 2

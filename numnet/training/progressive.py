@@ -7,6 +7,7 @@ convolutions takes images of any side with the same weights, so only ``net.resiz
 from contextlib import contextmanager
 
 from numnet.data.split import ResizedSplit, in_memory
+from numnet.errors import NumnetError
 
 
 def sides_of(epochs, stages, full) -> list[int]:
@@ -21,6 +22,11 @@ def sides_of(epochs, stages, full) -> list[int]:
 
 def possible_sides(settings, net) -> list[int]:
     """``sides_of`` for a training's settings. Raises NumnetError for a side that the net cannot take."""
+    own = net.input_shape[:2]
+    if settings["progressive"] and len(set(own)) > 1:
+        raise NumnetError(
+            f"progressive: is for square images, this net takes {'×'.join(map(str, own))}; expected none (--progressive none)"
+        )
     sides = sides_of(settings["epochs"], settings["progressive"] or (), net.input_shape[0])
     for side in dict.fromkeys(sides):
         with at_side(net, side):  # refused before the first step, not in the middle
