@@ -343,10 +343,10 @@ def test_images_that_are_gone_and_fewer_than_classes(photos, monkeypatch):
     os.rename("photos", "moved")
     code, out, err = numnet("search", "--resume", "one", "--quiet")
     assert code == 2 and not out and err.count("\n") == 1
-    assert (
-        "photos: the folder of this search's images is missing; if it was moved, write its new place into"
-        in err
-    )
+    assert "photos: the folder of this search's images is missing; give its new place with --data DIR" in err
+    code, out, err = numnet("search", "--resume", "one", "--quiet", "--data", "moved")
+    assert code == 0, err
+    assert f"numnet train {os.path.abspath('moved')} --model" in out
 
 
 def test_a_table_of_another_machine_that_lacks_blocks_says_how_to_measure_them(photos, small):

@@ -107,7 +107,9 @@ def search_arguments(parser):
         "--resume", metavar="DIR", help="go on with a search that was stopped; its plan stays"
     )
     add("--out", "folder of this search (searches/DATASET-NUMBER)", metavar="DIR")
-    add("--data", "where CIFAR-10 lies", metavar="DIR")
+    add(
+        "--data", "where CIFAR-10 lies; with --resume: the new place of images that have moved", metavar="DIR"
+    )
     add(
         "--method",
         "how nets are chosen (evolution)",
@@ -148,7 +150,7 @@ def search_arguments(parser):
     parser.add_argument("--json", action="store_true", help="the result as JSON")
 
 
-FREE = ("resume", "threads", "quiet", "json", "dataset")  # what may stand beside --resume
+FREE = ("resume", "threads", "quiet", "json", "dataset", "data")  # what may stand beside --resume
 
 
 def search(arguments):
@@ -163,7 +165,7 @@ def search(arguments):
                 what = f"data set {value!r}" if name == "dataset" else "--" + name.replace("_", "-")
                 raise NumnetError(f"--resume goes on with the search's own plan: expected no {what}")
         folder, proxy = Path(arguments.resume), None
-    plan, _ = run.read(folder)
+    plan = moved(run.read(folder)[0], vars(arguments).get("data") if proxy is None else None)
     done = log.read_nets(folder)
     if len(done) >= plan["nets"]:
         say(f"{folder}: this search is finished; nothing is left to do")
@@ -171,13 +173,24 @@ def search(arguments):
         try:
             history = run.go(
                 folder,
-                make=run.Proxy if proxy is None else lambda plan: proxy,
+                make=lambda _: proxy or run.Proxy(plan),
                 tell=lambda record, history: bar.advance(_best_so_far(history)),
             )
         except (KeyboardInterrupt, SystemExit):
             say(f"stopped; to go on:\nnumnet search --resume {shlex.quote(str(folder))}")
             raise
     _report(arguments, folder, plan, history)
+
+
+def moved(plan, place) -> dict:
+    """The plan with its images at ``place``, if they have moved. That they are the same ones is seen by their fingerprint."""
+    from numnet.search import run
+
+    if place is None:
+        return plan
+    if plan["dataset"] == "shapes":
+        raise NumnetError("--data: the built-in shapes are in no file; expected no --data")
+    return {**plan, "data_dir" if plan["dataset"] in run.IMAGES else "dataset": str(Path(place).absolute())}
 
 
 def _best_so_far(history) -> str:

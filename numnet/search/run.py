@@ -145,8 +145,7 @@ class Proxy:
         else:
             if plan["dataset"] not in datasets.BUILT_IN and not Path(plan["dataset"]).exists():
                 raise NumnetError(
-                    f"{plan['dataset']}: the folder of this search's images is missing; if it was moved, write its new "
-                    f"place into the search's {PLAN}"
+                    f"{plan['dataset']}: the folder of this search's images is missing; give its new place with --data DIR"
                 )
             where = {} if plan["data_dir"] is None else {"data_dir": plan["data_dir"]}
             data = datasets.load(plan["dataset"], resolution=proxy["side"], **where)
