@@ -154,9 +154,23 @@ def test_a_net_behind_the_images_is_named(here, tmp_path, name):
                     "as the first argument\n"
                 )
             )
-    # A net that lies beside photographs may be shown them.
-    results = json.loads(works("predict", run / f"{name}.safetensors", run, "--json"))
-    assert [row["top"] for row in results] == [row["top"] for row in seen(image)]
+
+
+def test_a_net_beside_photographs_is_passed_over(here, tmp_path):
+    """Whoever keeps them together names both by one pattern, which the shell may have expanded."""
+    net, image = tmp_path / "best.safetensors", "photos/test/red/0.png"
+    shutil.copy("net.safetensors", net)
+    for name in "ab":
+        shutil.copy(image, tmp_path / f"{name}.png")
+    ways = [
+        [net, tmp_path],
+        ["net.safetensors", tmp_path],
+        [net, tmp_path / "*"],
+        [net, *sorted(tmp_path.iterdir())],
+    ]
+    for way in ways:
+        results = json.loads(works("predict", *way, "--json"))
+        assert [row["top"][0]["label"] for row in results] == [seen(image)[0]["top"][0]["label"]] * 2, way
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names that are no text")

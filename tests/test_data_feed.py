@@ -193,8 +193,9 @@ def test_images_that_cannot_be_held_back(count):
         (
             IMAGES,
             ["ant", "bee"] * 25,
-            r"labels: expected whole numbers .*; np.unique\(texts, return_inverse=True\)",
+            r"labels: expected whole numbers .*\(of texts, np.unique\(texts, return_inverse=True\)",
         ),
+        (IMAGES[:1], 0, r"labels: expected 1, one an image, got shape \(\)"),
         (IMAGES, [None, *range(49)], "labels: expected whole numbers from 0 on"),
         (IMAGES, [[0, 1], *range(49)], "labels: expected whole numbers from 0 on"),
         (IMAGES, np.eye(50, dtype=int), r"labels: expected 50, one an image, got shape \(50, 50\)"),
@@ -257,6 +258,10 @@ def shapes_copy(small):
         (dict(input_scaling={"mean": 0.5, "std": [1] * 3}), "input_scaling: expected three numbers as mean"),
         (dict(input_scaling={"mean": [0] * 3, "std": [1, 1]}), r"three above 0 as std, got .*\[1, 1\]"),
         (dict(input_scaling={"mean": [0] * 3, "std": [1, 0, 1]}), r"three above 0 as std, got .*\[1, 0, 1\]"),
+        (dict(input_scaling={"mean": [0.5, np.nan, 0], "std": [1] * 3}), "expected three numbers as mean"),
+        (dict(input_scaling={"mean": [0] * 3, "std": [1, np.inf, 1]}), "three above 0 as std"),
+        (dict(input_scaling={"mean": list("abc"), "std": [1] * 3}), "expected three numbers as mean, .*'b'"),
+        (dict(input_scaling={"mean": [[0], [0, 1], [1]], "std": [1] * 3}), "expected three numbers as mean"),
     ],
 )
 def test_wrong_arguments_of_load(monkeypatch, wrong, says):

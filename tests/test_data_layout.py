@@ -211,6 +211,7 @@ def test_hidden_folders(tmp_path, capsys):
 def a_run(folder, file="last.safetensors"):
     """What a training leaves behind, with a picture of its curves."""
     photos(folder, 1)
+    (folder / "0.png").rename(folder / "curves.png")
     (folder / file).touch()
 
 
@@ -255,6 +256,24 @@ def test_one_file_tells_a_run_wherever_it_stands_in_the_listing(tmp_path, file, 
     assert files.subfolders(tmp_path) == ["ant", "bee"]
     monkeypatch.undo()
     assert load(tmp_path).classes == ["ant", "bee"]
+
+
+@pytest.mark.parametrize("place", ["", "train", "train/ant"])
+def test_a_net_beside_photographs_makes_them_no_run(tmp_path, place):
+    """People keep a best.safetensors where they use it."""
+    make(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in ("ant", "bee")))
+    (tmp_path / place / "best.safetensors").touch()
+    read = load(tmp_path)
+    assert read.classes == ["ant", "bee"] and len(read.train) == len(read.test) == 6
+
+
+def test_a_deep_folder_without_images_is_opened_once_a_level(tmp_path, monkeypatch):
+    """A class may hold a copy of a program with its libraries."""
+    (tmp_path / "deep" / "/".join("abcdefghijkl")).mkdir(parents=True)
+    opened, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: opened.append(os.fspath(folder)) or scan(folder))
+    assert not files.is_hidden(tmp_path / "deep")
+    assert len(opened) <= 3 * 13
 
 
 def test_a_listing_opens_a_class_folder_three_times(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -184,6 +185,14 @@ def test_without_a_home_and_beside_a_package_that_is_read_only(copy):
 def test_the_cache_lies_where_the_user_keeps_caches(copy):
     xdg = copy.folder / "xdg"
     assert copy.where(XDG_CACHE_HOME=xdg, NUMNET_CACHE=None).parent == xdg / "numnet" / "kernels"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the rule of Linux")
+@pytest.mark.parametrize("odd", ["here", "~/there", "~nobody-of-this-name/c", " "])
+def test_a_cache_that_is_no_absolute_place_is_passed_over(copy, odd):
+    """As platformdirs does, which chooses the folder of downloads."""
+    found = copy.where(XDG_CACHE_HOME=odd, HOME=copy.folder, NUMNET_CACHE=None)
+    assert found.parent == copy.folder / ".cache" / "numnet" / "kernels"
 
 
 def test_without_any_folder_kernels_are_compiled_and_not_kept(copy):

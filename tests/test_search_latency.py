@@ -303,6 +303,10 @@ def test_a_folder_that_stays_locked_or_that_nobody_can_lock_is_written_to(tmp_pa
     monkeypatch.setattr(cli, "PATIENCE", 2)
     with cli._alone(tmp_path):
         save(Table.here(), tmp_path / "one.json")
+        turns = []
+        monkeypatch.setattr(cli.time, "sleep", turns.append)
+        save(Table.here(), tmp_path / "one.json")
+        assert len(turns) == 1, "this process has waited once"
     monkeypatch.setattr(cli.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(95, "no locks")))
     save(Table.here(), tmp_path / "two.json")
     assert Table.read(tmp_path / "one.json").runs == Table.read(tmp_path / "two.json").runs == []

@@ -223,20 +223,22 @@ def test_the_net_is_what_its_training_made_of_it(tmp_path):
         assert document["input"] == data.scaling and document["recipe"] == net.document["recipe"]
 
 
-def test_a_net_that_is_saved_while_it_trains_knows_this_training(tmp_path):
+@pytest.mark.parametrize("moment", ["on_start", "on_step", "on_epoch"])
+def test_a_net_that_is_saved_while_it_trains_knows_this_training(tmp_path, moment):
     """Also one whose training was broken off: not the names and the scaling of what it was loaded from."""
     file, data = tmp_path / "net.safetensors", fakes.make_data()
 
-    class Saves(Callback):
-        def on_epoch(self, run, record):
-            run.net.save(file)
-            raise KeyboardInterrupt
+    def save(run, *_):
+        run.net.save(file)
+        raise KeyboardInterrupt
 
+    saves = Callback()
+    setattr(saves, moment, save)
     net = fakes.make_net()
     net.document, net.class_names = {"untrained": ["logits"], "digest": "old"}, list("wxyz")
     net.scaling = {"mean": [0.5] * 3, "std": [0.5] * 3}
     with pytest.raises(KeyboardInterrupt):
-        run(net=net, data=data, callbacks=[Saves()])
+        run(net=net, data=data, callbacks=[saves])
     document = checkpoint.read_meta(file)
     assert document["classes"] == net.class_names == data.classes and document["input"] == data.scaling
     assert document["dataset"] == "quarters" and not {"untrained", "digest"} & set(document)

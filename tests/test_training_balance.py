@@ -130,6 +130,17 @@ def test_the_weighted_loss_and_its_gradient():
     assert same.loss.mean(logits, some)[0] == pytest.approx(plain.loss.mean(logits, some)[0], rel=1e-12)
 
 
+def test_weights_of_classes_whose_names_are_numbers():
+    """Images in arrays have whatever names their owner gave them."""
+    data = training(None, [0, 1, 1, 2]).data
+    data.classes = [0, 1, 2]
+    by_number, by_text = (
+        Run(fakes.make_net(), data, {"epochs": 1, "class_weights": weights}, progress=False).loss.weights
+        for weights in ({0: 2, 2: 3}, {"0": 2, "2": 3})
+    )
+    assert by_number.tolist() == by_text.tolist() and by_number[0] == 2 * by_number[1]
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -25,6 +25,7 @@ except ImportError:  # Windows, which locks no folders
 
 TURN = 0.05  # seconds that a process waits for another one to save its table,
 PATIENCE = 200  # and how often
+_locked = set()  # folders for which this process has waited in vain: it will not wait that long again
 
 
 def latency_arguments(parser):
@@ -176,12 +177,14 @@ def _alone(folder):
         if fcntl is not None:
             handle = os.open(folder, os.O_RDONLY)
             # Not for ever: somebody may have started us under a lock of this folder.
-            for _ in range(PATIENCE):
+            for _ in range(1 if folder in _locked else PATIENCE):
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     time.sleep(TURN)
+            else:
+                _locked.add(folder)
     except OSError:
         pass  # a file system without locks, a folder that may not be read
     try:

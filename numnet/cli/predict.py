@@ -24,7 +24,7 @@ from numnet.cli.use import (
     trained_net,
 )
 from numnet.data import progress
-from numnet.data.files import has_images, images_below
+from numnet.data.files import has_images, holds_runs, images_below
 from numnet.data.image import SUFFIXES, noted, quiet, read_quietly
 from numnet.data.layout import kinds
 from numnet.data.lists import lines_of
@@ -183,21 +183,26 @@ def _is_run(folder) -> bool:
     return any((Path(folder) / f"{name}.safetensors").exists() for name in ("best", "last"))
 
 
-def _is_net(argument, checkpoint) -> bool:
-    """True for a run or a file of weights; not for the folder where the given checkpoint lies, beside photographs."""
+def _is_net(argument) -> bool:
+    """True for a run, and for a file of weights; not for a folder of photographs in which a net lies, too."""
     if os.path.isdir(argument):
-        home = None if checkpoint is None else os.path.realpath(Path(checkpoint).parent)
-        return _is_run(argument) and os.path.realpath(argument) != home
+        return _is_run(argument) and holds_runs(argument)
     suffix = Path(argument).suffix.lower()
     named = suffix == ".safetensors" or (suffix in ENDINGS and is_foreign(argument))
     return named and os.path.isfile(argument)
+
+
+def _is_same(path, checkpoint) -> bool:
+    return checkpoint is not None and os.path.isfile(path) and os.path.samefile(path, checkpoint)
 
 
 def _images(arguments, list_file, checkpoint) -> list[str]:
     """The image files that the arguments mean: files, folders of them, patterns; and those of a list."""
     found = []
     for argument in arguments:
-        if _is_net(argument, checkpoint):
+        if _is_same(argument, checkpoint):
+            continue  # DIR/* is DIR/best.safetensors, too
+        if _is_net(argument):
             what = "a run or a checkpoint among the images"
             raise NumnetError(f"{argument}: {what}; expected one net, as the first argument")
         if os.path.isdir(argument):
@@ -214,7 +219,8 @@ def _images(arguments, list_file, checkpoint) -> list[str]:
                 if os.path.isdir(path):
                     walked.add(plain)
                 for image in _images_in(path, named=False) if plain in walked else [path]:
-                    inside.setdefault(os.path.normpath(image), image)
+                    if not _is_same(image, checkpoint):
+                        inside.setdefault(os.path.normpath(image), image)
             if not inside:
                 raise NumnetError(f"{argument}: only folders without images have such a name")
             found += inside.values()

@@ -69,17 +69,17 @@ def quantise(arguments):
         raise NumnetError("--by-position: says how --test counts; expected --test beside it")
     net = trained_net(arguments.checkpoint, "quantise")
     require_floats(net, "quantise")
+    if arguments.test and arguments.dataset not in datasets.BUILT_IN:
+        trained = {**(net.document.get("reading") or {}), "digest": net.document.get("digest")}
+        if trained_on_all(arguments.dataset, trained):
+            raise NumnetError(
+                f"--test: the net was trained on all images of {arguments.dataset}; expected a folder with test images, too"
+            )
     scaling = input_scaling(net, arguments)
     data = datasets.load(
         arguments.dataset, data_dir=arguments.data, resolution=net.input_shape[:2], preset=input_preset(net, arguments),
         background=input_background(net, arguments), input_scaling=scaling,
     )  # fmt: skip
-    if arguments.test and arguments.dataset not in datasets.BUILT_IN:
-        trained = {**(net.document.get("reading") or {}), "digest": net.document.get("digest")}
-        if trained_on_all(arguments.dataset, trained):
-            raise NumnetError(
-                f"--test: the net was trained on all images of {data.name}; expected a folder with test images, too"
-            )
     test = _test_images(net, data, arguments.by_position) if arguments.test else None
     found = datasets.batches(
         data.train, batch_size=arguments.images, scaling=scaling, seed=arguments.seed, dtype=net.dtype,

@@ -183,14 +183,22 @@ def search(arguments):
 
 
 def moved(plan, place) -> dict:
-    """The plan with its images at ``place``, if they have moved. That they are the same ones is seen by their fingerprint."""
+    """The plan with its images at ``place``, if they have moved. The proxy compares their fingerprint."""
     from numnet.search import run
 
     if place is None:
         return plan
     if plan["dataset"] == "shapes":
         raise NumnetError("--data: the built-in shapes are in no file; expected no --data")
-    return {**plan, "data_dir" if plan["dataset"] in run.IMAGES else "dataset": str(Path(place).absolute())}
+    if plan["dataset"] in run.IMAGES:
+        return {**plan, "data_dir": str(Path(place).absolute())}
+    if not place or not Path(place).is_dir():
+        raise NumnetError(f"--data: {place}: no such folder, expected the images of {plan['dataset']}")
+    if plan.get("digest") is None:
+        say(
+            "--data: this search's plan has no fingerprint of its images; that these are the same cannot be checked"
+        )
+    return {**plan, "dataset": str(Path(place).absolute())}
 
 
 def _best_so_far(history) -> str:

@@ -88,7 +88,11 @@ def load(
         chosen = input_scaling if isinstance(input_scaling, dict) else scaling(input_scaling)
         if set(chosen) != {"mean", "std"}:
             raise NumnetError(f'input_scaling: expected a name or {{"mean", "std"}}, got {sorted(chosen)}')
-        if any(np.shape(chosen[key]) != (3,) for key in chosen) or not min(chosen["std"]) > 0:
+        try:
+            numbers = np.array([chosen["mean"], chosen["std"]], float)
+        except (TypeError, ValueError):  # texts, rows of several lengths
+            numbers = np.array(np.nan)
+        if numbers.shape != (2, 3) or not np.isfinite(numbers).all() or not (numbers[1] > 0).all():
             raise NumnetError(
                 f"input_scaling: expected three numbers as mean, three above 0 as std, got {chosen['mean']}, {chosen['std']}"
             )

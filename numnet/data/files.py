@@ -30,9 +30,9 @@ COMPANIONS = {
 # Endings of which the first bytes say nothing about use: copies, halves of downloads, previews.
 COPIES = {".bak", ".orig", ".old", ".tmp", ".part", ".crdownload", ".download", ".thm"}
 SNIFFED = 64  # bytes
-# What a run directory of numnet's holds, and a search's
-OURS = ("last.safetensors", "best.safetensors", "nets.jsonl")
-SWEEP = "table.png"  # the figure of a sweep, beside its runs
+# What a run directory of numnet's holds, and a search's; BEST may also be a net that somebody put beside photographs
+OURS, BEST = ("last.safetensors", "nets.jsonl"), "best.safetensors"
+FIGURES = {"curves.png", "front.png", "table.png"}  # of a run, of a search, of a sweep
 
 
 @dataclass
@@ -51,12 +51,12 @@ def is_hidden(folder) -> bool:
 
     The learning curves in a run are a .png, but no photograph.
     """
-    return folder.name.startswith(".") or folder.name.casefold() in HIDDEN or _holds_runs(folder)
+    return folder.name.startswith(".") or folder.name.casefold() in HIDDEN or holds_runs(folder)
 
 
-def _holds_runs(folder) -> bool:
-    """True for a run directory, a search's, and a folder of such: with no image of its own, nor in its other folders."""
-    inner, image = [], False
+def holds_runs(folder) -> bool:
+    """True for a run directory, a search's, and a folder of such: with no photograph of its own, nor in other folders."""
+    runs, inner, image = False, [], False
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name in OURS and entry.is_file():
@@ -65,17 +65,21 @@ def _holds_runs(folder) -> bool:
                 continue  # an image decides nothing yet: one of OURS may come behind it
             if entry.is_dir():
                 inner += [] if entry.is_symlink() else [Path(entry)]
+            elif entry.name == BEST:
+                runs = True
             else:
-                image = entry.name != SWEEP and _kind(entry.path, entry.name) == "image"
+                image = entry.name not in FIGURES and _kind(entry.path, entry.name) == "image"
     if image:
         return False
-    runs = False
+    others = []
     for path in inner:
-        if _holds_runs(path):
+        if holds_runs(path):
             runs = True
-        elif has_images(path):  # soon found in a folder of classes, of which only the first is opened then
+        elif holds_images(path):  # so it is in a folder of classes, of which only the first is opened then
             return False
-    return runs
+        else:
+            others.append(path)
+    return runs and not any(has_images(path) for path in others)
 
 
 def subfolders(folder: Path) -> list[str]:

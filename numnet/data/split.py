@@ -21,14 +21,16 @@ class Split:
     kept = False
 
     def __init__(self, labels, shape):
-        expected = "labels: expected whole numbers from 0 on, the places of the classes' names"
+        expected = (
+            "labels: expected whole numbers from 0 on, the places of the classes' names "
+            "(of texts, np.unique(texts, return_inverse=True) makes names and labels)"
+        )
         try:
             given = np.asarray(labels)
             with np.errstate(invalid="ignore"):  # of what is no number; it is not equal to itself below
                 self.labels = np.ascontiguousarray(given, np.int64)
         except (TypeError, ValueError, OverflowError):  # text, None, rows of several lengths
-            made = "np.unique(texts, return_inverse=True) makes names and labels of texts"
-            raise NumnetError(f"{expected}; {made}") from None
+            raise NumnetError(expected) from None
         if len(self.labels) and (self.labels.min() < 0 or (self.labels != given).any()):
             raise NumnetError(expected)
         self.shape = tuple(shape)
@@ -62,8 +64,8 @@ class ArraySplit(Split):
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise NumnetError(f"images: expected uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
         super().__init__(labels, images.shape[1:])
-        if self.labels.shape != images.shape[:1]:
-            raise NumnetError(f"labels: expected {len(images)}, one an image, got shape {self.labels.shape}")
+        if np.shape(labels) != images.shape[:1]:
+            raise NumnetError(f"labels: expected {len(images)}, one an image, got shape {np.shape(labels)}")
         self.images = np.ascontiguousarray(images)
 
     def read_one(self, index, out):

@@ -42,9 +42,11 @@ def tensor(name: str, x, shape: tuple, dtype=None) -> np.ndarray:
 
 def pixels(name: str, x) -> np.ndarray:
     """``x`` (…, C), of two dimensions at least, checked like a ``tensor``."""
-    if not isinstance(x, np.ndarray) or x.ndim < 2:
-        raise ValueError(f"{name}: expected an array (…, C), got {getattr(x, 'shape', type(x).__name__)}")
-    return tensor(name, x, x.shape)
+    if isinstance(x, np.ndarray) and x.ndim < 2:
+        raise ValueError(f"{name}: expected an array (…, C), got shape {x.shape}")
+    x = tensor(name, x, getattr(x, "shape", ()))
+    positive(f"{name}: channels", x.shape[-1])
+    return x
 
 
 def writable(x: np.ndarray) -> np.ndarray:

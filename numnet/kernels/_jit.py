@@ -96,7 +96,8 @@ def _cache_folder() -> Path | None:
 def _user_cache() -> Path:
     """The user's cache. On Linux by the rule of platformdirs, which ``import numnet`` then need not load."""
     if sys.platform == "linux":
-        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache").expanduser() / "numnet"
+        own = os.environ.get("XDG_CACHE_HOME", "").strip()
+        return (Path(own) if os.path.isabs(own) else Path("~/.cache").expanduser()) / "numnet"
     from platformdirs import user_cache_path
 
     return user_cache_path("numnet", appauthor=False)

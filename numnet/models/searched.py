@@ -95,7 +95,7 @@ def parse(text: str) -> Written:
 def plain(text: str) -> str:
     """The line of a net without each ``+noskip`` that changes nothing, since no layer of its stage can add its input.
 
-    Lines that differ in these alone are one net. Raises like ``parse``.
+    At width 1, as in a search, lines that differ in these alone are one net. Raises like ``parse``.
     """
     net, rows = parse(text), []
     c_in = net.stem

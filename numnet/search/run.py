@@ -34,9 +34,8 @@ from numnet.training import recipes
 from numnet.training.lock import Lock
 from numnet.training.loop import Run
 
-FORMAT = (
-    2  # of plans; in those of format 1 a net in two spellings counted as two, and so their searches go on
-)
+# Of plans. In those of format 1 a net in two spellings counted as two, and so their searches go on.
+FORMAT = 2
 PLAN, TABLE, FIGURE = "plan.json", "latency.json", "front.png"
 # What a plan must say.
 NEEDED = (
@@ -282,13 +281,20 @@ def read(folder) -> tuple[dict, latency.Table]:
     if not isinstance(plan["nets"], int) or plan["nets"] < LEAST:
         raise NumnetError(f"{path}: nets is {plan['nets']!r}; expected an integer of at least {LEAST}")
     whole = all(type(plan[key]) is int and plan[key] >= 0 for key in ("seed", "population", "sample"))
-    sound = whole and 2 <= plan["sample"] <= plan["population"] and plan["method"] in METHODS
-    target = plan["target"]
-    if not sound or not (isinstance(target, (int, float)) and 0 < target < math.inf):
+    target, proxy = plan["target"], plan["proxy"]
+    if not whole or not 2 <= plan["sample"] <= plan["population"]:
         raise NumnetError(
-            f"{path}: expected whole numbers for seed, population and sample (2 to the population), seconds for target, "
-            f"and a method of {', '.join(METHODS)}"
+            f"{path}: expected whole numbers for seed, population and sample (2 to the population)"
         )
+    if type(target) not in (int, float) or not 0 < target < math.inf:
+        raise NumnetError(f"{path}: expected seconds as target, got {target!r}")
+    for key, names in (("method", METHODS), ("reward", tuple(WEIGHTS))):
+        if plan[key] not in tuple(names):
+            raise NumnetError(f"{path}: {key} is {plan[key]!r}; expected {' or '.join(names)}")
+    if not isinstance(proxy, dict) or not isinstance(proxy.get("recipe"), dict):
+        raise NumnetError(f"{path}: expected a recipe in proxy")
+    if any(type(proxy.get(key)) is not int for key in ("images", "side")):
+        raise NumnetError(f"{path}: expected whole numbers for images and side of proxy")
     return plan, latency.Table.read(Path(folder) / TABLE)
 
 
@@ -338,8 +344,8 @@ def _records(plan, table, history, proxy):
         now = seconds_of(plan, table, classes, record["net"])
         if now != record["latency"]:
             raise NumnetError(
-                f"net {record['number']} took {1e6 * record['latency']:.4g} µs by the table that this search was begun "
-                f"with, and {1e6 * now:.4g} by {TABLE} now; expected the same table"
+                f"{TABLE}: net {record['number']} took {1e6 * record['latency']:.4g} µs by the table that this search "
+                f"was begun with, and {1e6 * now:.4g} now; expected the same table"
             )
     while len(history) < plan["nets"]:
         line, parent = propose(

@@ -149,6 +149,7 @@ class Run:
             rehearsal.compile_step(self)
             with self.bar:
                 self._leave_if_told()
+                self._name_net()  # not only at the end: callbacks save the net, and a training may be broken off
                 self._call("on_start")
                 self.pace = Pace(numba.get_num_threads())
                 try:
@@ -162,7 +163,6 @@ class Run:
     # ------------------------------------------------------------------------------------------- epochs
 
     def _train_epochs(self) -> None:
-        self._name_net()  # not only at the end: callbacks save the net, and a training may be broken off
         epochs = self.settings["epochs"]
         while self.epoch < epochs and not self.stop and not self.out_of_patience():
             self._train_epoch()

@@ -128,6 +128,7 @@ def class_weights(settings, data, names, classes):
     if given == "balanced":
         weights = 1 / np.maximum(counts, 1)
     else:
+        given = {str(name): weight for name, weight in given.items()}
         strange = [name for name in given if name not in names]
         if strange:
             raise NumnetError(

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import re
+import reprlib
 import shlex
 import shutil
 from contextlib import contextmanager
@@ -153,7 +154,8 @@ def _go_back(run) -> None:
     """
     (run.out / "result.json").unlink(missing_ok=True)
     last = kept_at(run.out, run.back)
-    # The best net first: killed in between, the run is what it was, and the next --resume says that its best is another.
+    # The best net first: killed in between, the last checkpoint is what it was, and the next --resume says that the best
+    # net beside it is another.
     _copy(run.out / f"epoch-{run.back}.best.safetensors", run.out / BEST)
     _copy(last, run.out / "last.safetensors")
 
@@ -244,9 +246,11 @@ def read_result(path) -> dict:
         if not isinstance(result, dict):
             raise ValueError("not an object")
         for key in RESULT_NUMBERS:
-            value = result.get(key, "missing")
+            if key not in result:
+                raise ValueError(f"{key} is missing")
+            value = result[key]
             if type(value) not in (int, float) and (value is not None or key in ("epochs", "train_seconds")):
-                raise ValueError(f"{key} is {value!r:.40}, expected a number")
+                raise ValueError(f"{key} is {reprlib.repr(value)}, expected a number")
         # Where it is now: runs are moved and renamed.
         return {**result, "checkpoint": str(path.parent / BEST)}
     except (OSError, ValueError, RecursionError) as error:
