@@ -76,10 +76,18 @@ def test_other_images_are_refused(here, place, monkeypatch):
     assert history(here / "run") == history(place / "run") and (here / "run" / "result.json").exists()
 
 
-@pytest.mark.parametrize("text", ["{}", '{"test_accuracy": "x"}', '{"epochs": null}'])
-def test_a_result_that_is_not_whole(here, text):
-    (here / "run" / "result.json").write_text(text)
-    assert "result.json: cannot be read" in fails() and "expected a number" in fails()
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (None, "test_accuracy is missing"),
+        ({"test_accuracy": "x"}, "test_accuracy is 'x', expected a number"),
+        ({"epochs": None}, "epochs is None, expected a number"),
+    ],
+)
+def test_a_result_that_is_not_whole(here, change, says):
+    path = here / "run" / "result.json"
+    path.write_text(json.dumps({} if change is None else json.loads(path.read_text()) | change))
+    assert f"result.json: cannot be read ({says})" in fails()
 
 
 def test_images_that_are_gone(here, place):

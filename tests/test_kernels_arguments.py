@@ -386,7 +386,7 @@ def test_what_else_a_definition_takes_and_refuses():
     with pytest.raises(ValueError, match="where: expected pixels 0 to 35"):
         kernels.pooling.definition_maximum_backward(np.ones(PLACE.shape), PLACE + 36, (2, 6, 6, 3))
     for page in (kernels.moments.definition, lambda x: kernels.batchnorm.definition(x, x, x)):
-        with pytest.raises(ValueError, match=r"x: expected an array \(…, C\), got \(3,\)"):
+        with pytest.raises(ValueError, match=r"x: expected an array \(…, C\), got shape \(3,\)"):
             page(np.ones(3))
 
 
