@@ -465,7 +465,7 @@ def export_torch(net: Net, path: str | os.PathLike[str], layout: str | None = No
     ``layout``: "torchvision", "timm", or None for the first of the two that has this net. Configuration, scaling and the
     names of the classes stand in the file's metadata, so that ``import_file`` makes the very same net of it; PyTorch does
     not look there.
-    The names alone say nothing of padding, ε, strides and activations: see ``departures``. Raises NumnetError for a net that
+    The names alone say nothing of padding, ε, strides and activations: see ``nearest``. Raises NumnetError for a net that
     the layout does not have.
     """
     from safetensors.numpy import save
@@ -506,15 +506,11 @@ def layout_for(net, layout=None) -> str:
     return layout
 
 
-def departures(net, layout) -> list[str]:
-    """What the layout's own module computes otherwise than this net, though every tensor fits; a text each."""
-    return nearest(net, layout)[1]
-
-
 def nearest(net, layout) -> tuple[bool, list[str]]:
-    """(whether it is timm's ``tf_`` module that computes most like this net, that module's ``departures``).
+    """What the layout's own module computes otherwise than this net, though every tensor fits.
 
-    timm has V3 twice, with the same tensors: as PyTorch computes it, and as TensorFlow does, ``tf_`` before its name.
+    Returns (whether it is timm's ``tf_`` module that computes most like this net, a text for each thing). timm has V3
+    twice, with the same tensors: as PyTorch computes it, and as TensorFlow does, ``tf_`` before its name.
     """
     model = net.config["model"]
     options = next(c.options for c in candidates() if (c.layout, c.model) == (layout, model))
@@ -530,7 +526,7 @@ def nearest(net, layout) -> tuple[bool, list[str]]:
 
 
 def _departures(net, options) -> list[str]:
-    """``departures`` from a module with these options of ``numnet.build``."""
+    """The texts of ``nearest`` for a module with these options of ``numnet.build``."""
     model, config = net.config["model"], net.config
     tensors = {key: value for key, value in config.items() if key not in UNTOLD}
     theirs = dict(describe(model, **{**tensors, **options}).walk())
